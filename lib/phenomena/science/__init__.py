@@ -1,0 +1,1 @@
+"""Pure functions on tensors: data, augmentation, networks, training, probes, plots, one module a chapter."""

@@ -1,0 +1,128 @@
+"""Benign memorization (Anagnostidis, Bachmann, Noci and Hofmann 2023): what training on random labels leaves behind.
+
+Letters: n samples, B distinct augmentations a sample, b rows of a batch.
+"""
+
+from collections.abc import Sequence
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from phenomena.science import augment, datasets, networks, probes, training
+
+
+def views(x: Tensor, names: Sequence[str], strength: float, copies: int, generator: torch.Generator) -> Tensor:
+    """Every sample's B augmentations: float (n, B, ...), drawn once.
+
+    Row i holds what training with B = `copies` distinct augmentations a sample ever sees of sample i.
+    Without names it is x itself, B times.
+    """
+    n, shape = len(x), x.shape[1:]
+    repeated = x.repeat_interleave(copies, 0)
+    if names:
+        u = torch.rand(n * copies, augment.numbers(names, shape), generator=generator).to(x.device)
+        repeated = augment.augment(repeated, u, names, strength)
+    return repeated.view(n, copies, *shape)
+
+
+def draw_fresh(
+    x: Tensor, labels: Tensor, names: Sequence[str], strength: float, generator: torch.Generator
+) -> training.Draw:
+    """Batches with a new augmentation at every visit: unlimited diversity. labels: int64 (n,)."""
+    q = augment.numbers(names, x.shape[1:])
+
+    def draw(index: Tensor) -> tuple[Tensor, Tensor]:
+        index = index.to(x.device)
+        u = torch.rand(len(index), q, generator=generator).to(x.device)
+        return augment.augment(x[index], u, names, strength), labels[index]
+
+    return draw
+
+
+def draw_fixed(x: Tensor, labels: Tensor, generator: torch.Generator) -> training.Draw:
+    """Batches that show one of a sample's B versions at random.
+
+    x: float (n, B, ...). labels: int64 (n, B); equal along B where the versions share their sample's label, drawn
+    apart where each has its own (capacity argument: n B independent labels, the effective sample size).
+    """
+
+    def draw(index: Tensor) -> tuple[Tensor, Tensor]:
+        copy = torch.randint(x.shape[1], (len(index),), generator=generator)
+        return x[index.to(x.device), copy.to(x.device)], labels[index.to(x.device), copy.to(x.device)]
+
+    return draw
+
+
+def same_class_groups(data: datasets.Dataset, groups: int, size: int, generator: torch.Generator) -> Tensor:
+    """Row numbers of `groups` disjoint groups of `size` training samples of one class each: int64 (groups, size).
+
+    The perfect augmentation: other real samples of the class stand in for augmentations of the first.
+    Classes take turns, so their numbers of groups differ by one at most. Raises `ValueError` when a class has too few.
+    """
+    rows = []
+    for c in range(data.classes):
+        wanted = len(range(c, groups, data.classes))
+        members = (data.y_train.cpu() == c).nonzero().squeeze(1)
+        if wanted * size > len(members):
+            raise ValueError(
+                f"class {c} has {len(members)} training samples: too few for {wanted} groups of {size}"
+            )
+        chosen = members[torch.randperm(len(members), generator=generator)[: wanted * size]]
+        rows.append(chosen.view(wanted, size))
+    return torch.cat(rows)
+
+
+def largest_group(data: datasets.Dataset, groups: int) -> int:
+    """The largest size that `same_class_groups` can give that many groups."""
+    rarest = int(torch.bincount(data.y_train, minlength=data.classes).min())
+    return rarest // -(-groups // data.classes)
+
+
+def encoder_knn(network: nn.Sequential, data: datasets.Dataset, k: int) -> float:
+    """Accuracy of k-NN on the encoder's output: training rows with true labels as reference, test rows as queries."""
+    train, test = (networks.layers(network, x)["pool"] for x in (data.x_train, data.x_test))
+    return probes.accuracy(probes.knn_predict(train, data.y_train, test, k), data.y_test)
+
+
+def measure(
+    network: nn.Sequential, data: datasets.Dataset, labels: Tensor, pair: Tensor, k: int
+) -> pd.DataFrame:
+    """Four quantities at the input and at every layer, in evaluation mode.
+
+    labels: int64 (n,), the random labels of the training rows; pair: float (n, 2, ...), two augmented views of each.
+    Returns columns layer, quantity, value, with the quantities
+    "knn": accuracy of k-NN with true labels, training rows as reference, test rows as queries;
+    "linear": the same with a ridge classifier;
+    "memorised": leave-one-out k-NN accuracy on the random labels, i.e. how far samples lie beside those that share
+    their random label (chance: 1 / classes);
+    "distance": `probes.augmentation_distance` between the two views.
+    """
+    train, test = networks.layers(network, data.x_train), networks.layers(network, data.x_test)
+    first, second = (networks.layers(network, pair[:, i]) for i in range(2))
+    rows = []
+    for layer, features in train.items():
+        knn = probes.knn_predict(features, data.y_train, test[layer], k)
+        linear = probes.linear_predict(features, data.y_train, test[layer])
+        memorised = probes.knn_predict(features, labels, features, k, leave_one_out=True)
+        rows += [
+            (layer, "knn", probes.accuracy(knn, data.y_test)),
+            (layer, "linear", probes.accuracy(linear, data.y_test)),
+            (layer, "memorised", probes.accuracy(memorised, labels)),
+            (layer, "distance", probes.augmentation_distance(first[layer], second[layer])),
+        ]
+    return pd.DataFrame(rows, columns=["layer", "quantity", "value"])
+
+
+def at_accuracy(accuracies: Sequence[float], values: Sequence[float], level: float) -> float:
+    """Value where the accuracy first reaches `level`, interpolated linearly between checkpoints; nan where it never does.
+
+    accuracies, values: (t,), one entry a checkpoint in the order of training.
+    """
+    for i, accuracy in enumerate(accuracies):
+        if accuracy >= level:
+            if i == 0:
+                return float(values[0])
+            share = (level - accuracies[i - 1]) / (accuracy - accuracies[i - 1])
+            return float(values[i - 1] + share * (values[i] - values[i - 1]))
+    return float("nan")

@@ -1,0 +1,200 @@
+"""Data sets as whole tensors; the only place in the science wing that reads files.
+
+Downloads and caches live in the folder named by the environment variable `PHENOMENA_DATA`
+(default: `~/.cache/phenomena`). Nothing is downloaded when a verified copy is at hand.
+"""
+
+import gzip
+import hashlib
+import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from mnist1d.data import get_dataset_args, make_dataset
+from sklearn.datasets import load_digits
+from torch import Tensor
+
+CACHE = Path(os.environ.get("PHENOMENA_DATA", "~/.cache/phenomena")).expanduser()
+DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # package dataset-fashion-mnist
+
+# sha256 of the uncompressed idx files: the compressed ones differ between distributors.
+FASHION_MNIST_SHA256 = {
+    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
+
+
+class DataError(RuntimeError):
+    """A data file is missing or is not the one expected; the message names the file and the ways to get it."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Inputs and labels of one data set, training and test rows apart.
+
+    x_train, x_test: float32 (n, 1, length) for signals, (n, channels, h, w) with values in [0, 1] for images.
+    y_train, y_test: int64 (n,), values 0 .. classes - 1.
+    """
+
+    x_train: Tensor
+    y_train: Tensor
+    x_test: Tensor
+    y_test: Tensor
+    classes: int
+
+    def to(self, device: str | torch.device) -> "Dataset":
+        """The same rows on another device."""
+        rows = (self.x_train, self.y_train, self.x_test, self.y_test)
+        return Dataset(*(t.to(device) for t in rows), classes=self.classes)
+
+
+def mnist1d() -> Dataset:
+    """MNIST-1D: 4,000 + 1,000 signals of 40 points, generated (Greydanus and Kobak 2024, seed 42)."""
+    # The generator seeds the global states: put them back, so that loading data changes nobody's randomness.
+    states = random.getstate(), np.random.get_state()
+    try:
+        raw = make_dataset(get_dataset_args())
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+    x_train, x_test = (torch.tensor(raw[k], dtype=torch.float32).unsqueeze(1) for k in ("x", "x_test"))
+    y_train, y_test = (torch.tensor(raw[k], dtype=torch.int64) for k in ("y", "y_test"))
+    return Dataset(x_train, y_train, x_test, y_test, classes=10)
+
+
+def digits() -> Dataset:
+    """scikit-learn's 8 x 8 digits: 1,297 + 500 images, split by a fixed permutation."""
+    raw = load_digits()
+    x = torch.tensor(raw.images, dtype=torch.float32).div(16).unsqueeze(1)
+    y = torch.tensor(raw.target, dtype=torch.int64)
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
+    train, test = order[:-500], order[-500:]
+    return Dataset(x[train], y[train], x[test], y[test], classes=10)
+
+
+def fashion_mnist() -> Dataset:
+    """Fashion-MNIST: 60,000 + 10,000 grey images of 28 x 28 (Xiao et al. 2017).
+
+    Looks in the cache, then in the folder of Debian's and Ubuntu's package, then downloads through torchvision.
+    Every file is checked by sha256. Raises `DataError` naming the file when none of the three serves.
+    """
+    cached = CACHE / "FashionMNIST" / "raw"
+    folders = [folder for folder in (cached, DEBIAN_FASHION_MNIST) if folder.is_dir()]
+    files = {name: find_idx(name, folders) for name in FASHION_MNIST_SHA256}
+    missing = [name for name, content in files.items() if content is None]
+    if missing:
+        from torchvision.datasets import FashionMNIST  # a second of import that few runs need
+
+        try:
+            FashionMNIST(str(CACHE), download=True)
+        except Exception as error:  # torchvision raises many kinds; all mean: no file
+            raise DataError(
+                f"Fashion-MNIST: no {missing[0]}[.gz] in {cached} or {DEBIAN_FASHION_MNIST}, and the download "
+                f"failed ({error}). Install the package dataset-fashion-mnist (Debian, Ubuntu), or put the four "
+                f"files into {cached}."
+            ) from error
+        files = {name: find_idx(name, [cached]) for name in FASHION_MNIST_SHA256}
+    parts = [read_idx(content) for content in files.values() if content is not None]
+    x_train, y_train, x_test, y_test = parts
+    return Dataset(_pixels(x_train), y_train.long(), _pixels(x_test), y_test.long(), classes=10)
+
+
+def cifar10() -> Dataset:
+    """CIFAR-10: 50,000 + 10,000 colour images of 32 x 32, through torchvision (which checks and downloads)."""
+    from torchvision.datasets import CIFAR10  # a second of import that few runs need
+
+    try:
+        train, test = (CIFAR10(str(CACHE), train=part, download=True) for part in (True, False))
+    except Exception as error:
+        raise DataError(
+            f"CIFAR-10: no verified copy in {CACHE / CIFAR10.base_folder} and the download failed ({error}). "
+            f"Unpack {CIFAR10.filename} into {CACHE}."
+        ) from error
+    x = [torch.tensor(part.data).permute(0, 3, 1, 2).float().div(255) for part in (train, test)]
+    y = [torch.tensor(part.targets) for part in (train, test)]
+    return Dataset(x[0], y[0], x[1], y[1], classes=10)
+
+
+DATASETS: dict[str, Callable[[], Dataset]] = {
+    "mnist1d": mnist1d,
+    "digits": digits,
+    "fashion_mnist": fashion_mnist,
+    "cifar10": cifar10,
+}
+
+
+def load(name: str) -> Dataset:
+    """The data set of that name, whole. Raises `ValueError` for an unknown name, `DataError` without its files."""
+    if name not in DATASETS:
+        raise ValueError(f"data set {name!r} is not known: one of {', '.join(DATASETS)}")
+    return DATASETS[name]()
+
+
+def find_idx(name: str, folders: list[Path]) -> bytes | None:
+    """The uncompressed bytes of the first `name` or `name.gz` in the folders; `None` where there is none.
+
+    Raises `DataError` when a file is there but its sha256 is another than expected.
+    """
+    for path in (folder / f"{name}{suffix}" for folder in folders for suffix in ("", ".gz")):
+        if not path.is_file():
+            continue
+        try:
+            content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        except (OSError, EOFError) as error:
+            raise DataError(f"{path} cannot be read ({error}): remove it and fetch it again") from error
+        found = hashlib.sha256(content).hexdigest()
+        if found != FASHION_MNIST_SHA256[name]:
+            raise DataError(
+                f"{path} is not the expected file: its content has sha256 {found[:12]}…, expected "
+                f"{FASHION_MNIST_SHA256[name][:12]}…; remove it and fetch it again, or install dataset-fashion-mnist"
+            )
+        return content
+    return None
+
+
+def read_idx(content: bytes) -> Tensor:
+    """An idx file of unsigned bytes as a uint8 tensor (shape as its header says). Raises `ValueError` otherwise."""
+    if content[:3] != b"\0\0\x08":
+        raise ValueError(f"not an idx file of unsigned bytes: starts with {content[:4]!r}")
+    dimensions = np.frombuffer(content, ">i4", count=content[3], offset=4)
+    data = np.frombuffer(content, np.uint8, offset=4 + 4 * content[3])
+    return torch.from_numpy(data.reshape(dimensions.tolist()).copy())
+
+
+def _pixels(images: Tensor) -> Tensor:
+    return images.float().div(255).unsqueeze(1)
+
+
+def subset(data: Dataset, train: int, test: int, generator: torch.Generator) -> Dataset:
+    """The data set with `train` and `test` rows drawn without replacement.
+
+    Raises `ValueError` when there are fewer rows than asked for.
+    """
+    rows = []
+    for part, wanted, labels in (("training", train, data.y_train), ("test", test, data.y_test)):
+        if not 0 < wanted <= len(labels):
+            raise ValueError(f"{part} rows: {wanted} asked for, 1 to {len(labels)} are there")
+        rows.append(torch.randperm(len(labels), generator=generator)[:wanted].to(labels.device))
+    first, second = rows
+    return Dataset(data.x_train[first], data.y_train[first], data.x_test[second], data.y_test[second], data.classes)
+
+
+def randomise_labels(labels: Tensor, share: float, classes: int, generator: torch.Generator) -> Tensor:
+    """Labels of which a random `share` of the rows is redrawn uniformly over all classes.
+
+    A redrawn label is right with probability 1 / classes, as in Anagnostidis et al. (2023).
+    labels: int64 (n,). Returns int64 (n,). Raises `ValueError` for a share outside [0, 1].
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"share of random labels is {share}: 0 to 1 is accepted")
+    chosen = torch.randperm(len(labels), generator=generator)[: round(share * len(labels))]
+    drawn = torch.randint(classes, (len(chosen),), generator=generator)
+    noisy = labels.clone()
+    noisy[chosen.to(labels.device)] = drawn.to(labels.device)
+    return noisy

@@ -1,0 +1,69 @@
+"""The chapter's own mathematics."""
+
+import math
+
+import pytest
+import torch
+
+from phenomena.science import benign_memorization as chapter
+from phenomena.science import datasets
+
+X = torch.randn(12, 1, 40, generator=torch.Generator().manual_seed(0))
+NAMES = ["shift", "noise"]
+
+
+def test_views_are_distinct_versions_of_their_own_sample():
+    views = chapter.views(X, NAMES, 0.01, 3, torch.Generator().manual_seed(0))
+    assert views.shape == (12, 3, 1, 40)
+    assert not torch.equal(views[:, 0], views[:, 1])
+    nearest = torch.cdist(views.flatten(0, 1).flatten(1), X.flatten(1)).argmin(1)
+    assert torch.equal(nearest.view(12, 3), torch.arange(12)[:, None].expand(12, 3))
+    assert torch.equal(chapter.views(X, [], 1.0, 2, torch.Generator()), X[:, None].expand(12, 2, 1, 40))
+
+
+def test_fixed_versions_come_back_and_fresh_ones_do_not():
+    views = chapter.views(X, NAMES, 1.0, 2, torch.Generator().manual_seed(0))
+    labels = torch.arange(24).view(12, 2)
+    inputs, targets = chapter.draw_fixed(views, labels, torch.Generator().manual_seed(1))(torch.arange(12))
+    for i in range(12):  # the label is that of the very version shown
+        assert torch.equal(inputs[i], views[i, targets[i] - 2 * i])
+    fresh = chapter.draw_fresh(X, torch.arange(12), NAMES, 1.0, torch.Generator().manual_seed(1))
+    (first, same), (second, _) = fresh(torch.arange(12)), fresh(torch.arange(12))
+    assert torch.equal(same, torch.arange(12)) and not torch.equal(first, second)
+
+
+def test_without_augmentation_fresh_is_the_data():
+    inputs, _ = chapter.draw_fresh(X, torch.arange(12), [], 1.0, torch.Generator())(torch.tensor([3, 1]))
+    assert torch.equal(inputs, X[[3, 1]])
+
+
+def test_same_class_groups_are_disjoint_and_pure():
+    data = datasets.digits()
+    groups = chapter.same_class_groups(data, 25, 5, torch.Generator().manual_seed(0))
+    assert groups.shape == (25, 5) and len(groups.unique()) == 125
+    classes = data.y_train[groups]
+    assert (classes == classes[:, :1]).all()
+    assert torch.bincount(classes[:, 0]).tolist() == [3] * 5 + [2] * 5
+    with pytest.raises(ValueError, match=r"class \d has 1\d\d training samples: too few for 20 groups of 10"):
+        chapter.same_class_groups(data, 200, 10, torch.Generator())
+
+
+def test_value_at_equal_accuracy():
+    assert chapter.at_accuracy([0.1, 0.5, 0.9], [1.0, 2.0, 4.0], 0.7) == pytest.approx(3.0)
+    assert chapter.at_accuracy([0.4, 0.5], [1.0, 2.0], 0.2) == 1.0
+    assert math.isnan(chapter.at_accuracy([0.1, 0.2], [1.0, 2.0], 0.5))
+
+
+def test_measure_reads_labels_where_they_are():
+    """Features that hold the class and nothing else: k-NN is perfect, random labels stay at chance."""
+    data = datasets.digits()
+    keep = slice(0, 300)
+    one_hot = torch.nn.functional.one_hot(data.y_train[keep], 10).float()
+    small = datasets.Dataset(one_hot, data.y_train[keep], one_hot, data.y_train[keep], 10)
+    random = datasets.randomise_labels(small.y_train, 1.0, 10, torch.Generator().manual_seed(0))
+    network = torch.nn.Sequential(torch.nn.Identity())
+    frame = chapter.measure(network, small, random, one_hot[:, None].expand(300, 2, 10), k=5)
+    value = frame.set_index(["layer", "quantity"])["value"]
+    assert set(frame["layer"]) == {"input", "0"}
+    assert value["input", "knn"] == 1 and value["0", "linear"] == 1 and value["input", "distance"] == pytest.approx(0)
+    assert value["input", "memorised"] < 0.25
