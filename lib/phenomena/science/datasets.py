@@ -1,7 +1,8 @@
 """Data sets as whole tensors; the only place in the science wing that reads files.
 
 Downloads and caches live in the folder named by the environment variable `PHENOMENA_DATA`
-(default: `~/.cache/phenomena`). Nothing is downloaded when a verified copy is at hand.
+(default: `~/.cache/phenomena`). Nothing is downloaded when a verified copy is at hand. Each set's package is imported
+where it is needed: together they take as long to import as torch.
 """
 
 import gzip
@@ -14,8 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mnist1d.data import get_dataset_args, make_dataset
-from sklearn.datasets import load_digits
 from torch import Tensor
 
 CACHE = Path(os.environ.get("PHENOMENA_DATA", "~/.cache/phenomena")).expanduser()
@@ -56,6 +55,8 @@ class Dataset:
 
 def mnist1d() -> Dataset:
     """MNIST-1D: 4,000 + 1,000 signals of 40 points, generated (Greydanus and Kobak 2024, seed 42)."""
+    from mnist1d.data import get_dataset_args, make_dataset
+
     # The generator seeds the global states: put them back, so that loading data changes nobody's randomness.
     states = random.getstate(), np.random.get_state()
     try:
@@ -70,6 +71,8 @@ def mnist1d() -> Dataset:
 
 def digits() -> Dataset:
     """scikit-learn's 8 x 8 digits: 1,297 + 500 images, split by a fixed permutation."""
+    from sklearn.datasets import load_digits
+
     raw = load_digits()
     x = torch.tensor(raw.images, dtype=torch.float32).div(16).unsqueeze(1)
     y = torch.tensor(raw.target, dtype=torch.int64)
@@ -89,7 +92,7 @@ def fashion_mnist() -> Dataset:
     files = {name: find_idx(name, folders) for name in FASHION_MNIST_SHA256}
     missing = [name for name, content in files.items() if content is None]
     if missing:
-        from torchvision.datasets import FashionMNIST  # a second of import that few runs need
+        from torchvision.datasets import FashionMNIST
 
         try:
             FashionMNIST(str(CACHE), download=True)
@@ -107,7 +110,7 @@ def fashion_mnist() -> Dataset:
 
 def cifar10() -> Dataset:
     """CIFAR-10: 50,000 + 10,000 colour images of 32 x 32, through torchvision (which checks and downloads)."""
-    from torchvision.datasets import CIFAR10  # a second of import that few runs need
+    from torchvision.datasets import CIFAR10
 
     try:
         train, test = (CIFAR10(str(CACHE), train=part, download=True) for part in (True, False))

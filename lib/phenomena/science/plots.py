@@ -5,7 +5,6 @@ from importlib.resources import files
 
 import matplotlib.pyplot as plt
 import pandas as pd
-import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,7 +16,7 @@ MARKERS = "osD^vPX*"
 
 
 def use_style() -> None:
-    """The book's style sheet: colour-blind-safe cycle (seaborn "colorblind"), white ground, readable at page width."""
+    """The book's style sheet: colour-blind-safe cycle (that of seaborn, "colorblind"), white ground, readable at page width."""
     plt.style.use(str(files("phenomena.science") / "book.mplstyle"))
 
 
@@ -40,7 +39,6 @@ def bands(
     places = list(dict.fromkeys(frame[x])) if text else sorted(frame[x].unique())
     where = {place: (i if text else place) for i, place in enumerate(places)}
     groups = list(order or dict.fromkeys(frame[hue]))
-    colours = sns.color_palette("colorblind", len(groups))
     for i, group in enumerate(groups):
         rows = frame[frame[hue] == group]
         present = [place for place in places if (rows[x] == place).any()]
@@ -48,8 +46,8 @@ def bands(
         mean, low, high = zip(*(interval(s) for s in samples), strict=True)
         at = [where[place] for place in present]
         n = min(len(s) for s in samples)
-        ax.plot(at, mean, marker=MARKERS[i % len(MARKERS)], color=colours[i], label=f"{group} (n = {n})")
-        ax.fill_between(at, low, high, color=colours[i], alpha=0.2, linewidth=0)
+        ax.plot(at, mean, marker=MARKERS[i % len(MARKERS)], color=f"C{i}", label=f"{group} (n = {n})")
+        ax.fill_between(at, low, high, color=f"C{i}", alpha=0.2, linewidth=0)
     if text:
         ax.set_xticks(range(len(places)), places, rotation=30, ha="right")
     return ax
@@ -77,5 +75,5 @@ def label(ax: Axes, x: str, y: str, title: str = "", chance: float | None = None
     ax.set(xlabel=x, ylabel=y, title=title)
     if chance is not None:
         ax.axhline(chance, color="0.4", linestyle=":", linewidth=1, zorder=0)
-        ax.annotate("chance", (0.99, chance), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="0.4")
+        ax.annotate("chance", (0.01, chance), xycoords=("axes fraction", "data"), ha="left", va="top", color="0.4")
     return ax

@@ -1,0 +1,46 @@
+# Each target is enough alone on a machine with Python 3.11 or later, make and git.
+UV_VERSION := 0.13.8
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help book draft test run lint format lock clean
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
+
+$(READY): requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	touch $@
+
+book: $(READY)  ## run what is missing and build the book into _build/html
+	$(BIN)/phenomena book
+
+draft: $(READY)  ## the same from smoke runs, into _build/draft
+	$(BIN)/phenomena book --edition smoke
+
+test: $(READY)  ## all tests; warnings are errors
+	$(BIN)/python -m pytest
+
+run: $(READY)  ## one chapter: make run CHAPTER=benign_memorization ARGS="-p seeds=3"
+	$(BIN)/phenomena run $(CHAPTER) $(ARGS)
+
+lint: $(READY)  ## style and types, notebooks included
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)  ## put the style right where that can be done by machine
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+lock: $(READY)  ## rewrite requirements.lock from pyproject.toml
+	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-annotate --no-header \
+		--no-emit-index-url --group dev pyproject.toml --output-file requirements.lock
+
+clean:  ## remove runs, builds and the environment
+	rm -rf .venv _build runs

@@ -1,0 +1,5 @@
+"""`python -m phenomena`."""
+
+from phenomena.runs.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""Parameters, runs, records, claims, the book: everything that knows nothing of any chapter's science."""

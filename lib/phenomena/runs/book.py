@@ -1,0 +1,317 @@
+"""The book: runs what is missing, stages pages from runs, refuses bad ones, builds strictly.
+
+Staged pages take prose and metadata from the source notebooks and outputs from the runs, so that a change of prose
+needs no new run. Everything happens in `_build/`; nothing is written back into a source.
+"""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import yaml
+from nbformat.v4 import new_markdown_cell
+
+from phenomena.runs import claims, records, runner
+from phenomena.runs.chapters import Chapter, Project
+from phenomena.runs.errors import RunFailed
+from phenomena.runs.keys import code
+from phenomena.runs.notebook import MIME
+from phenomena.runs.records import Record
+
+DRAFT = "smoke"  # the edition that makes a draft
+
+
+@dataclass(frozen=True)
+class Page:
+    """One run that the book shows: a chapter in one edition."""
+
+    chapter: Chapter
+    edition: str
+    folder: Path
+    record: Record
+
+    @property
+    def name(self) -> str:
+        """Name of the page's file, without suffix."""
+        suffix = "" if self.edition in ("default", DRAFT) else f"-{self.edition}"
+        return f"{self.chapter.name}{suffix}"
+
+    @property
+    def title(self) -> str:
+        """Title in lists of pages."""
+        suffix = "" if self.edition in ("default", DRAFT) else f" ({self.edition})"
+        return f"{self.chapter.file.title}{suffix}"
+
+    @property
+    def verdicts(self) -> list[claims.Verdict]:
+        """The chapter's claims, checked on this run."""
+        return claims.check(self.chapter, self.record)
+
+
+def book(project: Project, edition: str = "default") -> str:
+    """Builds the book from the runs of an edition; returns the line that says where it is.
+
+    `default` builds `_build/html`, with further pages for other editions that have been run. `smoke` builds a draft in
+    `_build/draft`, which says so on every page. Raises `RunFailed` when a run fails, is not whole, or the build is not
+    clean; what was built before then stays.
+    """
+    for chapter in project.chapters():
+        chapter.resolve(edition)
+    draft = edition == DRAFT
+    jobs = [(c.name, edition) for c in project.chapters() if records.current(project, c, edition) is None]
+    failed = runner.run_many(project, jobs) if jobs else []
+    if failed:
+        raise RunFailed(" | ".join(failed))
+    pages = find_pages(project, edition)
+    for page in pages:
+        gate(page)
+    work = project.root / "_build" / ("draft-work" if draft else "work")
+    stage(project, pages, work / "source", draft)
+    built = build(work)
+    target = project.root / "_build" / ("draft" if draft else "html")
+    publish(built, target)
+    counts = count(pages)
+    return f"{target.relative_to(project.root)}/index.html: {len(pages)} pages of runs; " + ", ".join(
+        f"{n} {verdict}" for verdict, n in counts.items()
+    )
+
+
+def find_pages(project: Project, edition: str) -> list[Page]:
+    """The runs to show: every chapter's in that edition, then its other editions that have been run (not in a draft)."""
+    pages = []
+    for chapter in project.chapters():
+        others = [] if edition == DRAFT else [e for e in chapter.file.editions if e not in (edition, DRAFT)]
+        for name in [edition, *others]:
+            there = records.current(project, chapter, name)
+            if there:
+                pages.append(Page(chapter, name, *there))
+    return pages
+
+
+def gate(page: Page) -> None:
+    """Raises `RunFailed` unless every code cell of the page's source was executed, in this order and without error."""
+    notebook = nbformat.read(page.folder / records.NOTEBOOK, as_version=4)
+    if code(notebook) != code(page.chapter.source):
+        raise RunFailed(f"{page.name}: its run is of another source: phenomena run {page.chapter.name} --force")
+    for number, cell in enumerate((c for c in notebook.cells if c.cell_type == "code"), 1):
+        broken = any(output.output_type == "error" for output in cell.outputs)
+        if broken or (cell.source.strip() and cell.execution_count is None):
+            what = "raised an error" if broken else "was not executed"
+            raise RunFailed(f"{page.name}: code cell {number} {what}: phenomena run {page.chapter.name} --force")
+
+
+def stage(project: Project, pages: list[Page], target: Path, draft: bool) -> None:
+    """Writes the whole source of the book into the target folder; files whose bytes stay the same keep their times."""
+    files: dict[str, bytes] = {"index.md": (project.root / "index.md").read_bytes()}
+    for path in sorted((project.root / "book").rglob("*")):
+        if path.is_file():
+            files[path.relative_to(project.root).as_posix()] = path.read_bytes()
+    for page in pages:
+        files[f"notebooks/{page.name}.ipynb"] = nbformat.writes(staged_notebook(page)).encode()
+    files["_config.yml"] = _config((project.root / "_config.yml").read_text(encoding="utf-8"), draft)
+    files["book/_toc.yml"] = _toc(files["book/_toc.yml"].decode(), pages)
+    files["book/results.md"] = results_page(pages).encode()
+    files["book/runs.md"] = runs_page(pages).encode()
+    for name, content in files.items():
+        path = target / name
+        if not path.is_file() or path.read_bytes() != content:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+    for path in [p for p in target.rglob("*") if p.is_file()]:
+        if path.relative_to(target).as_posix() not in files:
+            path.unlink()
+
+
+def _config(text: str, draft: bool) -> bytes:
+    config = yaml.safe_load(text)
+    if draft:
+        config["title"] += " (draft)"
+        options = config["sphinx"]["config"].setdefault("html_theme_options", {})
+        options["announcement"] = "Draft from smoke runs: seconds long, for checking the machinery. No number here counts."
+    return yaml.safe_dump(config, sort_keys=True, allow_unicode=True).encode()
+
+
+def _toc(text: str, pages: list[Page]) -> bytes:
+    """The table of contents with each chapter's further editions below it."""
+    toc = yaml.safe_load(text)
+    for entry in [e for part in toc.get("parts", [toc]) for e in part.get("chapters", [])]:
+        first = Path(entry["file"]).name
+        further = [p.name for p in pages if p.chapter.name == first and p.name != first]
+        if further:
+            entry["sections"] = [{"file": f"notebooks/{name}"} for name in further]
+    return yaml.safe_dump(toc, sort_keys=False).encode()
+
+
+# --- one page ---------------------------------------------------------------------------------------------------------
+
+
+def staged_notebook(page: Page) -> nbformat.NotebookNode:
+    """The source notebook's cells with the run's outputs, and what the record says of the run."""
+    run = nbformat.read(page.folder / records.NOTEBOOK, as_version=4)
+    executed = [cell for cell in run.cells if cell.cell_type == "code"]
+    staged = nbformat.from_dict({**page.chapter.source, "cells": []})
+    for cell in map(nbformat.from_dict, page.chapter.source.cells):
+        tags = cell.metadata.get("tags", [])
+        if cell.cell_type == "code":
+            cell = _with_outputs(cell, executed.pop(0), page)
+        elif "verdicts" in tags:
+            cell.source = verdict_table(page.verdicts)
+        staged.cells.append(cell)
+        if len(staged.cells) == 1:
+            if page.edition not in ("default", DRAFT):
+                cell.source = cell.source.replace("\n", f" ({page.edition})\n", 1)
+            staged.cells.append(new_markdown_cell(run_note(page)))
+        if "parameters" in tags:
+            if executed and "injected-parameters" in executed[0].metadata.get("tags", []):
+                staged.cells.append(executed.pop(0))
+            staged.cells.append(new_markdown_cell(parameter_table(page)))
+    for number, cell in enumerate(staged.cells):
+        cell["id"] = f"cell-{number:03d}"  # the same at every staging
+    return staged
+
+
+def _with_outputs(
+    cell: nbformat.NotebookNode, executed: nbformat.NotebookNode, page: Page
+) -> nbformat.NotebookNode:
+    """The source cell with the outputs that readers see; a figure's caption and alternative text become metadata."""
+    cell.outputs, cell.execution_count = [], executed.execution_count
+    for output in executed.outputs:
+        bundle = output.get("data", {}).pop(MIME, None)
+        if output.get("name") == "stderr" or (bundle is not None and "figure" not in bundle):
+            continue
+        if bundle is not None:
+            figure = bundle["figure"]
+            name = f"{page.name}-{figure['name']}".replace("_", "-")
+            cell.metadata["mystnb"] = {
+                "image": {"alt": figure["alt"]},
+                "figure": {"caption": figure["caption"], "name": name},
+            }
+        cell.outputs.append(output)
+    return cell
+
+
+def run_note(page: Page) -> str:
+    """What made this page, in a box."""
+    r = page.record
+    option = "" if page.edition == "default" else f" --edition {page.edition}"
+    return (
+        f"```{{admonition}} This page\n:class: run\n"
+        f"`phenomena run {page.chapter.name}{option}`: {page.chapter.file.editions[page.edition].about}. "
+        f"Seeds {r.seeds[0]} to {r.seeds[-1]}; {r.seconds['total']:.0f} s, {r.peak_memory_mb:.0f} MB, "
+        f"{r.processor}, {r.threads} thread{'s' if r.threads != 1 else ''}{f', {r.gpu}' if r.gpu else ''}; "
+        f"commit `{(r.commit or 'none')[:12]}`, run `{r.key}`. "
+        "Intervals are 95 % over seeds. See [how to re-run](../book/how_to_rerun.md).\n```"
+    )
+
+
+def parameter_table(page: Page) -> str:
+    """The resolved parameters with type, default and meaning, folded."""
+    rows = ["| name | accepted | this page | default | meaning |", "| --- | --- | --- | --- | --- |"]
+    for p in page.chapter.declaration.values():
+        value = page.record.parameters[p.name]
+        shown = f"**{value}**" if value != p.default else f"{value}"
+        rows.append(f"| `{p.name}` | {p.accepted} | {shown} | {p.default} | {p.meaning} |")
+    return "````{dropdown} All parameters of this page\n" + "\n".join(rows) + "\n````"
+
+
+def _number(x: float | None) -> str:
+    return "–" if x is None else f"{x:.3g}".replace("-", "−")
+
+
+def _badge(verdict: str) -> str:
+    return f'<span class="verdict {verdict}">{verdict}</span>'
+
+
+def _measured(v: claims.Verdict) -> str:
+    return f"{_number(v.measured)} [{_number(v.low)}, {_number(v.high)}], n = {v.seeds}"
+
+
+def verdict_table(verdicts: list[claims.Verdict]) -> str:
+    """Each claim with the paper's figure, the measured interval and the verdict; the reasons below, folded."""
+    rows = ["| claim | paper | measured | threshold | verdict |", "| --- | --- | --- | --- | --- |"]
+    rows += [
+        f"| {v.claim.statement} | {v.claim.paper} | {_measured(v)} | {v.claim.threshold} | {_badge(v.verdict)} |"
+        for v in verdicts
+    ]
+    notes = [
+        f"- **{v.claim.name}**: `{v.claim.measured}` {v.claim.threshold}. Place: {v.claim.place}. "
+        f"Why this threshold: {v.claim.reason}. Scale: {v.claim.scale}."
+        for v in verdicts
+    ]
+    return "\n".join(rows) + "\n\n````{dropdown} How each claim is measured\n" + "\n".join(notes) + "\n````"
+
+
+# --- pages over all runs ----------------------------------------------------------------------------------------------
+
+
+def count(pages: list[Page]) -> dict[str, int]:
+    """How many claims of all pages have each verdict."""
+    verdicts = [v.verdict for page in pages for v in page.verdicts]
+    return {name: verdicts.count(name) for name in claims.VERDICTS}
+
+
+def results_page(pages: list[Page]) -> str:
+    """Every claim of every page, with totals."""
+    totals = ", ".join(f"{n} {_badge(verdict)}" for verdict, n in count(pages).items())
+    text = [
+        "# Results",
+        "",
+        f"Every claim of every chapter, checked on the runs that this book shows: {totals}. Compiled from the records; "
+        "thresholds were written down before the runs.",
+    ]
+    for page in pages:
+        text += ["", f"## [{page.title}](../notebooks/{page.name}.ipynb)", "", verdict_table(page.verdicts)]
+    return "\n".join(text) + "\n"
+
+
+def runs_page(pages: list[Page]) -> str:
+    """Cost and origin of every run shown."""
+    head = ["page", "seconds", "memory", "processor", "threads", "seeds", "commit", "run", "started"]
+    rows = [
+        (f"[{p.title}](../notebooks/{p.name}.ipynb)", f"{r.seconds['total']:.0f}", f"{r.peak_memory_mb:.0f} MB",
+         " + ".join(filter(None, [r.processor, r.gpu])), r.threads, len(r.seeds), f"`{(r.commit or 'none')[:12]}`",
+         f"`{r.key}`", r.started[:16].replace("T", " "))
+        for p in pages for r in [p.record]
+    ]  # fmt: skip
+    text = ["# Runs", "", "What it took to make the pages of this book.", ""]
+    text += ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    text += ["| " + " | ".join(map(str, row)) + " |" for row in rows]
+    versions: Mapping[str, Any] = pages[0].record.versions if pages else {}
+    text += ["", "Versions: " + ", ".join(f"{name} {v}" for name, v in versions.items()) + "."]
+    return "\n".join(text) + "\n"
+
+
+# --- building ---------------------------------------------------------------------------------------------------------
+
+
+def build(work: Path) -> Path:
+    """The built pages of a staged source. Raises `RunFailed` with the warnings when there is any."""
+    source = work / "source"
+    command = [
+        sys.executable, "-m", "jupyter_book.cli.main", "build", str(source), "--path-output", str(work), "-q",
+        "--config", str(source / "_config.yml"), "--toc", str(source / "book" / "_toc.yml"), "-W", "-n", "--keep-going",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, cwd=work)
+    if done.returncode:
+        log = work / "build.log"
+        log.write_text(done.stdout + done.stderr, encoding="utf-8")
+        told = [line for line in (done.stdout + done.stderr).splitlines() if "WARNING" in line or "ERROR" in line]
+        raise RunFailed(f"the book is not clean: {' | '.join(told[:3]) or done.stderr[-300:]}; whole log: {log}")
+    return work / "_build" / "html"
+
+
+def publish(built: Path, target: Path) -> None:
+    """Puts a copy of the built pages in the place of the old ones."""
+    fresh, old = target.with_name(f"{target.name}.new"), target.with_name(f"{target.name}.old")
+    for path in (fresh, old):
+        shutil.rmtree(path, ignore_errors=True)
+    shutil.copytree(built, fresh)
+    if target.exists():
+        target.replace(old)
+    fresh.replace(target)
+    shutil.rmtree(old, ignore_errors=True)

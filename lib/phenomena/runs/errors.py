@@ -1,0 +1,18 @@
+"""The two ways a command ends badly."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class BadInput(ValueError):
+    """Input that is refused before anything starts: one line, exit status 2."""
+
+
+class RunFailed(RuntimeError):
+    """A notebook that raised, or a book that did not build: one line, exit status 1."""
+
+
+def nearest(given: str, accepted: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the accepted word nearest to the one given, or nothing."""
+    match = difflib.get_close_matches(given, list(accepted), 1)
+    return f"; did you mean {match[0]!r}?" if match else ""

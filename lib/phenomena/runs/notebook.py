@@ -1,0 +1,120 @@
+"""What a notebook calls: check its parameters, record its values, show its figures, tell its progress.
+
+Everything goes into the notebook's own outputs, under one MIME type, so that a notebook run by hand or by Papermill
+alone carries the same record as one run by `phenomena run`. A change here re-runs every chapter: keep it small.
+"""
+
+import base64
+import io
+import json
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from IPython.display import display
+
+from phenomena.runs.errors import BadInput
+from phenomena.runs.parameters import Parameter, check
+
+MIME = "application/vnd.phenomena+json"
+PROGRESS = "PHENOMENA_PROGRESS"  # the file in which the runner reads how far the notebook is
+REPORTED = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "mnist1d", "pandas", "matplotlib", "papermill")
+
+
+def check_parameters(namespace: dict[str, Any]) -> None:
+    """Checks the notebook's parameters against their declared types and puts the converted values back.
+
+    namespace: the notebook's `globals()`, right after its `parameters` cell. Raises `BadInput`, in one line.
+    """
+    annotations = namespace.get("__annotations__") or namespace["__annotate__"](1)  # the latter since Python 3.14
+    declared = [Parameter(name, kind, None, "") for name, kind in annotations.items()]
+    values = check(declared, {p.name: namespace[p.name] for p in declared}, "parameters")
+    namespace.update(values)
+    torch = sys.modules.get("torch")
+    facts = {
+        "parameters": values,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in REPORTED}},
+        "processor": _processor(),
+        "threads": torch.get_num_threads() if torch else None,
+        "gpu": torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None,
+    }
+    _emit(facts, ", ".join(f"{name} = {value!r}" for name, value in values.items()))
+
+
+def record(**values: Iterable[float]) -> None:
+    """Puts measured values into the record, one number a seed; nan where a seed gave none.
+
+    The last call wins for a name, so that a cell can be run again by hand. Raises `BadInput` for infinite values.
+    """
+    from phenomena.statistics import interval
+
+    rows = {name: [float(v) for v in column] for name, column in values.items()}
+    for name, row in rows.items():
+        if not row or any(v in (float("inf"), float("-inf")) for v in row):
+            raise BadInput(f"record: {name} is {row}: finite numbers (or nan), one a seed, are expected")
+    lines = [f"{name}: {m:.3g} [{low:.3g}, {high:.3g}], n = {len(rows[name])}" for name in rows
+             for m, low, high in [interval(rows[name])]]  # fmt: skip
+    # JSON has no nan: a seed without a value is null
+    plain = {name: [None if v != v else v for v in row] for name, row in rows.items()}
+    _emit({"values": plain, "peak_memory_mb": _peak_memory_mb()}, "\n".join(lines))
+
+
+def show(figure: Any, name: str, caption: str, alt: str, data: Any = None) -> None:
+    """Displays a matplotlib figure with its name, caption, alternative text and the data it is drawn from.
+
+    data: a pandas DataFrame in long form, kept as CSV. The figure is closed.
+    """
+    from matplotlib import pyplot as plt  # only here, so that checking parameters stays quick
+
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=144, bbox_inches="tight")
+    plt.close(figure)
+    csv = None if data is None else data.to_csv(index=False, float_format="%.6g")
+    bundle = {"figure": {"name": name, "caption": caption, "alt": alt, "data": csv}}
+    display(
+        {"image/png": base64.b64encode(png.getvalue()).decode(), MIME: bundle, "text/plain": alt},
+        raw=True,
+        metadata={"image/png": {"alt": alt}},
+    )
+
+
+def track(items: Iterable[Any], label: str) -> Iterator[Any]:
+    """Yields the items and tells how far they are: to the runner if there is one, else by a bar in Jupyter."""
+    items = list(items)
+    path = os.environ.get(PROGRESS)
+    if path is None and "JPY_SESSION_NAME" in os.environ:  # set by Jupyter's servers, not by Papermill
+        from tqdm.auto import tqdm
+
+        items = tqdm(items, label)
+    for done, item in enumerate(items):
+        if path:
+            _write_progress(Path(path), {"label": label, "done": done, "total": len(items), "time": time.time()})
+        yield item
+
+
+def _write_progress(path: Path, state: Mapping[str, Any]) -> None:
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(state))
+    fresh.replace(path)
+
+
+def _emit(bundle: Mapping[str, Any], text: str) -> None:
+    display({MIME: bundle, "text/plain": text}, raw=True)
+
+
+def _peak_memory_mb() -> float:
+    scale = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e6
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

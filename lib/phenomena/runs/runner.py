@@ -1,0 +1,248 @@
+"""Executes a chapter's notebook and keeps the result: whole, under its key, or not at all."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+import psutil
+from filelock import FileLock
+from nbclient.exceptions import DeadKernelError
+from papermill.exceptions import PapermillExecutionError
+from tqdm import tqdm
+
+from phenomena.runs import keys, records
+from phenomena.runs.chapters import Chapter, Project
+from phenomena.runs.errors import RunFailed
+from phenomena.runs.notebook import PROGRESS
+
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def run(
+    project: Project,
+    chapter: Chapter,
+    parameters: Mapping[str, Any],
+    edition: str | None = None,
+    force: bool = False,
+) -> Path:
+    """The folder of the chapter's run with these parameters, executed now unless it is there.
+
+    parameters: every one, as `Chapter.resolve` returns them. edition: the name under which the record lists the run.
+    force: execute it even so, and put the new run in the place of the old. Two callers of the same run at once: one
+    executes, the other waits and takes the result. Raises `RunFailed` when a cell raises; a report is then written.
+    """
+    key = keys.run_key(project, chapter, parameters)
+    folder = project.runs / chapter.name / key
+    started = datetime.now(UTC)
+    locks = project.runs / ".locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    with FileLock(locks / f"{chapter.name}-{key}.lock"):
+        done = records.read(folder)
+        if done and not (force and datetime.fromisoformat(done.started) < started):
+            return folder
+        with _partial(project) as partial:
+            _execute(project, chapter, parameters, edition, key, partial)
+            _put(partial, folder)
+    return folder
+
+
+def run_many(project: Project, jobs: Iterable[tuple[str, str]], workers: int = 2) -> list[str]:
+    """Runs (chapter, edition) pairs, several at a time, each in a process of its own.
+
+    A failure lets the others finish. Returns one line for each that failed.
+    """
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        futures = {pool.submit(_run_edition, project, *job): job for job in jobs}
+        return [line for line in (future.result() for future in futures) if line]
+
+
+def _run_edition(project: Project, name: str, edition: str) -> str | None:
+    chapter = project.chapter(name)
+    began = time.monotonic()
+    try:
+        run(project, chapter, chapter.resolve(edition), edition)
+    except RunFailed as error:
+        return str(error)
+    sys.stderr.write(f"{name}, {edition}: {time.monotonic() - began:.0f} s\n")
+    return None
+
+
+@contextmanager
+def _partial(project: Project) -> Iterator[Path]:
+    """A fresh folder for a run in the making; gone afterwards, as are those whose makers died."""
+    home = project.runs / ".partial"
+    home.mkdir(parents=True, exist_ok=True)
+    for left in home.iterdir():
+        if not psutil.pid_exists(int(left.name.partition("-")[0])):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=home))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _execute(
+    project: Project, chapter: Chapter, parameters: Mapping[str, Any], edition: str | None, key: str, folder: Path
+) -> None:
+    """Writes notebook.ipynb and record.json into the folder."""
+    target = folder / records.NOTEBOOK
+    changed = {name: v for name, v in parameters.items() if v != chapter.declaration[name].default}
+    started, began = datetime.now(UTC), time.monotonic()
+    # One thread a kernel: the same values everywhere, and two kernels fill two cores.
+    os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})
+    try:
+        with _progress(chapter.name, folder / "progress.json"):
+            papermill.execute_notebook(
+                chapter.notebook, target, changed, kernel_name="python3", language="python",
+                progress_bar=False, log_output=False, cwd=project.root,
+            )  # fmt: skip
+    except (PapermillExecutionError, DeadKernelError) as error:
+        raise RunFailed(_report(project, chapter, parameters, key, target, error)) from error
+    total = time.monotonic() - began
+    notebook = nbformat.read(target, as_version=4)
+    _tidy(notebook)
+    nbformat.write(notebook, target)
+    facts = records.collect(notebook)
+    facts.pop("parameters", None)
+    parts = section_seconds(notebook)
+    sources = "\n".join(keys.code(chapter.source))
+    first = int(parameters["seed"])
+    record = records.Record(
+        chapter=chapter.name,
+        edition=edition,
+        key=key,
+        parameters=dict(parameters),
+        seeds=list(range(first, first + int(parameters["seeds"]))),
+        commit=_commit(project),
+        lock_sha256=keys.sha256(project.lock.read_bytes()),
+        modules=keys.modules(sources),
+        started=started.isoformat(timespec="milliseconds"),
+        seconds={"total": round(total, 2), "overhead": round(total - sum(parts.values()), 2), **parts},
+        **facts,
+    )
+    (folder / records.RECORD).write_text(record.model_dump_json(indent=1), encoding="utf-8")
+
+
+def section_seconds(notebook: nbformat.NotebookNode) -> dict[str, float]:
+    """Seconds of the code cells below each `## ` heading, from Papermill's own measurement."""
+    seconds, heading = {"start": 0.0}, "start"
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            found = re.findall(r"^## (.+)$", cell.source, re.MULTILINE)
+            heading = found[-1] if found else heading
+        else:
+            spent = cell.metadata.get("papermill", {}).get("duration") or 0.0
+            seconds[heading] = seconds.get(heading, 0.0) + spent
+    return {name: round(value, 2) for name, value in seconds.items()}
+
+
+def _tidy(notebook: nbformat.NotebookNode) -> None:
+    """Takes out what belongs to this machine or this moment: absolute paths and progress bars."""
+    for path in ("input_path", "output_path"):
+        notebook.metadata.papermill[path] = Path(notebook.metadata.papermill[path]).name
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+
+
+def _put(partial: Path, folder: Path) -> None:
+    """Moves a finished run into place at one stroke; an older one steps aside first."""
+    (partial / "progress.json").unlink(missing_ok=True)
+    for path in [*partial.iterdir(), partial]:
+        descriptor = os.open(path, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = partial.with_name(f"{partial.name}-old")
+    if folder.exists():
+        folder.replace(aside)
+    partial.replace(folder)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _report(
+    project: Project, chapter: Chapter, parameters: Mapping[str, Any], key: str, target: Path, error: Exception
+) -> str:
+    """Writes a failed run's report and notebook to runs/.failed; returns the line that says so."""
+    folder = project.runs / ".failed" / f"{chapter.name}-{key}"
+    folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(error, PapermillExecutionError):
+        what, source = f"{error.ename}: {error.evalue}", error.source
+        where, trace = f"code cell {error.exec_count}", ANSI.sub("", "\n".join(error.traceback))
+    else:
+        what, source, where, trace = "the kernel died (out of memory, or killed)", "", "the kernel", str(error)
+    values = "\n".join(f"- {name} = {value!r}" for name, value in parameters.items())
+    text = (
+        f"# {chapter.name} failed in {where}\n\n{what}\n\n## Cell\n\n```python\n{source}\n```\n\n"
+        f"## Traceback\n\n```\n{trace}\n```\n\n## Parameters\n\n{values}\n"
+    )
+    (folder / "report.md").write_text(text, encoding="utf-8")
+    if target.exists():
+        shutil.move(target, folder / records.NOTEBOOK)
+    report = (folder / "report.md").relative_to(project.root)
+    return f"{chapter.name}: {where} failed: {what.splitlines()[0][:200]}; report: {report}"
+
+
+def _commit(project: Project) -> str | None:
+    """HEAD, with -dirty when notebooks, library or lock differ from it; None outside git."""
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", *words], cwd=project.root, capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            return None
+        return done.stdout.strip()
+
+    head = git("rev-parse", "HEAD")
+    return head and head + ("-dirty" if git("status", "--porcelain", "notebooks", "lib", "requirements.lock") else "")
+
+
+@contextmanager
+def _progress(name: str, path: Path) -> Iterator[None]:
+    """A bar with the time left on a terminal, fed by what the notebook writes to the path; nothing in a log."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    os.environ[PROGRESS] = str(path)
+    stop = threading.Event()
+    follower = threading.Thread(target=_follow, args=(name, path, stop), daemon=True)
+    follower.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        follower.join()
+        del os.environ[PROGRESS]
+
+
+def _follow(name: str, path: Path, stop: threading.Event) -> None:
+    label = None
+    with tqdm(desc=f"{name} · starting", bar_format="{desc} [{elapsed}]", leave=False) as bar:
+        while not stop.wait(0.5):
+            try:
+                state = json.loads(path.read_text())
+            except (OSError, json.JSONDecodeError):
+                state = {"label": None, "done": 0, "total": None}
+            if state["label"] != label:
+                label = state["label"]
+                bar.reset(state["total"])
+                bar.bar_format = "{desc} {bar} {n}/{total} [{elapsed}, {remaining} left in this part]"
+                bar.set_description_str(f"{name} · {label}")
+            bar.n = state["done"]
+            bar.refresh()
