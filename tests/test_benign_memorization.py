@@ -37,6 +37,18 @@ def test_without_augmentation_fresh_is_the_data():
     assert torch.equal(inputs, X[[3, 1]])
 
 
+def test_mixed_inputs_lie_between_two_samples_and_keep_the_first_label():
+    labels = torch.arange(12)
+    plain = lambda index: (X[index], labels[index])  # noqa: E731
+    mixed, kept = chapter.mix_inputs(plain, 1.0, torch.Generator().manual_seed(3))(labels)
+    assert torch.equal(kept, labels)
+    generator = torch.Generator().manual_seed(3)
+    weight = torch.rand(2, generator=generator)[0]
+    partner = X[torch.randperm(12, generator=generator)]
+    torch.testing.assert_close(mixed, weight * X + (1 - weight) * partner)
+    assert torch.equal(chapter.mix_inputs(plain, 0.0, torch.Generator())(labels)[0], X)
+
+
 def test_same_class_groups_are_disjoint_and_pure():
     data = datasets.digits()
     groups = chapter.same_class_groups(data, 25, 5, torch.Generator().manual_seed(0))

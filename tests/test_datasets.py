@@ -88,7 +88,7 @@ def test_fashion_mnist_refuses_a_cut_file(small_fashion):
 def test_missing_data_name_the_ways_to_get_them(no_network):
     with pytest.raises(datasets.DataError, match="dataset-fashion-mnist"):
         datasets.load("fashion_mnist")
-    with pytest.raises(datasets.DataError, match="cifar-10-python.tar.gz"):
+    with pytest.raises(datasets.DataError, match=r"cifar-10-python\.tar\.gz"):
         datasets.load("cifar10")
 
 

@@ -87,7 +87,7 @@ def test_training_fits_and_repeats_to_the_bit(loss, optimiser):
         network, seen = small(), []
         training.train(
             network, lambda i: (SIGNALS[i], labels[i]), 20, 150, torch.Generator().manual_seed(0), batch=20,
-            optimiser=optimiser, lr=0.05, loss=loss, every=60, observe=seen.append,
+            optimiser=optimiser, lr=0.05, loss=loss, every=60, observe=lambda _, step: seen.append(step),
         )  # fmt: skip
         return training.predict(network, SIGNALS), network.logits.weight.detach(), seen
 

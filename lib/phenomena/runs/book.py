@@ -82,7 +82,7 @@ def book(project: Project, edition: str = "default") -> str:
 
 
 def find_pages(project: Project, edition: str) -> list[Page]:
-    """The runs to show: every chapter's in that edition, then its other editions that have been run (not in a draft)."""
+    """The runs to show: each chapter's in that edition, then its other editions that have been run (not in a draft)."""
     pages = []
     for chapter in project.chapters():
         others = [] if edition == DRAFT else [e for e in chapter.file.editions if e not in (edition, DRAFT)]
@@ -132,7 +132,7 @@ def _config(text: str, draft: bool) -> bytes:
     if draft:
         config["title"] += " (draft)"
         options = config["sphinx"]["config"].setdefault("html_theme_options", {})
-        options["announcement"] = "Draft from smoke runs: seconds long, for checking the machinery. No number here counts."
+        options["announcement"] = "Draft from smoke runs, seconds long, to check the machinery: no number here counts."
     return yaml.safe_dump(config, sort_keys=True, allow_unicode=True).encode()
 
 
@@ -175,9 +175,7 @@ def staged_notebook(page: Page) -> nbformat.NotebookNode:
     return staged
 
 
-def _with_outputs(
-    cell: nbformat.NotebookNode, executed: nbformat.NotebookNode, page: Page
-) -> nbformat.NotebookNode:
+def _with_outputs(cell: nbformat.NotebookNode, executed: nbformat.NotebookNode, page: Page) -> nbformat.NotebookNode:
     """The source cell with the outputs that readers see; a figure's caption and alternative text become metadata."""
     cell.outputs, cell.execution_count = [], executed.execution_count
     for output in executed.outputs:
@@ -293,7 +291,7 @@ def build(work: Path) -> Path:
     """The built pages of a staged source. Raises `RunFailed` with the warnings when there is any."""
     source = work / "source"
     command = [
-        sys.executable, "-m", "jupyter_book.cli.main", "build", str(source), "--path-output", str(work), "-q",
+        str(Path(sys.executable).with_name("jupyter-book")), "build", str(source), "--path-output", str(work), "-q",
         "--config", str(source / "_config.yml"), "--toc", str(source / "book" / "_toc.yml"), "-W", "-n", "--keep-going",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, cwd=work)

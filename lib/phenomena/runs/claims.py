@@ -52,8 +52,8 @@ def _verdict(chapter: str, claim: Claim, record: Record) -> Verdict:
         verdict = "contradicted"
     else:
         verdict = "inconclusive"
-    known = [None if x != x else round(float(x), 12) for x in (mean, low, high)]
-    return Verdict(chapter, claim, verdict, *known, seeds=int(values.notna().sum()))
+    known = [None if x != x else x for x in (mean, low, high)]  # JSON has no nan
+    return Verdict(chapter, claim, verdict, known[0], known[1], known[2], int(values.notna().sum()))
 
 
 def per_seed(chapter: str, claim: Claim, record: Record) -> "pd.Series[float]":

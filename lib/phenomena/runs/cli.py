@@ -6,13 +6,16 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from phenomena.runs.chapters import Project, find_project
 from phenomena.runs.errors import BadInput, RunFailed, nearest
 from phenomena.runs.parameters import parse_assignments
+
+if TYPE_CHECKING:  # pandas is imported only by the commands that need it
+    from phenomena.runs.claims import Verdict
 
 
 def main() -> NoReturn:
@@ -46,7 +49,8 @@ def _usage(error: click.UsageError) -> str:
     """Click's message, with the nearest command where one was misspelt."""
     words = [word for word in sys.argv[1:] if not word.startswith("-")]
     if error.format_message().startswith("No such command") and words:
-        return f"unknown command {words[0]!r}{nearest(words[0], commands.commands) or ';'} accepted: {', '.join(commands.commands)}"
+        known = commands.commands
+        return f"unknown command {words[0]!r}{nearest(words[0], known) or ';'} accepted: {', '.join(known)}"
     return error.format_message()
 
 
@@ -99,7 +103,7 @@ def run(chapter: str, edition: str, assignments: tuple[str, ...], force: bool) -
     overrides = parse_assignments(assignments)
     parameters = found.resolve(edition, overrides)
     name = next((e for e in (edition, *found.file.editions) if found.resolve(e) == parameters), None)
-    from phenomena.runs import claims, records, runner  # Papermill and pandas: a second that bad input need not wait for
+    from phenomena.runs import claims, records, runner  # a second of imports that bad input need not wait for
 
     began = time.time()
     folder = runner.run(project, found, parameters, name, force)
@@ -107,8 +111,8 @@ def run(chapter: str, edition: str, assignments: tuple[str, ...], force: bool) -
     assert record is not None  # runner.run returns whole runs only
     there = time.time() - began < record.seconds["total"]
     click.echo(
-        f"{folder.relative_to(project.root)}: {'was there already, ' if there else ''}"
-        f"{record.seconds['total']:.0f} s, {record.peak_memory_mb:.0f} MB, seeds {record.seeds[0]} to {record.seeds[-1]}"
+        f"{folder.relative_to(project.root)}: {'was there already, ' if there else ''}{record.seconds['total']:.0f} s, "
+        f"{record.peak_memory_mb:.0f} MB, seeds {record.seeds[0]} to {record.seeds[-1]}"
     )
     _verdicts(claims.check(found, record))
 
@@ -153,7 +157,7 @@ def _option(edition: str) -> str:
     return "" if edition == "default" else f" --edition {edition}"
 
 
-def _verdicts(verdicts: list) -> None:  # type: ignore[type-arg]  # claims is imported late
+def _verdicts(verdicts: "list[Verdict]") -> None:
     def number(value: float | None) -> str:
         return "-" if value is None else f"{value:.3f}"
 
@@ -170,5 +174,3 @@ def _table(rows: list[tuple[str, ...]]) -> None:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
     for row in rows:
         click.echo("  " + "  ".join(f"{cell:{w}}" for cell, w in zip(row, widths, strict=True)).rstrip())
-
-

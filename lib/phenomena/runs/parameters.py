@@ -67,7 +67,9 @@ def _limit(limit: Any) -> str:
     if type(limit) in words:
         (value,) = vars(limit).values() if hasattr(limit, "__dict__") else (getattr(limit, limit.__slots__[0]),)
         return words[type(limit)].format(f"{value:g}")
-    return f"{limit.min_length} or more entries" if isinstance(limit, MinLen) else f"{limit.max_length} entries or fewer"
+    return (
+        f"{limit.min_length} or more entries" if isinstance(limit, MinLen) else f"{limit.max_length} entries or fewer"
+    )
 
 
 def read_declaration(source: str, place: str = "parameters cell") -> dict[str, Parameter]:

@@ -1,14 +1,15 @@
 """Executes a chapter's notebook and keeps the result: whole, under its key, or not at all."""
 
 import json
+import logging
 import os
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ import nbformat
 import papermill
 import psutil
 from filelock import FileLock
+from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
@@ -30,7 +32,14 @@ from phenomena.runs.chapters import Chapter, Project
 from phenomena.runs.errors import RunFailed
 from phenomena.runs.notebook import PROGRESS
 
+logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of types that it cannot read; ours are checked before
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class LocalKernel(AsyncKernelManager):
+    """A kernel that is spoken to through files of its owner, not through ports that any user may read."""
+
+    transport = "ipc"
 
 
 def run(
@@ -90,7 +99,8 @@ def _partial(project: Project) -> Iterator[Path]:
     for left in home.iterdir():
         if not psutil.pid_exists(int(left.name.partition("-")[0])):
             shutil.rmtree(left, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=home))
+    folder = home / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    folder.mkdir()
     try:
         yield folder
     finally:
@@ -110,7 +120,7 @@ def _execute(
         with _progress(chapter.name, folder / "progress.json"):
             papermill.execute_notebook(
                 chapter.notebook, target, changed, kernel_name="python3", language="python",
-                progress_bar=False, log_output=False, cwd=project.root,
+                progress_bar=False, log_output=False, cwd=project.root, kernel_manager_class=LocalKernel,
             )  # fmt: skip
     except (PapermillExecutionError, DeadKernelError) as error:
         raise RunFailed(_report(project, chapter, parameters, key, target, error)) from error

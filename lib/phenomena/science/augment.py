@@ -140,7 +140,7 @@ IMAGE: dict[str, tuple[Transform, int]] = {
 
 
 def transforms(names: Sequence[str], shape: torch.Size) -> list[tuple[Transform, int]]:
-    """The named transforms with the number of uniform numbers each takes for samples of that shape, (c, l) or (c, h, w).
+    """The named transforms, and how many uniform numbers each takes, for samples of shape (c, l) or (c, h, w).
 
     Raises `ValueError` for a name that does not fit such samples.
     """

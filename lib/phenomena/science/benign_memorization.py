@@ -54,6 +54,23 @@ def draw_fixed(x: Tensor, labels: Tensor, generator: torch.Generator) -> trainin
     return draw
 
 
+def mix_inputs(draw: training.Draw, share: float, generator: torch.Generator) -> training.Draw:
+    """A share of the batches with inputs mixed, lambda x_i + (1 - lambda) x_j with lambda uniform, and label y_i alone.
+
+    The Mixup flag of the official code (share 0.8, one lambda a batch, j from a random permutation of the batch).
+    """
+
+    def mixed(index: Tensor) -> tuple[Tensor, Tensor]:
+        inputs, labels = draw(index)
+        weight, chance = torch.rand(2, generator=generator).tolist()
+        if chance < share:
+            partners = inputs[torch.randperm(len(inputs), generator=generator).to(inputs.device)]
+            inputs = torch.lerp(partners, inputs, weight)
+        return inputs, labels
+
+    return mixed
+
+
 def same_class_groups(data: datasets.Dataset, groups: int, size: int, generator: torch.Generator) -> Tensor:
     """Row numbers of `groups` disjoint groups of `size` training samples of one class each: int64 (groups, size).
 
@@ -65,9 +82,7 @@ def same_class_groups(data: datasets.Dataset, groups: int, size: int, generator:
         wanted = len(range(c, groups, data.classes))
         members = (data.y_train.cpu() == c).nonzero().squeeze(1)
         if wanted * size > len(members):
-            raise ValueError(
-                f"class {c} has {len(members)} training samples: too few for {wanted} groups of {size}"
-            )
+            raise ValueError(f"class {c} has {len(members)} training samples: too few for {wanted} groups of {size}")
         chosen = members[torch.randperm(len(members), generator=generator)[: wanted * size]]
         rows.append(chosen.view(wanted, size))
     return torch.cat(rows)
@@ -85,9 +100,7 @@ def encoder_knn(network: nn.Sequential, data: datasets.Dataset, k: int) -> float
     return probes.accuracy(probes.knn_predict(train, data.y_train, test, k), data.y_test)
 
 
-def measure(
-    network: nn.Sequential, data: datasets.Dataset, labels: Tensor, pair: Tensor, k: int
-) -> pd.DataFrame:
+def measure(network: nn.Sequential, data: datasets.Dataset, labels: Tensor, pair: Tensor, k: int) -> pd.DataFrame:
     """Four quantities at the input and at every layer, in evaluation mode.
 
     labels: int64 (n,), the random labels of the training rows; pair: float (n, 2, ...), two augmented views of each.
@@ -115,7 +128,7 @@ def measure(
 
 
 def at_accuracy(accuracies: Sequence[float], values: Sequence[float], level: float) -> float:
-    """Value where the accuracy first reaches `level`, interpolated linearly between checkpoints; nan where it never does.
+    """Value where the accuracy first reaches `level`, linear between checkpoints; nan where it never does.
 
     accuracies, values: (t,), one entry a checkpoint in the order of training.
     """

@@ -49,8 +49,10 @@ class Dataset:
 
     def to(self, device: str | torch.device) -> "Dataset":
         """The same rows on another device."""
-        rows = (self.x_train, self.y_train, self.x_test, self.y_test)
-        return Dataset(*(t.to(device) for t in rows), classes=self.classes)
+        x_train, y_train, x_test, y_test = (
+            t.to(device) for t in (self.x_train, self.y_train, self.x_test, self.y_test)
+        )
+        return Dataset(x_train, y_train, x_test, y_test, self.classes)
 
 
 def mnist1d() -> Dataset:

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from importlib.resources import files
+from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
@@ -16,7 +18,7 @@ MARKERS = "osD^vPX*"
 
 
 def use_style() -> None:
-    """The book's style sheet: colour-blind-safe cycle (that of seaborn, "colorblind"), white ground, readable at page width."""
+    """The book's style sheet: seaborn's cycle "colorblind", white ground, readable at page width."""
     plt.style.use(str(files("phenomena.science") / "book.mplstyle"))
 
 
@@ -27,9 +29,11 @@ def panels(columns: int, rows: int = 1, width: float = 8.0, height: float = 3.2)
 
 
 def bands(
-    ax: Axes, frame: pd.DataFrame, x: str, y: str, hue: str, order: Sequence[str] | None = None
+    ax: Axes, frame: pd.DataFrame, x: str, y: str, hue: str, order: Sequence[str] | None = None, joined: bool = True
 ) -> Axes:
     """One line a value of `hue`: mean over seeds with its 95 % interval as a band, and n in the legend.
+
+    joined=False: points with error bars instead, where the places on the x axis have no order.
 
     frame: long form, one row a seed, with the columns x, y, hue. Text on the x axis keeps its order of appearance.
     A seed that is missing at some x (nan) is left out there; n is then the smallest over x.
@@ -43,11 +47,15 @@ def bands(
         rows = frame[frame[hue] == group]
         present = [place for place in places if (rows[x] == place).any()]
         samples = [rows.loc[rows[x] == place, y].to_numpy() for place in present]
-        mean, low, high = zip(*(interval(s) for s in samples), strict=True)
+        mean, low, high = np.array([interval(s) for s in samples]).T
         at = [where[place] for place in present]
         n = min(len(s) for s in samples)
-        ax.plot(at, mean, marker=MARKERS[i % len(MARKERS)], color=f"C{i}", label=f"{group} (n = {n})")
-        ax.fill_between(at, low, high, color=f"C{i}", alpha=0.2, linewidth=0)
+        style: dict[str, Any] = {"marker": MARKERS[i % len(MARKERS)], "color": f"C{i}", "label": f"{group} (n = {n})"}
+        if joined:
+            ax.plot(at, mean, **style)
+            ax.fill_between(at, low, high, color=f"C{i}", alpha=0.2, linewidth=0)
+        else:
+            ax.errorbar(at, mean, (mean - low, high - mean), linestyle="none", capsize=4, **style)
     if text:
         ax.set_xticks(range(len(places)), places, rotation=30, ha="right")
     return ax

@@ -33,10 +33,8 @@ def row_batches(rows: int, batch: int, generator: torch.Generator) -> Iterator[T
         yield from order[: rows - rows % batch].view(-1, batch)
 
 
-def make_optimiser(
-    name: str, network: nn.Module, lr: float, weight_decay: float = 0.0
-) -> torch.optim.Optimizer:
-    """"adam" (decoupled weight decay, i.e. AdamW) or "sgd" (momentum 0.9). Raises `ValueError` for another name."""
+def make_optimiser(name: str, network: nn.Module, lr: float, weight_decay: float = 0.0) -> torch.optim.Optimizer:
+    """`adam` (decoupled weight decay, i.e. AdamW) or `sgd` (momentum 0.9). Raises `ValueError` for another name."""
     if name == "adam":
         return torch.optim.AdamW(network.parameters(), lr, weight_decay=weight_decay, fused=True)
     if name == "sgd":
@@ -58,13 +56,13 @@ def train(
     loss: str = "cross_entropy",
     cosine: bool = True,
     every: int = 0,
-    observe: Callable[[int], None] | None = None,
+    observe: Callable[[nn.Module, int], None] | None = None,
 ) -> None:
     """Trains in place for a number of steps.
 
     draw: row numbers int64 (b,) -> inputs and integer targets of that batch, on the network's device.
-    The learning rate falls to zero by a cosine over the steps unless `cosine` is off. With `every`, `observe(step)` is
-    called after each such number of steps and after the last.
+    The learning rate falls to zero by a cosine over the steps unless `cosine` is off. `observe(network, step)` is
+    called after every `every` steps (0: never between) and after the last.
     Raises `ValueError` for an unknown optimiser or loss, `FloatingPointError` when the loss is no longer finite.
     """
     if loss not in LOSSES:
@@ -84,7 +82,7 @@ def train(
         if (step == steps or step % 100 == 0) and not torch.isfinite(value):
             raise FloatingPointError(f"the loss is {value.item()} after {step} steps: lower lr (now {lr})")
         if observe and (step == steps or (every and step % every == 0)):
-            observe(step)
+            observe(network, step)
             network.train()
 
 
