@@ -1,10 +1,13 @@
 """The chapter's own mathematics."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
+from test_datasets import make_cifar10
 
+from phenomena.runs.chapters import Project
 from phenomena.science import benign_memorization as chapter
 from phenomena.science import datasets
 
@@ -79,3 +82,28 @@ def test_measure_reads_labels_where_they_are():
     assert set(frame["layer"]) == {"input", "0"}
     assert value["input", "knn"] == 1 and value["0", "linear"] == 1 and value["input", "distance"] == pytest.approx(0)
     assert value["input", "memorised"] < 0.25
+
+
+def test_paper_edition_loads_and_takes_its_first_steps(monkeypatch, tmp_path):
+    """The notebook's own code with the settings of the paper on generated images in CIFAR-10's format, on this CPU."""
+    chapter_files = Project(Path(__file__).parents[1]).chapter("benign_memorization")
+    make_cifar10(monkeypatch, tmp_path, rows=60)
+    small = {
+        "samples": 64, "test_samples": 50, "hidden": 64, "epochs": 1, "batch": 32, "side_samples": 50, "k": 5,
+        "copies_levels": [2], "noise_levels": [0.5], "group": 2, "device": "cpu", "seeds": 1,
+    }  # fmt: skip
+    namespace = {"check_parameters": None}
+    for cell in chapter_files.source.cells:
+        if cell.cell_type != "code":
+            continue
+        exec(cell.source, namespace)
+        if "parameters" in cell.metadata.get("tags", []):
+            namespace.update(chapter_files.resolve("paper", small))
+        if "main" in namespace:  # the main study has run; the others use the same pieces
+            break
+    main = namespace["main"]
+    assert list(main["layer"].unique()) == [
+        "input", "stem", "stage1", "stage2", "stage3", "stage4", "pool", "hidden", "logits",
+    ]  # fmt: skip
+    assert set(main["arm"]) == {"untrained", "no augmentation", "augmentation", "true labels"}
+    assert main["value"].notna().all()

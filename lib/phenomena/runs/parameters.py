@@ -153,11 +153,8 @@ def check(parameters: Iterable[Parameter], values: Mapping[str, Any], place: str
     declared = {p.name: p for p in parameters}
     for name in values:
         if name not in declared:
-            raise BadInput(
-                f"{place}: unknown parameter {name!r}{nearest(name, declared)} Accepted: {', '.join(declared)}"
-                if nearest(name, declared)
-                else f"{place}: unknown parameter {name!r}; accepted: {', '.join(declared)}"
-            )
+            hint = nearest(name, declared) or ";"
+            raise BadInput(f"{place}: unknown parameter {name!r}{hint} accepted: {', '.join(declared)}")
     try:
         checked = _model(declared.values())(**values).model_dump()
     except ValidationError as error:

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -22,10 +23,10 @@ import nbformat
 import papermill
 import psutil
 from filelock import FileLock
-from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
+from traitlets.config import Config
 
 from phenomena.runs import keys, records
 from phenomena.runs.chapters import Chapter, Project
@@ -36,20 +37,14 @@ logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of types that
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
-class LocalKernel(AsyncKernelManager):
-    """A kernel that is spoken to through files of its owner, not through ports that any user may read."""
-
-    transport = "ipc"
-
-
 def run(
     project: Project,
     chapter: Chapter,
     parameters: Mapping[str, Any],
     edition: str | None = None,
     force: bool = False,
-) -> Path:
-    """The folder of the chapter's run with these parameters, executed now unless it is there.
+) -> tuple[Path, bool]:
+    """The folder of the chapter's run with these parameters, and whether it was executed now or there already.
 
     parameters: every one, as `Chapter.resolve` returns them. edition: the name under which the record lists the run.
     force: execute it even so, and put the new run in the place of the old. Two callers of the same run at once: one
@@ -63,11 +58,11 @@ def run(
     with FileLock(locks / f"{chapter.name}-{key}.lock"):
         done = records.read(folder)
         if done and not (force and datetime.fromisoformat(done.started) < started):
-            return folder
+            return folder, False
         with _partial(project) as partial:
             _execute(project, chapter, parameters, edition, key, partial)
             _put(partial, folder)
-    return folder
+    return folder, True
 
 
 def run_many(project: Project, jobs: Iterable[tuple[str, str]], workers: int = 2) -> list[str]:
@@ -117,10 +112,10 @@ def _execute(
     # One thread a kernel: the same values everywhere, and two kernels fill two cores.
     os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})
     try:
-        with _progress(chapter.name, folder / "progress.json"):
+        with _progress(chapter.name, folder / "progress.json"), private_kernel() as config:
             papermill.execute_notebook(
                 chapter.notebook, target, changed, kernel_name="python3", language="python",
-                progress_bar=False, log_output=False, cwd=project.root, kernel_manager_class=LocalKernel,
+                progress_bar=False, log_output=False, cwd=project.root, config=config,
             )  # fmt: skip
     except (PapermillExecutionError, DeadKernelError) as error:
         raise RunFailed(_report(project, chapter, parameters, key, target, error)) from error
@@ -147,6 +142,13 @@ def _execute(
         **facts,
     )
     (folder / records.RECORD).write_text(record.model_dump_json(indent=1), encoding="utf-8")
+
+
+@contextmanager
+def private_kernel() -> Iterator[Config]:
+    """Settings for a kernel that is spoken to through files in a folder of its own: no port that others may read."""
+    with tempfile.TemporaryDirectory(prefix="phenomena-") as folder:
+        yield Config(KernelManager={"transport": "ipc", "ip": f"{folder}/kernel"})
 
 
 def section_seconds(notebook: nbformat.NotebookNode) -> dict[str, float]:

@@ -67,12 +67,12 @@ def samples(ax: Axes, sample: Tensor, versions: Tensor, title: str) -> Axes:
     sample: float (c, l) or (c, h, w); versions: the same with a leading axis.
     """
     if sample.dim() == 2:
-        ax.plot(versions[:, 0].T, color="0.6", linewidth=0.9)
-        ax.plot(sample[0], color="C0")
+        ax.plot(versions[:, 0].T.numpy(), color="0.6", linewidth=0.9)
+        ax.plot(sample[0].numpy(), color="C0")
         ax.set(xlabel="position", ylabel="value", title=title)
     else:
         strip = torch.cat([sample, *versions], dim=2).permute(1, 2, 0)
-        ax.imshow(strip.squeeze(2), cmap="gray" if strip.shape[2] == 1 else None)
+        ax.imshow(strip.squeeze(2).numpy(), cmap="gray" if strip.shape[2] == 1 else None)
         ax.set(xticks=[], yticks=[], xlabel="image, then augmentations", title=title)
         ax.grid(False)
     return ax

@@ -1,0 +1,134 @@
+"""A toy project with one chapter that runs in two seconds, for everything that knows no science."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from phenomena.runs.chapters import Project
+
+IMPORTS = """\
+import time
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Le, MinLen
+from phenomena.runs.notebook import check_parameters, record, show, track"""
+
+PARAMETERS = """\
+kind: Literal["plain", "fancy"] = "plain"  # which kind
+rate: Annotated[float, Ge(0), Le(1)] = 0.5  # how fast
+levels: Annotated[list[int], MinLen(1)] = [1, 2]  # where to look
+title: str = "toy"  # any text
+limit: int | None = None  # none for no limit
+careful: bool = False  # take care
+seed: Annotated[int, Ge(0)] = 0  # the first seed
+seeds: Annotated[int, Ge(1), Le(100)] = 3  # how many seeds"""
+
+BODY = """\
+values = []
+for s in track(range(seed, seed + seeds), "measuring"):
+    if kind == "fancy":
+        time.sleep(1)
+    if title == "broken":
+        raise RuntimeError("the toy broke")
+    values.append(rate + s / 100)
+record(high=values, low=[v - 1 for v in values])"""
+
+FIGURE = """\
+from matplotlib.figure import Figure
+import pandas as pd
+
+figure = Figure()
+figure.subplots().plot(values)
+show(figure, name="line", caption=f"Values from {values[0]}.", alt="A line that rises.", data=pd.DataFrame({"v": values}))"""
+
+CHAPTER = {
+    "title": "Toy",
+    "about": "A chapter for tests.",
+    "editions": {
+        "default": {"about": "all", "cost": {"seconds": 3, "memory_mb": 200, "machine": "one core"}},
+        "smoke": {
+            "about": "less",
+            "cost": {"seconds": 2, "memory_mb": 200, "machine": "one core"},
+            "parameters": {"seeds": 2, "rate": "1e-1"},
+        },
+    },
+    "claims": [
+        {"name": "apart", "statement": "High is above low.", "place": "Section 1", "paper": "1.0", "scale": "toy",
+         "measured": "high - low", "above": 0.5, "reason": "half of it"},
+        {"name": "small", "statement": "High is small.", "place": "Section 2", "paper": "none", "scale": "toy",
+         "measured": "high", "below": 0.1, "reason": "a tenth"},
+    ],
+}  # fmt: skip
+
+
+def write_chapter(root: Path, name: str = "toy", parameters: str = PARAMETERS, chapter: object = CHAPTER) -> None:
+    cells = [
+        new_markdown_cell("# Toy\n\nA toy."),
+        new_code_cell(IMPORTS),
+        new_markdown_cell("## Parameters"),
+        new_code_cell(parameters, metadata={"tags": ["parameters"]}),
+        new_code_cell("check_parameters(globals())"),
+        new_markdown_cell("## Run\n\nMeasure."),
+        new_code_cell(BODY),
+        new_markdown_cell("## Figure"),
+        new_code_cell(FIGURE),
+        new_markdown_cell("## Verdicts"),
+        new_markdown_cell("In the book, the verdicts stand here.", metadata={"tags": ["verdicts"]}),
+    ]
+    for i, cell in enumerate(cells):
+        cell["id"] = f"cell-{i}"
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    (root / "notebooks").mkdir(exist_ok=True)
+    nbformat.write(new_notebook(cells=cells, metadata=kernel), root / "notebooks" / f"{name}.ipynb")
+    (root / "notebooks" / f"{name}.yaml").write_text(yaml.safe_dump(chapter, sort_keys=False))
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """A toy project of its own for every test."""
+    (tmp_path / "requirements.lock").write_text("toy==1\n")
+    write_chapter(tmp_path)
+    return Project(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A toy project whose default and smoke editions have been run once, for tests that only look."""
+    from phenomena.runs import runner
+
+    root = tmp_path_factory.mktemp("ran")
+    (root / "requirements.lock").write_text("toy==1\n")
+    write_chapter(root)
+    project = Project(root)
+    chapter = project.chapter("toy")
+    for edition in ("default", "smoke"):
+        runner.run(project, chapter, chapter.resolve(edition), edition)
+    return project
+
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def phenomena() -> Command:
+    """Runs the command line in a folder as a process of its own."""
+
+    def command(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "phenomena", *words], cwd=root, capture_output=True, text=True, env=dict(os.environ)
+        )
+
+    return command
+
+
+def values_of(folder: Path) -> dict[str, list[float]]:
+    values: dict[str, list[float]] = json.loads((folder / "record.json").read_text())["values"]
+    return values

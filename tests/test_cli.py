@@ -1,0 +1,107 @@
+"""The command line as a person meets it: one line for bad input, status 2, nothing written."""
+
+import json
+
+import pytest
+from conftest import Command
+
+ACCEPTED = "kind, rate, levels, title, limit, careful, seed, seeds"
+
+
+def nothing_written(project):
+    return {p.name for p in project.root.iterdir()} == {"notebooks", "requirements.lock"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "tyo"], "unknown chapter 'tyo'; did you mean 'toy'? accepted: toy"),
+        (
+            ["run", "toy", "--edition", "smok"],
+            "toy: unknown edition 'smok'; did you mean 'smoke'? accepted: default, smoke",
+        ),
+        (["run", "toy", "-p", "sed=4"], f"toy: unknown parameter 'sed'; did you mean 'seed'? accepted: {ACCEPTED}"),
+        (["run", "toy", "-p", "seeds=two"], "toy: seeds='two' is not accepted: int, 1 to 100"),
+        (["run", "toy", "-p", "rate=7"], "toy: rate='7' is not accepted: float, 0 to 1"),
+        (
+            ["run", "toy", "-p", "kind=plane"],
+            "toy: kind='plane' is not accepted: one of plain, fancy; did you mean 'plain'?",
+        ),
+        (["run", "toy", "-p", "seed=1", "-p", "seed=1"], "-p seed was given twice: '1' and '1'"),
+        (["run", "toy", "-p", "seed"], "-p 'seed' is not accepted: NAME=VALUE is expected, such as -p seeds=3"),
+        (["rnu", "toy"], "unknown command 'rnu'; did you mean 'run'? accepted: list, show, run, claims, book"),
+        (["run"], "Missing argument 'CHAPTER'."),
+        (["run", "toy", "--forse"], "No such option '--forse'. Did you mean '--force'?"),
+        (["show", "tyo"], "unknown chapter 'tyo'; did you mean 'toy'? accepted: toy"),
+        (["claims", "--edition", "x"], "toy: unknown edition 'x'; accepted: default, smoke"),
+        (["book", "--edition", "x"], "toy: unknown edition 'x'; accepted: default, smoke"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(project, phenomena: Command, words, message):
+    done = phenomena(project.root, *words)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == f"phenomena: {message}\n"
+    assert nothing_written(project)
+
+
+def test_unreadable_files_are_one_line_and_status_2(project, phenomena: Command):
+    (project.root / "notebooks" / "toy.yaml").write_text("claims: [")
+    done = phenomena(project.root, "run", "toy")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("phenomena: toy.yaml: unreadable (")
+    assert not (project.root / "runs").exists()
+
+
+def test_outside_a_project(tmp_path, phenomena: Command):
+    done = phenomena(tmp_path, "list")
+    assert done.returncode == 2
+    assert done.stderr == "phenomena: no project here: go to a folder that holds notebooks/ and requirements.lock\n"
+
+
+def test_list_show_and_help(project, phenomena: Command):
+    assert phenomena(project.root, "list").stdout == "toy  A chapter for tests.\n"
+    shown = phenomena(project.root / "notebooks", "show", "toy").stdout
+    for piece in ("rate", "float, 0 to 1", "how fast", "smoke", "3 s, 200 MB on one core", "high - low > 0.5"):
+        assert piece in shown
+    assert "list" in phenomena(project.root, "--help").stdout
+
+
+def test_run_and_claims(project, phenomena: Command):
+    assert "toy: not run: phenomena run toy" in phenomena(project.root, "claims").stderr
+    done = phenomena(project.root, "run", "toy", "-p", "title=$(touch evil); __import__('os').mkdir('evil')")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""  # quiet in a log
+    assert not (project.root / "evil").exists()
+    record = json.loads((project.root / done.stdout.split(":")[0] / "record.json").read_text())
+    assert record["parameters"]["title"] == "$(touch evil); __import__('os').mkdir('evil')"
+    assert record["edition"] is None
+    assert "reproduced" in done.stdout
+    assert (
+        "was there already"
+        in phenomena(project.root, "run", "toy", "-p", f"title={record['parameters']['title']}").stdout
+    )
+
+
+def test_claims_as_json(ran, phenomena: Command):
+    rows = json.loads(phenomena(ran.root, "claims", "toy", "--json").stdout)
+    assert rows[0] == {
+        "chapter": "toy", "claim": "apart", "threshold": "> 0.5", "paper": "1.0", "verdict": "reproduced",
+        "measured": pytest.approx(1.0), "low": pytest.approx(1.0), "high": pytest.approx(1.0), "seeds": 3,
+    }  # fmt: skip
+    assert rows[1]["verdict"] == "contradicted"
+
+
+def test_a_claim_on_a_value_that_is_not_recorded(project, phenomena: Command):
+    path = project.root / "notebooks" / "toy.yaml"
+    path.write_text(path.read_text().replace("high - low", "hihg - low"))
+    done = phenomena(project.root, "run", "toy")
+    assert done.returncode == 2
+    assert "toy, claim apart: the run records no value 'hihg'; did you mean 'high'? recorded: high, low" in done.stderr
+
+
+def test_a_failed_run_is_one_line_and_status_1(project, phenomena: Command):
+    done = phenomena(project.root, "run", "toy", "-p", "title=broken")
+    assert done.returncode == 1
+    assert done.stderr.startswith("phenomena: toy: code cell")
+    assert done.stderr.count("\n") == 1
