@@ -47,7 +47,8 @@ import pandas as pd
 
 figure = Figure()
 figure.subplots().plot(values)
-show(figure, name="line", caption=f"Values from {values[0]}.", alt="A line that rises.", data=pd.DataFrame({"v": values}))"""
+show(figure, name="line", caption=f"Values from {values[0]}.", alt="A line that rises.",
+     data=pd.DataFrame({"v": values}))"""
 
 CHAPTER = {
     "title": "Toy",

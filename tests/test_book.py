@@ -24,7 +24,8 @@ def shelf(ran, tmp_path, pytestconfig):
         (shutil.copytree if source.is_dir() else shutil.copy)(source, root / name)
     toc = {"format": "jb-book", "root": "index", "parts": [
         {"caption": "Chapters", "chapters": [{"file": "notebooks/toy"}]},
-        {"caption": "Rest", "chapters": [{"file": f"book/{n}"} for n in ("how_to_rerun", "results", "runs", "bibliography")]},
+        {"caption": "Rest", "chapters": [{"file": f"book/{n}"}
+         for n in ("how_to_rerun", "results", "runs", "bibliography")]},
     ]}  # fmt: skip
     (root / "book" / "_toc.yml").write_text(yaml.safe_dump(toc))
     return type(ran)(root)

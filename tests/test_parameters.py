@@ -29,8 +29,9 @@ def test_declaration_is_read_without_running_the_notebook():
     ("name", "given", "value"),
     [
         ("rate", "1e-3", 1e-3), ("rate", 1, 1.0), ("seeds", "4", 4), ("seeds", 4.0, 4), ("levels", "[3, 4]", [3, 4]),
-        ("levels", [5], [5]), ("careful", "true", True), ("limit", "none", None), ("limit", "7", 7), ("title", "007", "007"),
-        ("title", "$(rm -rf /)", "$(rm -rf /)"), ("title", "__import__('os').system('id')", "__import__('os').system('id')"),
+        ("levels", [5], [5]), ("careful", "true", True), ("limit", "none", None), ("limit", "7", 7),
+        ("title", "007", "007"), ("title", "$(rm -rf /)", "$(rm -rf /)"),
+        ("title", "__import__('os').system('id')", "__import__('os').system('id')"),
     ],
 )  # fmt: skip
 def test_values_become_their_type_and_text_stays_text(name, given, value):

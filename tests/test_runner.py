@@ -1,7 +1,6 @@
 """Runs: keyed, whole or absent, executed once, reported when they fail."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -26,7 +25,8 @@ def run(project, **overrides):
 def test_a_run_holds_its_record(ran):
     folder, record = records.current(ran, ran.chapter("toy"))
     assert record.parameters == {
-        "kind": "plain", "rate": 0.5, "levels": [1, 2], "title": "toy", "limit": None, "careful": False, "seed": 0, "seeds": 3,
+        "kind": "plain", "rate": 0.5, "levels": [1, 2], "title": "toy", "limit": None, "careful": False,
+        "seed": 0, "seeds": 3,
     }  # fmt: skip
     assert record.edition == "default"
     assert record.seeds == [0, 1, 2]
@@ -182,7 +182,7 @@ def test_infinite_values_are_refused():
     from phenomena.runs.errors import BadInput
     from phenomena.runs.notebook import record
 
-    with pytest.raises(BadInput, match="record: x is .*finite numbers"):
+    with pytest.raises(BadInput, match=r"record: x is .*finite numbers"):
         record(x=[1.0, float("inf")])
     with pytest.raises(BadInput, match="record: x is"):
         record(x=[])

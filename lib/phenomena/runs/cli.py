@@ -107,10 +107,9 @@ def run(chapter: str, edition: str, assignments: tuple[str, ...], force: bool) -
     folder, executed = runner.run(project, found, parameters, name, force)
     record = records.read(folder)
     assert record is not None  # runner.run returns whole runs only
-    click.echo(
-        f"{folder.relative_to(project.root)}: {'' if executed else 'was there already, '}{record.seconds['total']:.0f} s, "
-        f"{record.peak_memory_mb:.0f} MB, seeds {record.seeds[0]} to {record.seeds[-1]}"
-    )
+    place = f"{folder.relative_to(project.root)}: {'' if executed else 'was there already, '}"
+    cost = f"{record.seconds['total']:.0f} s, {record.peak_memory_mb:.0f} MB"
+    click.echo(f"{place}{cost}, seeds {record.seeds[0]} to {record.seeds[-1]}")
     _verdicts(claims.check(found, record))
 
 

@@ -115,7 +115,7 @@ def _execute(
         with _progress(chapter.name, folder / "progress.json"), private_kernel() as config:
             papermill.execute_notebook(
                 chapter.notebook, target, changed, kernel_name="python3", language="python",
-                progress_bar=False, log_output=False, cwd=project.root, config=config,
+                progress_bar=False, log_output=False, cwd=project.root, config=config, shutdown_kernel="immediate",
             )  # fmt: skip
     except (PapermillExecutionError, DeadKernelError) as error:
         raise RunFailed(_report(project, chapter, parameters, key, target, error)) from error
