@@ -99,9 +99,7 @@ def jax_programs(net: Networks, x: Tensor, y: Tensor, steps: int) -> dict[str, C
     def build(over: str, output: str) -> Callable[[], np.ndarray]:
         def loss(p, x, y):  # type: ignore[no-untyped-def]
             hidden = jax.nn.relu(x @ p[0] + p[1])
-            return jax.nn.softplus(
-                -y * (hidden @ p[2] if output == "product" else (hidden * p[2]).sum(-1))
-            ).mean()
+            return jax.nn.softplus(-y * (hidden @ p[2] if output == "product" else (hidden * p[2]).sum(-1))).mean()
 
         def one(p, x, y):  # type: ignore[no-untyped-def]
             def step(p, _):  # type: ignore[no-untyped-def]
@@ -133,9 +131,7 @@ def compare(s: int, d: int, width: int, n: int, steps: int, rounds: int) -> None
         losses[name] = np.asarray(call())
         first[name] = time.perf_counter() - start
     for name, loss in losses.items():
-        np.testing.assert_allclose(
-            loss, losses["plain_loop"], rtol=1e-4, err_msg=f"{name} trains to another loss"
-        )
+        np.testing.assert_allclose(loss, losses["plain_loop"], rtol=1e-4, err_msg=f"{name} trains to another loss")
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     order = list(candidates)
     for _ in range(rounds):
@@ -160,9 +156,7 @@ def compare(s: int, d: int, width: int, n: int, steps: int, rounds: int) -> None
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--core", type=int, help="pin to this core")
     parser.add_argument("--sizes", type=int, default=len(SIZES), help="only the first so many sizes")

@@ -218,18 +218,14 @@ def test_min_norm_classifier_has_the_sign_of_the_nearest_neighbour():
     x, y = draw_1d(30, 30)
     nearest = tempered.nearest_neighbour_share(x, y)
     for xi, yi, share in zip(x, y, nearest.tolist(), strict=True):
-        assert tempered.negative_share(tempered.min_norm_1d(xi, yi).net).item() == pytest.approx(
-            share, abs=1e-6
-        )
+        assert tempered.negative_share(tempered.min_norm_1d(xi, yi).net).item() == pytest.approx(share, abs=1e-6)
 
 
 def test_negative_share_of_known_networks():
     def net(w, b, v):
         return Networks(*(torch.tensor(q, dtype=F64) for q in ([[w]], [b], [v])))
 
-    assert tempered.negative_share(net([1.0], [-0.3], [1.0])).item() == pytest.approx(
-        0.3
-    )  # relu(x - 0.3) is 0 before
+    assert tempered.negative_share(net([1.0], [-0.3], [1.0])).item() == pytest.approx(0.3)  # relu(x - 0.3) is 0 before
     assert tempered.negative_share(net([1.0], [0.0], [-1.0])).item() == 1.0
     line = net([1.0, 0.0], [0.0, 1.0], [1.0, -0.25])  # x - 1/4
     assert tempered.negative_share(line).item() == pytest.approx(0.25)
@@ -302,9 +298,7 @@ def test_ridgeless_laplace_on_the_circle_is_linear_interpolation():
     for _ in range(20):
         x, q = tempered.sphere(1, 300, 2, g, F64)[0], tempered.sphere(1, 500, 2, g, F64)[0]
         y = tempered.noisy_labels(1, 300, p, g, F64)[0]
-        excess.append(
-            (tempered.kernel_regression("laplace", x, y, q)[0] - (1 - 2 * p)).square().mean().item()
-        )
+        excess.append((tempered.kernel_regression("laplace", x, y, q)[0] - (1 - 2 * p)).square().mean().item())
     assert np.mean(excess) == pytest.approx(tempered.tempered_excess(p, 2), abs=4 * np.std(excess) / 20**0.5)
     assert tempered.tempered_excess(p, 5) == pytest.approx(0.16)
 

@@ -22,7 +22,7 @@ def use_style() -> None:
     plt.style.use(str(files("phenomena.science") / "book.mplstyle"))
 
 
-def panels(columns: int, rows: int = 1, width: float = 8.0, height: float = 3.2) -> tuple[Figure, list[Axes]]:
+def panels(columns: int, rows: int = 1, width: float = 7.0, height: float = 3.0) -> tuple[Figure, list[Axes]]:
     """A figure with its axes in one flat list, row by row. Inches; height is that of a row."""
     figure, axes = plt.subplots(rows, columns, figsize=(width, height * rows), squeeze=False, layout="constrained")
     return figure, list(axes.flat)
@@ -46,6 +46,8 @@ def bands(
     for i, group in enumerate(groups):
         rows = frame[frame[hue] == group]
         present = [place for place in places if (rows[x] == place).any()]
+        if not present:  # no seed gave a value anywhere: said in the caption, not drawn
+            continue
         samples = [rows.loc[rows[x] == place, y].to_numpy() for place in present]
         mean, low, high = np.array([interval(s) for s in samples]).T
         at = [where[place] for place in present]

@@ -21,7 +21,7 @@ import torch
 from scipy.optimize import linprog, minimize
 from torch import Tensor
 
-from phenomena.science.two_layer import Networks, initial, outputs, train
+from phenomena.science.two_layer import Networks, initial, outputs, train, train_lbfgs
 
 # --- data ------------------------------------------------------------------------------------------
 
@@ -45,9 +45,7 @@ def interval(seeds: int, m: int, generator: torch.Generator, dtype: torch.dtype 
     return torch.rand(seeds, m, 1, generator=generator, dtype=dtype, device=generator.device).sort(1).values
 
 
-def sphere(
-    seeds: int, m: int, d: int, generator: torch.Generator, dtype: torch.dtype = torch.float32
-) -> Tensor:
+def sphere(seeds: int, m: int, d: int, generator: torch.Generator, dtype: torch.dtype = torch.float32) -> Tensor:
     """Points (s, m, d), uniform on the unit sphere in d dimensions."""
     _positive(seeds=seeds, m=m, d=d)
     x = torch.randn(seeds, m, d, generator=generator, dtype=dtype, device=generator.device)
@@ -136,24 +134,21 @@ def overfit(
     momentum: float = 0.9,
     target: float = 0.01,
     steps: int = 3000,
+    kind: str = "logistic",
     points: int = 2000,
 ) -> Overfit:
     """Trains s networks on m noisy points of the sphere (d = 1: of the interval, scaled to [-1, 1]), each on
     its own draw.
 
-    Training stops at logistic loss `target`; the clean error comes from `points` fresh test points a network
-    (exact for d = 1). For d > m all takes place in the span of the data, exactly (`sphere_in_span`).
+    Training stops at loss `target` (kind: logistic or exponential). The clean error comes from `points` fresh test
+    points a network (exact for d = 1). For d > m all takes place in the span of the data, exactly (`sphere_in_span`).
     Raises `ValueError` for p outside [0, 0.5] or a count below 1.
     """
     _positive(d=d, m=m, width=width, points=points)
     y = noisy_labels(seeds, m, p, generator)
-    x = (
-        2 * interval(seeds, m, generator, torch.float32) - 1
-        if d == 1
-        else sphere_in_span(seeds, m, d, generator)
-    )
+    x = 2 * interval(seeds, m, generator, torch.float32) - 1 if d == 1 else sphere_in_span(seeds, m, d, generator)
     net = initial(seeds, x.shape[2], width, generator, scale=scale, bias=bias, dimension=d)
-    trained = train(net, x, y, steps, lr=lr, momentum=momentum, target=target)
+    trained = train(net, x, y, steps, lr=lr, momentum=momentum, target=target, kind=kind)
     interpolates = (y * outputs(trained.net, x) > 0).all(1)
     if d == 1:
         error = negative_share(trained.net, -1.0, 1.0)
@@ -162,9 +157,7 @@ def overfit(
     return Overfit(error, interpolates, trained.loss, trained.steps)
 
 
-def clean_error(
-    net: Networks, d: int, points: int, generator: torch.Generator, *, scale: float = 1.0
-) -> Tensor:
+def clean_error(net: Networks, d: int, points: int, generator: torch.Generator, *, scale: float = 1.0) -> Tensor:
     """Share (s,) of uniform test points on the sphere in d dimensions with N(x) <= 0, a fresh draw of points
     a network.
 
@@ -184,6 +177,22 @@ def clean_error(
             z.addcmul_(g, rest.unsqueeze(1), value=scale / d**0.5)
         wrong[i] = (z.relu_() @ net.v[i] <= 0).double().mean()
     return wrong
+
+
+def overfit_low(
+    d: int, m: int, p: float, seeds: int, generator: torch.Generator, *, width: int = 300, iterations: int = 1500
+) -> Overfit:
+    """As `overfit`, for few points in low dimension, where gradient descent does not interpolate: L-BFGS in float64.
+
+    Biases are spread wide (initial scale 3). Networks that do not interpolate after the iterations are told apart.
+    """
+    _positive(d=d, m=m, width=width)
+    y = noisy_labels(seeds, m, p, generator, torch.float64)
+    x = 2 * interval(seeds, m, generator) - 1 if d == 1 else sphere(seeds, m, d, generator, torch.float64)
+    net = initial(seeds, d, width, generator, scale=3.0, dtype=torch.float64)
+    trained = train_lbfgs(net, x, y, iterations, target=0.01)
+    error = negative_share(trained.net, -1.0, 1.0) if d == 1 else clean_error(trained.net, d, 2000, generator)
+    return Overfit(error, (y * outputs(trained.net, x) > 0).all(1), trained.loss, trained.steps)
 
 
 def bias_free_limit(p: float, random_ties: bool = False) -> float:
@@ -299,9 +308,7 @@ def max_margin_kkt_1d(net: Networks, x: Tensor, y: Tensor, iterations: int = 100
     start = torch.cat([net.w[0, 0], net.b[0], net.v[0]]).double().numpy()
     smallest = margins(start).min()
     if smallest <= 0:
-        raise ValueError(
-            "the network to start from does not interpolate: its smallest margin is not positive"
-        )
+        raise ValueError("the network to start from does not interpolate: its smallest margin is not positive")
     start = start / smallest**0.5  # homogeneous of degree 2: the smallest margin becomes 1
     result = minimize(
         lambda t: (0.5 * t @ t, t),
@@ -327,8 +334,7 @@ def negative_share(net: Networks, low: float = 0.0, high: float = 1.0) -> Tensor
     knots = torch.cat([kinks.clamp(low, high), ends], 1).sort(1).values  # (s, j + 2)
     values = torch.stack(
         [  # one network at a time: j² numbers each
-            (torch.outer(k, wi) + bi).relu_() @ vi
-            for k, wi, bi, vi in zip(knots, w, b, net.v.double(), strict=True)
+            (torch.outer(k, wi) + bi).relu_() @ vi for k, wi, bi, vi in zip(knots, w, b, net.v.double(), strict=True)
         ]
     )
     return _negative_share(knots, values) / (high - low)
@@ -387,9 +393,7 @@ def laplace(a: Tensor, b: Tensor, bandwidth: float = 1.0) -> Tensor:
 
 def gaussian(a: Tensor, b: Tensor, bandwidth: float = 1.0) -> Tensor:
     """exp(-|a - b|² / 2 bandwidth²)."""
-    return torch.exp(
-        -torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").square() / (2 * bandwidth**2)
-    )
+    return torch.exp(-torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").square() / (2 * bandwidth**2))
 
 
 def relu_ntk(a: Tensor, b: Tensor, bandwidth: float = 1.0) -> Tensor:

@@ -2,6 +2,8 @@
 
     N(x) = sum_j v_j relu(w_j . x + b_j),    loss = mean_i log(1 + exp(-y_i N(x_i))),    y_i = -1 or 1
 
+or the exponential loss mean_i exp(-y_i N(x_i)).
+
 `train` is fast, `train_readable` says the same in a few lines of autograd; a test holds them together and
 `benchmarks/two_layer.py` times them. Letters: s seeds (networks), n rows, d features, j hidden units.
 """
@@ -18,6 +20,10 @@ from torch import Tensor
 # networks are faster (fewer calls); beyond about 8 MB they are slower than one network at a time (the
 # activations leave the cache).
 CACHE = 4 * 2**20
+
+
+# name -> the loss of a point and the size of its slope, as functions of -y_i N(x_i); the slope in place
+LOSSES = {"logistic": (F.softplus, torch.sigmoid_), "exponential": (torch.exp, torch.exp_)}
 
 
 class Networks(NamedTuple):
@@ -57,9 +63,7 @@ def initial(
     Raises `ValueError` for a count below 1 or a scale that is not positive.
     """
     if min(seeds, features, width) < 1 or scale <= 0:
-        raise ValueError(
-            f"seeds {seeds}, features {features}, width {width} must be 1 or more, scale {scale} positive"
-        )
+        raise ValueError(f"seeds {seeds}, features {features}, width {width} must be 1 or more, scale {scale} positive")
     kind = {"generator": generator, "dtype": dtype, "device": generator.device}
     inner = scale / (dimension or features) ** 0.5
     w = inner * torch.randn(seeds, features, width, **kind)  # type: ignore[call-overload]
@@ -99,7 +103,7 @@ def train_lbfgs(net: Networks, x: Tensor, y: Tensor, iterations: int, *, target:
     that moves no more, or has not arrived after `iterations`, keeps its larger loss: count it.
     Raises `ValueError` as `train`.
     """
-    _check(net, x, y, iterations, 1.0, 0.0, 1)
+    _check(net, x, y, iterations, 1.0, 0.0, 1, "logistic")
     ends, losses, taken = [], [], []
     for i in range(len(x)):
         start = Networks(*(None if p is None else p[i : i + 1] for p in net))  # type: ignore[arg-type]
@@ -147,9 +151,10 @@ def train_readable(
     momentum: float = 0.0,
     target: float = 0.0,
     every: int = 50,
+    kind: str = "logistic",
 ) -> Trained:
     """What `train` computes, one network after another, by autograd and `torch.optim.SGD`."""
-    _check(net, x, y, steps, lr, momentum, every)
+    _check(net, x, y, steps, lr, momentum, every, kind)
     results = []
     for i in range(len(x)):
         parameters = [p[i : i + 1].clone().requires_grad_() for p in net if p is not None]
@@ -157,7 +162,7 @@ def train_readable(
         one = Networks(w, b[0] if b else None, v)
         optimiser = torch.optim.SGD(parameters, lr, momentum=momentum)
         for step in range(steps + 1):
-            loss = F.softplus(-y[i] * outputs(one, x[i : i + 1])).mean()
+            loss = LOSSES[kind][0](-y[i] * outputs(one, x[i : i + 1])).mean()
             finished = step and step % every == 0 and (loss <= target or not loss.isfinite())
             if finished or step == steps:
                 break
@@ -182,10 +187,12 @@ def train(
     momentum: float = 0.0,
     target: float = 0.0,
     every: int = 50,
+    kind: str = "logistic",
     group: int | None = None,
 ) -> Trained:
-    """Full-batch gradient descent with heavy-ball momentum (as `torch.optim.SGD`) on the logistic loss, all
-    networks at once.
+    """Full-batch gradient descent with heavy-ball momentum (as `torch.optim.SGD`), all networks at once.
+
+    kind: of loss, "logistic" or "exponential".
 
     x: float (s, n, d); y: -1 or 1, float (s, n); net: same dtype and device. A network stops at the first
     multiple of `every` steps at which its loss is `target` or less, or no longer finite. `net` is left as it
@@ -193,8 +200,8 @@ def train(
     group: networks trained together; by default as many as the cache holds (`CACHE`), all of them off the
     CPU.
 
-    With the biases as the weights of a constant feature, q_i = y_i N(x_i), r_i = y_i sigmoid(-q_i) / n,
-    M_ij = 1[w_j . x_i > 0] and A = (r x)^T M, shape (d, j), the descent directions are
+    With the biases as the weights of a constant feature, q_i = y_i N(x_i), r_i = y_i sigmoid(-q_i) / n
+    (exponential loss: y_i exp(-q_i) / n), M_ij = 1[w_j . x_i > 0] and A = (r x)^T M, shape (d, j), the descent directions are
 
         -dL/dw_j = v_j A_j,    -dL/dv_j = sum_i r_i relu(w_j . x_i) = w_j . A_j,
 
@@ -204,7 +211,7 @@ def train(
     Raises `ValueError` for shapes or types that do not fit, labels other than -1 and 1, and steps, lr or
     momentum out of range.
     """
-    _check(net, x, y, steps, lr, momentum, every)
+    _check(net, x, y, steps, lr, momentum, every, kind)
     v = net.v.unsqueeze(1).clone()  # (s, 1, j)
     if net.b is None:
         w = net.w.clone()
@@ -218,19 +225,20 @@ def train(
     for part in torch.arange(len(x), device=x.device).split(group):
         state = [x[part], y[part].unsqueeze(1), w[part], v[part]]
         with np.errstate(over="ignore", invalid="ignore"):  # a network that diverges is told by its loss
-            for index, w_end, v_end, loss_end, step in _descend(state, steps, lr, momentum, target, every):
+            for index, w_end, v_end, loss_end, step in _descend(state, steps, lr, momentum, target, every, kind):
                 rows = part[index]
                 w[rows], v[rows], loss[rows], taken[rows] = w_end, v_end, loss_end, step
     b = None if net.b is None else w[:, -1].clone()
     return Trained(Networks(w[:, : net.w.shape[1]].contiguous(), b, v.squeeze(1)), loss, taken)
 
 
-def _descend(state: list[Tensor], steps: int, lr: float, momentum: float, target: float, every: int):  # type: ignore[no-untyped-def]
+def _descend(state: list[Tensor], steps: int, lr: float, momentum: float, target: float, every: int, kind: str):  # type: ignore[no-untyped-def]
     """Yields (which networks, w, v, loss, step) as they finish. state: x (s, n, d), y (s, 1, n), w (s, d, j),
     v (s, 1, j).
     """
     x, y, w, v = state
     state += [torch.zeros_like(w), torch.zeros_like(v)]  # velocities
+    value, slope_ = LOSSES[kind]
     left = torch.arange(len(x), device=x.device)
     start = 0
     while len(left):
@@ -245,14 +253,14 @@ def _descend(state: list[Tensor], steps: int, lr: float, momentum: float, target
             # -q_i; the row v on the left: as a column on the right it is 8x slower
             _bmm(v, hidden.transpose(1, 2), q).mul_(minus_y)
             if (step % every == 0 and step > start) or step == steps:
-                loss = F.softplus(q).mean((1, 2))
+                loss = value(q).mean((1, 2))
                 done = (loss <= target) | ~loss.isfinite() | (step == steps)
                 if done.any():
                     yield left[done], w[done], v[done], loss[done], step
                     left, start = left[~done], step
                     state = [t[~done] for t in state]
                     break  # to smaller buffers
-            torch.mul(labelled, q.sigmoid_().transpose(1, 2), out=weighted)
+            torch.mul(labelled, slope_(q).transpose(1, 2), out=weighted)
             _bmm(weighted.transpose(1, 2), hidden.gt_(0), sums)  # lr A
             torch.sum(torch.mul(w, sums, out=product), 1, keepdim=True, out=v_step)
             if momentum:
@@ -276,24 +284,20 @@ def _bmm(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
     return torch.bmm(a, b, out=out)
 
 
-def _check(net: Networks, x: Tensor, y: Tensor, steps: int, lr: float, momentum: float, every: int) -> None:
+def _check(net: Networks, x: Tensor, y: Tensor, steps: int, lr: float, momentum: float, every: int, kind: str) -> None:
     if x.dim() != 3 or y.shape != x.shape[:2]:
-        raise ValueError(
-            f"x must have shape (s, n, d) and y (s, n): they have {tuple(x.shape)} and {tuple(y.shape)}"
-        )
+        raise ValueError(f"x must have shape (s, n, d) and y (s, n): they have {tuple(x.shape)} and {tuple(y.shape)}")
     s, _, d = x.shape
     j = net.v.shape[-1]
     shapes = [None if p is None else tuple(p.shape) for p in net]
     if shapes not in ([(s, d, j), (s, j), (s, j)], [(s, d, j), None, (s, j)]):
-        raise ValueError(
-            f"the networks' w, b, v have shapes {shapes}, expected {[(s, d, j), (s, j), (s, j)]}"
-        )
+        raise ValueError(f"the networks' w, b, v have shapes {shapes}, expected {[(s, d, j), (s, j), (s, j)]}")
     if any(p is not None and (p.dtype != x.dtype or p.device != x.device) for p in (*net, y)):
-        raise ValueError(
-            f"networks, x and y must share one type and device, here x has {x.dtype} on {x.device}"
-        )
+        raise ValueError(f"networks, x and y must share one type and device, here x has {x.dtype} on {x.device}")
     if not bool((y.abs() == 1).all()):
         raise ValueError("the labels y must be -1 or 1")
+    if kind not in LOSSES:
+        raise ValueError(f"loss {kind!r} is not known: one of {', '.join(LOSSES)}")
     if steps < 0 or every < 1 or not lr > 0 or not 0 <= momentum < 1:
         raise ValueError(
             f"steps {steps} >= 0, every {every} >= 1, lr {lr} > 0 and 0 <= momentum {momentum} < 1 must hold"
