@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help book draft test run lint format lock clean
+.PHONY: help book draft test run bench lint format lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -29,6 +29,13 @@ test: $(READY)  ## all tests; warnings are errors
 run: $(READY)  ## one chapter: make run CHAPTER=benign_memorization ARGS="-p seeds=3"
 	$(BIN)/phenomena run $(CHAPTER) $(ARGS)
 
+bench: $(READY) .bench/.ready  ## every benchmark, interleaved on one pinned core
+	for script in benchmarks/*.py; do OMP_NUM_THREADS=1 PYTHONPATH=.bench $(BIN)/python $$script --core 0; done
+
+.bench/.ready: benchmarks/requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --target .bench --no-deps --require-hashes -r $<
+	touch $@
+
 lint: $(READY)  ## style and types, notebooks included
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -38,9 +45,12 @@ format: $(READY)  ## put the style right where that can be done by machine
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-lock: $(READY)  ## rewrite requirements.lock from pyproject.toml
+lock: $(READY)  ## rewrite the locks from pyproject.toml
 	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-annotate --no-header \
 		--no-emit-index-url --group dev pyproject.toml --output-file requirements.lock
+	echo jax | $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--no-annotate --no-header --no-emit-index-url --constraint requirements.lock - \
+		--output-file benchmarks/requirements.lock
 
 clean:  ## remove runs, builds and the environment
-	rm -rf .venv _build runs
+	rm -rf .venv .bench _build runs

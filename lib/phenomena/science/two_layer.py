@@ -8,6 +8,7 @@ or the exponential loss mean_i exp(-y_i N(x_i)).
 `benchmarks/two_layer.py` times them. Letters: s seeds (networks), n rows, d features, j hidden units.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +24,10 @@ CACHE = 4 * 2**20
 
 
 # name -> the loss of a point and the size of its slope, as functions of -y_i N(x_i); the slope in place
-LOSSES = {"logistic": (F.softplus, torch.sigmoid_), "exponential": (torch.exp, torch.exp_)}
+LOSSES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "logistic": (F.softplus, torch.sigmoid_),
+    "exponential": (torch.exp, torch.exp_),
+}
 
 
 class Networks(NamedTuple):
@@ -201,7 +205,8 @@ def train(
     CPU.
 
     With the biases as the weights of a constant feature, q_i = y_i N(x_i), r_i = y_i sigmoid(-q_i) / n
-    (exponential loss: y_i exp(-q_i) / n), M_ij = 1[w_j . x_i > 0] and A = (r x)^T M, shape (d, j), the descent directions are
+    (exponential loss: y_i exp(-q_i) / n), M_ij = 1[w_j . x_i > 0] and A = (r x)^T M,
+    shape (d, j), the descent directions are
 
         -dL/dw_j = v_j A_j,    -dL/dv_j = sum_i r_i relu(w_j . x_i) = w_j . A_j,
 
