@@ -105,3 +105,26 @@ def test_a_failed_run_is_one_line_and_status_1(project, phenomena: Command):
     assert done.returncode == 1
     assert done.stderr.startswith("phenomena: toy: code cell")
     assert done.stderr.count("\n") == 1
+
+
+def test_progress_with_time_left_on_a_terminal(project):
+    """On a terminal there is a bar; the test above shows that a log stays quiet."""
+    import os
+    import pty
+    import sys
+
+    def read(descriptor):
+        shown.append(os.read(descriptor, 4096))
+        return shown[-1]
+
+    shown: list[bytes] = []
+    here = os.getcwd()
+    os.chdir(project.root)
+    try:
+        status = pty.spawn([sys.executable, "-m", "phenomena", "run", "toy", "-p", "kind=fancy", "-p", "seeds=4"], read)
+    finally:
+        os.chdir(here)
+    text = b"".join(shown).decode()
+    assert status == 0
+    assert "toy · measuring" in text
+    assert "left in this part]" in text

@@ -208,7 +208,7 @@ def _report(
     if target.exists():
         shutil.move(target, folder / records.NOTEBOOK)
     report = (folder / "report.md").relative_to(project.root)
-    return f"{chapter.name}: {where} failed: {what.splitlines()[0][:200]}; report: {report}"
+    return f"{chapter.name}: {where} failed: {what.splitlines()[0][:600]}; report: {report}"
 
 
 def _commit(project: Project) -> str | None:
@@ -245,7 +245,9 @@ def _progress(name: str, path: Path) -> Iterator[None]:
 
 def _follow(name: str, path: Path, stop: threading.Event) -> None:
     label = None
-    with tqdm(desc=f"{name} · starting", bar_format="{desc} [{elapsed}]", leave=False) as bar:
+    columns, rows = shutil.get_terminal_size()  # tqdm would take a terminal of unknown size for one of size nought
+    starting = {"desc": f"{name} · starting", "bar_format": "{desc} [{elapsed}]"}
+    with tqdm(**starting, leave=False, ncols=columns, nrows=rows) as bar:
         while not stop.wait(0.5):
             try:
                 state = json.loads(path.read_text())
