@@ -246,8 +246,8 @@ def _progress(name: str, path: Path) -> Iterator[None]:
 def _follow(name: str, path: Path, stop: threading.Event) -> None:
     label = None
     columns, rows = shutil.get_terminal_size()  # tqdm would take a terminal of unknown size for one of size nought
-    starting = {"desc": f"{name} · starting", "bar_format": "{desc} [{elapsed}]"}
-    with tqdm(**starting, leave=False, ncols=columns, nrows=rows) as bar:
+    start = "{desc} [{elapsed}]"
+    with tqdm(desc=f"{name} · starting", bar_format=start, leave=False, ncols=columns, nrows=rows) as bar:
         while not stop.wait(0.5):
             try:
                 state = json.loads(path.read_text())
