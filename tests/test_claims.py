@@ -69,6 +69,12 @@ def test_verdicts(threshold, values, expected):
     assert found.seeds == sum(v is not None for v in values)
 
 
+def test_an_infinite_value_gives_no_verdict_and_stays_json():
+    row = verdict(claim_with("a / b", above=0), a=[1.0, 2.0, 3.0], b=[0.0, 1.0, 1.0]).row()
+    assert row["verdict"] == "inconclusive"
+    assert (row["measured"], row["low"], row["high"]) == (None, None, None)
+
+
 def test_expressions_are_taken_seed_by_seed():
     found = verdict(claim_with("(a - b) / abs(b)", above=0), a=[2.0, 4.0], b=[-1.0, -2.0])
     assert found.measured == pytest.approx(3.0)
@@ -120,6 +126,14 @@ def test_chapter_files_that_are_refused(tmp_path, change, message):
     change(broken)
     write_chapter(tmp_path, chapter=broken)
     with pytest.raises(BadInput, match=message):
+        _ = Project(tmp_path).chapter("toy").file
+
+
+def test_a_name_twice_in_yaml(tmp_path):
+    write_chapter(tmp_path)
+    path = tmp_path / "notebooks" / "toy.yaml"
+    path.write_text(path.read_text().replace("seeds: 2", "seeds: 2\n      seeds: 3"))
+    with pytest.raises(BadInput, match=r"toy.yaml: unreadable \('seeds' stands twice, line \d+\)"):
         _ = Project(tmp_path).chapter("toy").file
 
 

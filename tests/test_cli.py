@@ -59,6 +59,13 @@ def test_outside_a_project(tmp_path, phenomena: Command):
     assert done.stderr == "phenomena: no project here: go to a folder that holds notebooks/ and requirements.lock\n"
 
 
+def test_a_project_without_chapters(tmp_path, phenomena: Command):
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "requirements.lock").write_text("")
+    for words in (["list"], ["claims"], []):
+        assert phenomena(tmp_path, *words).returncode == 0
+
+
 def test_list_show_and_help(project, phenomena: Command):
     assert phenomena(project.root, "list").stdout == "toy  A chapter for tests.\n"
     shown = phenomena(project.root / "notebooks", "show", "toy").stdout

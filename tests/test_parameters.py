@@ -102,6 +102,17 @@ def test_every_chapter_declares_its_seeds():
         read_declaration("seed: int = 0")
 
 
+def test_seeds_are_counted():
+    with pytest.raises(BadInput, match="seeds is an int, not str"):
+        read_declaration("seed: int = 0\nseeds: str = 'a'")
+
+
+def test_choices_may_be_numbers():
+    declared = read_declaration("k: Literal[1, 20] = 1\nseed: Annotated[int, Le(4294967295)] = 0\nseeds: int = 2")
+    assert check(declared.values(), {"k": "20", "seed": 0, "seeds": 2}, "toy")["k"] == 20
+    assert declared["seed"].accepted == "int, at most 4294967295"
+
+
 def test_assignments_of_a_command_line():
     assert parse_assignments(["rate=0.1", "title=a=b"]) == {"rate": "0.1", "title": "a=b"}
     with pytest.raises(BadInput, match="-p rate was given twice: '1' and '2'"):

@@ -1,5 +1,6 @@
 """Runs: keyed, whole or absent, executed once, reported when they fail."""
 
+import copy
 import json
 import shutil
 import signal
@@ -11,10 +12,11 @@ import nbformat
 import papermill
 import psutil
 import pytest
-from conftest import PARAMETERS, values_of, write_chapter
+from conftest import CHAPTER, PARAMETERS, values_of, write_chapter
 
 from phenomena.runs import keys, records, runner
-from phenomena.runs.errors import RunFailed
+from phenomena.runs.chapters import Project
+from phenomena.runs.errors import BadInput, RunFailed
 
 
 def run(project, **overrides):
@@ -141,6 +143,88 @@ def test_an_interrupted_run_is_never_taken_for_whole(project, number, status):
     assert not list((project.runs / ".partial").iterdir())
 
 
+def started(words, root, kernels):
+    """A command, and its kernels as soon as there are that many."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "phenomena", *words], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while True:
+        found = [p for p in psutil.Process(process.pid).children(True) if "ipykernel_launcher" in p.cmdline()]
+        if len(found) >= kernels:
+            return process, found
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_an_interrupt_while_the_kernel_starts_leaves_no_kernel(project):
+    process, found = started(["run", "toy"], project.root, kernels=1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert errors.strip() == "phenomena: interrupted; nothing half-made is kept"
+    assert not any(p.is_running() for p in found)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_book_ends_its_runs_and_starts_no_other(tmp_path, number):
+    (tmp_path / "requirements.lock").write_text("toy==1\n")
+    slow = copy.deepcopy(CHAPTER)
+    slow["editions"]["smoke"]["parameters"] = {"kind": "fancy", "seeds": 60}
+    for name in ("one", "three", "two"):
+        write_chapter(tmp_path, name, chapter=slow)
+    process, found = started(["book", "--edition", "smoke"], tmp_path, kernels=2)
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert not any(p.is_running() for p in found)
+    assert {p.name for p in Project(tmp_path).runs.iterdir()} <= {".partial", ".locks"}
+
+
+def test_a_run_whose_sources_change_meanwhile_is_not_kept(project, monkeypatch):
+    execute = papermill.execute_notebook
+
+    def change_and_execute(*words, **options):
+        project.lock.write_text("toy==2\n")
+        return execute(*words, **options)
+
+    monkeypatch.setattr(papermill, "execute_notebook", change_and_execute)
+    with pytest.raises(RunFailed, match="toy: notebook, library or lock changed while it ran"):
+        run(project)
+    assert not (project.runs / "toy").exists()
+
+
+def edit_cell(project, number, source):
+    path = project.chapter("toy").notebook
+    notebook = nbformat.read(path, 4)
+    notebook.cells[number].source = source
+    nbformat.write(notebook, path)
+
+
+def test_a_notebook_that_checks_no_parameters_makes_no_run(project):
+    edit_cell(project, 4, "pass")
+    with pytest.raises(RunFailed, match="toy: no `check_parameters"):
+        run(project)
+    assert not (project.runs / "toy").exists()
+
+
+@pytest.mark.parametrize("source", ["%matplotlib inline", "x = ="])
+def test_a_cell_that_is_not_plain_python_is_refused_before_a_kernel_starts(project, source):
+    edit_cell(project, 6, source)
+    with pytest.raises(BadInput, match=r"toy.ipynb, code cell 4, line 1: plain Python is expected"):
+        run(project)
+    assert not project.runs.exists()
+
+
+def test_a_kernel_that_dies_is_one_line_and_a_report(project, phenomena):
+    edit_cell(project, 6, "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+    done = phenomena(project.root, "run", "toy")
+    assert done.returncode == 1
+    assert done.stderr.startswith("phenomena: toy: the kernel failed: the kernel died")
+    assert done.stderr.count("\n") == 1
+    assert list((project.runs / ".failed").glob("toy-*/report.md"))
+
+
 def test_two_at_once_execute_once(project):
     words = [sys.executable, "-m", "phenomena", "run", "toy"]
     both = [subprocess.Popen(words, cwd=project.root, stdout=subprocess.PIPE, text=True) for _ in range(2)]
@@ -179,7 +263,6 @@ def test_progress_is_told_to_the_runner(tmp_path, monkeypatch):
 
 
 def test_infinite_values_are_refused():
-    from phenomena.runs.errors import BadInput
     from phenomena.runs.notebook import record
 
     with pytest.raises(BadInput, match=r"record: x is .*finite numbers"):

@@ -17,6 +17,17 @@ from phenomena.runs.parameters import Parameter, check, read_declaration
 Slug = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a name that stands twice in one mapping, where yaml would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value]
+        for number, name in enumerate(names):
+            if name in names[:number]:
+                raise yaml.YAMLError(f"{name!r} stands twice, line {node.value[number][0].start_mark.line + 1}")
+        return super().construct_mapping(node, deep)
+
+
 class Strict(BaseModel):
     """A model of a file that a person writes: no unknown field, no infinite number."""
 
@@ -129,7 +140,7 @@ class Chapter:
         """Editions and claims. Raises `BadInput` naming file and place when something is wrong in them."""
         path = self.notebook.with_suffix(".yaml")
         try:
-            content = ChapterFile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+            content = ChapterFile.model_validate(yaml.load(path.read_text(encoding="utf-8"), _Loader))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise BadInput(f"{path.name}: unreadable ({_first_line(error)})") from error
         except ValidationError as error:

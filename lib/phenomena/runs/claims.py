@@ -1,9 +1,11 @@
 """Claims checked against the values of a run. Notebooks never assert; here is where a verdict comes from."""
 
 import ast
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from phenomena.runs.chapters import Chapter, Claim
@@ -44,7 +46,8 @@ def check(chapter: Chapter, record: Record) -> list[Verdict]:
 
 def _verdict(chapter: str, claim: Claim, record: Record) -> Verdict:
     values = per_seed(chapter, claim, record)
-    mean, low, high = interval(values)
+    with np.errstate(all="ignore"):  # an infinite value has no interval, hence no verdict
+        mean, low, high = interval(values)
     bottom, top = claim.range
     if low > bottom and high < top:
         verdict = "reproduced"
@@ -52,7 +55,7 @@ def _verdict(chapter: str, claim: Claim, record: Record) -> Verdict:
         verdict = "contradicted"
     else:
         verdict = "inconclusive"
-    known = [None if x != x else x for x in (mean, low, high)]  # JSON has no nan
+    known = [x if math.isfinite(x) else None for x in (mean, low, high)]  # JSON has neither nan nor infinity
     return Verdict(chapter, claim, verdict, known[0], known[1], known[2], int(values.notna().sum()))
 
 
@@ -75,7 +78,8 @@ def per_seed(chapter: str, claim: Claim, record: Record) -> "pd.Series[float]":
         raise BadInput(f"{place}: values of different numbers of seeds: {lengths}")
     frame = pd.DataFrame(columns, dtype=float)
     try:
-        result = frame.eval(claim.measured, engine="python")
+        with np.errstate(all="ignore"):
+            result = frame.eval(claim.measured, engine="python")
     except Exception as error:  # pandas raises whatever its parser meets
         raise BadInput(f"{place}: {claim.measured!r} cannot be evaluated ({error})") from error
     if not isinstance(result, pd.Series):

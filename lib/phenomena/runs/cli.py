@@ -4,7 +4,6 @@ import json
 import signal
 import sys
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -19,9 +18,9 @@ if TYPE_CHECKING:  # pandas is imported only by the commands that need it
 
 def main() -> NoReturn:
     """Runs the command line and exits: 0 done, 1 a run or build failed, 2 bad input, 130 interrupted."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        commands(standalone_mode=False)
+        commands(sys.argv[1:] or ["--help"], standalone_mode=False)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.UsageError as error:
@@ -33,10 +32,6 @@ def main() -> NoReturn:
     except (KeyboardInterrupt, click.Abort):
         _fail("interrupted; nothing half-made is kept", 130)
     sys.exit(0)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def _fail(message: str, status: int) -> NoReturn:
@@ -121,7 +116,7 @@ def claims_(chapter: str | None, edition: str, as_json: bool) -> None:
     """The verdicts on the claims of a chapter, or of all, from runs that match today's sources."""
     project = _project()
     chapters = [project.chapter(chapter)] if chapter else project.chapters()
-    if not chapter and not any(edition in c.file.editions for c in chapters):
+    if chapters and not chapter and not any(edition in c.file.editions for c in chapters):
         chapters[0].resolve(edition)  # raises: unknown everywhere
     from phenomena.runs import claims, records
 

@@ -11,6 +11,7 @@ import nbformat
 
 import phenomena
 from phenomena.runs.chapters import Chapter, Project
+from phenomena.runs.errors import BadInput
 
 PACKAGE = Path(phenomena.__file__).parent
 
@@ -69,9 +70,16 @@ def run_key(project: Project, chapter: Chapter, parameters: Mapping[str, Any]) -
     """16 hexadecimal digits over the code cells, the resolved parameters, the modules imported and the lock.
 
     Prose and metadata have no part in it: the book takes them from the source. Nor have data files: their checksums
-    are constants in the module that reads them, and every file is checked against them.
+    are constants in the module that reads them, and every file is checked against them. Raises `BadInput` for a cell
+    that is not plain Python.
     """
     cells = code(chapter.source)
+    for number, cell in enumerate(cells, 1):
+        try:
+            ast.parse(cell)
+        except SyntaxError as error:
+            place = f"{chapter.notebook.name}, code cell {number}, line {error.lineno}"
+            raise BadInput(f"{place}: plain Python is expected, without % or ! ({error.msg})") from error
     content = {
         "code": cells,
         "parameters": dict(parameters),

@@ -51,7 +51,7 @@ def describe(kind: Any) -> str:
         base, *limits = arguments
         words = [_limit(limit) for limit in limits]
         if [type(limit) for limit in limits] == [Ge, Le]:
-            words = [f"{limits[0].ge:g} to {limits[1].le:g}"]
+            words = [f"{limits[0].ge} to {limits[1].le}"]
         return ", ".join([describe(base), *words])
     if origin is Literal:
         return f"one of {', '.join(map(str, arguments))}"
@@ -66,7 +66,7 @@ def _limit(limit: Any) -> str:
     words = {Ge: "at least {}", Gt: "above {}", Le: "at most {}", Lt: "below {}"}
     if type(limit) in words:
         (value,) = vars(limit).values() if hasattr(limit, "__dict__") else (getattr(limit, limit.__slots__[0]),)
-        return words[type(limit)].format(f"{value:g}")
+        return words[type(limit)].format(value)
     return (
         f"{limit.min_length} or more entries" if isinstance(limit, MinLen) else f"{limit.max_length} entries or fewer"
     )
@@ -100,6 +100,8 @@ def read_declaration(source: str, place: str = "parameters cell") -> dict[str, P
     for name in ("seed", "seeds"):
         if name not in declared:
             raise BadInput(f"{place}: every chapter declares `seed` (the first) and `seeds` (how many); no {name!r}")
+        if int not in (declared[name].type, *get_args(declared[name].type)):
+            raise BadInput(f"{place}: {name} is an int, not {declared[name].accepted}")
     check(declared.values(), {name: p.default for name, p in declared.items()}, place)
     return declared
 
@@ -127,6 +129,9 @@ def _strict(kind: Any) -> Any:
         return Annotated[(_strict(arguments[0]), *arguments[1:])]
     if kind in (int, float):
         return Annotated[kind, BeforeValidator(_no_bool)]
+    if origin is Literal:
+        words = {str(choice): choice for choice in arguments}
+        return Annotated[kind, BeforeValidator(lambda v: words.get(v, v) if isinstance(v, str) else v)]
     if origin is list:
         return Annotated[list[_strict(arguments[0])], BeforeValidator(_from_text)]  # type: ignore[misc]
     if origin in (Union, UnionType) and NoneType in arguments:

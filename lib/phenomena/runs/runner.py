@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -12,10 +13,11 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from multiprocessing import get_context
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +25,16 @@ import nbformat
 import papermill
 import psutil
 from filelock import FileLock
-from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 from traitlets.config import Config
 
 from phenomena.runs import keys, records
 from phenomena.runs.chapters import Chapter, Project
-from phenomena.runs.errors import RunFailed
+from phenomena.runs.errors import BadInput, RunFailed
 from phenomena.runs.notebook import PROGRESS
 
-logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of types that it cannot read; ours are checked before
+logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what matters is raised as well; types are checked before
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -68,22 +69,52 @@ def run(
 def run_many(project: Project, jobs: Iterable[tuple[str, str]], workers: int = 2) -> list[str]:
     """Runs (chapter, edition) pairs, several at a time, each in a process of its own.
 
-    A failure lets the others finish. Returns one line for each that failed.
+    A failure lets the others finish; an interrupt ends those under way and starts no other. Returns one line for each
+    that failed.
     """
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(_run_edition, project, *job): job for job in jobs}
-        return [line for line in (future.result() for future in futures) if line]
+    context = get_context("spawn")  # no pool: its workers go on with the next job after an interrupt
+    waiting, failed = list(jobs), list[str]()
+    running: dict[Any, tuple[SpawnProcess, str, str]] = {}  # by the pipe that brings the answer
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                name, edition = waiting.pop(0)
+                receiver, sender = context.Pipe(duplex=False)
+                process = context.Process(target=_run_edition, args=(project, name, edition, sender), daemon=True)
+                process.start()
+                sender.close()  # the worker's copy is then the only one: its death is seen here
+                running[receiver] = process, name, edition
+            ready: Any
+            for ready in wait(list(running)):
+                process, name, edition = running.pop(ready)
+                try:
+                    line = ready.recv()
+                except EOFError:
+                    line = f"{name}, {edition}: its process died (out of memory, or killed)"
+                process.join()
+                failed += [line] if line else []
+    finally:
+        for process, _, _ in running.values():
+            process.terminate()
+        for process, _, _ in running.values():
+            process.join()
+    return failed
 
 
-def _run_edition(project: Project, name: str, edition: str) -> str | None:
-    chapter = project.chapter(name)
+def _run_edition(project: Project, name: str, edition: str, answer: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches all; the parent passes it on, once
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     began = time.monotonic()
     try:
+        chapter = project.chapter(name)
         run(project, chapter, chapter.resolve(edition), edition)
-    except RunFailed as error:
-        return str(error)
-    sys.stderr.write(f"{name}, {edition}: {time.monotonic() - began:.0f} s\n")
-    return None
+    except (RunFailed, BadInput) as error:
+        answer.send(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    else:
+        sys.stderr.write(f"{name}, {edition}: {time.monotonic() - began:.0f} s\n")
+        answer.send(None)
 
 
 @contextmanager
@@ -117,14 +148,17 @@ def _execute(
                 chapter.notebook, target, changed, kernel_name="python3", language="python",
                 progress_bar=False, log_output=False, cwd=project.root, config=config, shutdown_kernel="immediate",
             )  # fmt: skip
-    except (PapermillExecutionError, DeadKernelError) as error:
+    except (PapermillExecutionError, RuntimeError) as error:  # the latter: the kernel died or did not start
         raise RunFailed(_report(project, chapter, parameters, key, target, error)) from error
     total = time.monotonic() - began
+    if keys.run_key(project, Chapter(chapter.notebook), parameters) != key:  # which code made the values is unknown
+        raise RunFailed(f"{chapter.name}: notebook, library or lock changed while it ran; run it again")
     notebook = nbformat.read(target, as_version=4)
     _tidy(notebook)
     nbformat.write(notebook, target)
     facts = records.collect(notebook)
-    facts.pop("parameters", None)
+    if facts.pop("parameters", None) != parameters:
+        raise RunFailed(f"{chapter.name}: no `check_parameters(globals())` after the parameters, or they changed later")
     parts = section_seconds(notebook)
     sources = "\n".join(keys.code(chapter.source))
     first = int(parameters["seed"])
@@ -146,9 +180,20 @@ def _execute(
 
 @contextmanager
 def private_kernel() -> Iterator[Config]:
-    """Settings for a kernel that is spoken to through files in a folder of its own: no port that others may read."""
+    """Settings for a kernel that is spoken to through files in a folder of its own: no port that others may read.
+
+    No kernel is left behind, even by an interrupt while it starts, which nbclient does not clean up after.
+    """
     with tempfile.TemporaryDirectory(prefix="phenomena-") as folder:
-        yield Config(KernelManager={"transport": "ipc", "ip": f"{folder}/kernel"})
+        file = f"{folder}/kernel.json"
+        try:
+            yield Config(KernelManager={"transport": "ipc", "ip": f"{folder}/kernel", "connection_file": file})
+        finally:
+            for child in psutil.Process().children():
+                with suppress(psutil.Error):  # gone in the meantime
+                    if file in child.cmdline():
+                        child.kill()
+                        child.wait()
 
 
 def section_seconds(notebook: nbformat.NotebookNode) -> dict[str, float]:
