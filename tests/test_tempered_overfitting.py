@@ -309,3 +309,14 @@ def test_growth_and_its_label():
     torch.testing.assert_close(tempered.growth(sizes, excess), torch.tensor([-0.5, 0.0, 2.0], dtype=F64))
     cases = [(-0.6, -0.2), (-0.1, 0.1), (0.2, 3.0), (-0.3, 0.3), (-0.2, 0.0)]
     assert [tempered.label(*c) for c in cases] == ["benign", "tempered", "catastrophic", "unclear", "unclear"]
+
+
+def test_kkt_points_from_trained_networks():
+    clean = tempered.overfit_kkt(6, 0.0, 2, torch.Generator().manual_seed(0), width=12)
+    assert clean.interpolates.any()
+    assert (clean.error[clean.interpolates] == 0).all()  # without noise nothing is called -1
+    noisy = tempered.overfit_kkt(6, 0.3, 4, torch.Generator().manual_seed(0), width=12)
+    assert noisy.interpolates.any()
+    assert ((noisy.error >= 0) & (noisy.error <= 1)).all()
+    with pytest.raises(ValueError, match="m is 0"):
+        tempered.overfit_kkt(0, 0.1, 1, torch.Generator())

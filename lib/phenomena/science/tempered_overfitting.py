@@ -195,6 +195,27 @@ def overfit_low(
     return Overfit(error, (y * outputs(trained.net, x) > 0).all(1), trained.loss, trained.steps)
 
 
+def overfit_kkt(m: int, p: float, seeds: int, generator: torch.Generator, *, width: int = 30) -> Overfit:
+    """KKT points of the margin problem in one dimension, reached from networks trained to interpolation.
+
+    For m up to about 10: L-BFGS as in `overfit_low`, then `max_margin_kkt_1d` from there. `interpolates` tells the
+    networks for which both arrived; the error of the others is that of the trained network.
+    """
+    _positive(m=m, width=width)
+    y = noisy_labels(seeds, m, p, generator, torch.float64)
+    x = 2 * interval(seeds, m, generator) - 1
+    trained = train_lbfgs(initial(seeds, 1, width, generator, scale=3.0, dtype=torch.float64), x, y, 1500, target=0.01)
+    arrived = (y * outputs(trained.net, x) > 0).all(1)
+    errors = negative_share(trained.net, -1.0, 1.0)
+    for i in torch.where(arrived)[0].tolist():
+        one = Networks(*(q[i : i + 1] for q in trained.net if q is not None))
+        ended, feasible = max_margin_kkt_1d(one, x[i, :, 0], y[i], 2000)
+        arrived[i] = feasible
+        if feasible:
+            errors[i] = negative_share(ended, -1.0, 1.0)[0]
+    return Overfit(errors, arrived, trained.loss, trained.steps)
+
+
 def bias_free_limit(p: float, random_ties: bool = False) -> float:
     """Clean error of the max-margin network without bias as d / m² grows and m p is large: 1/2 + arcsin(sqrt
     p) / 2 pi.
