@@ -47,7 +47,7 @@ format: $(READY)  ## put the style right where that can be done by machine
 
 lock: $(READY)  ## rewrite the locks from pyproject.toml
 	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-annotate --no-header \
-		--no-emit-index-url --group dev pyproject.toml --output-file requirements.lock
+		--no-emit-index-url --all-extras --group dev pyproject.toml --output-file requirements.lock
 	echo jax | $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 		--no-annotate --no-header --no-emit-index-url --constraint requirements.lock - \
 		--output-file benchmarks/requirements.lock
