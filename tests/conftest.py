@@ -14,6 +14,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from phenomena.runs.chapters import Project
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in runs: small tensors are several times slower with two threads
+
 IMPORTS = """\
 import time
 from typing import Annotated, Literal

@@ -10,7 +10,7 @@ Draw = Callable[[Tensor], tuple[Tensor, Tensor]]  # row numbers (b,) -> inputs (
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy. logits: (b, c); labels: int64 (b,)."""
+    """Mean cross-entropy. logits: (b, c); labels: int64 (b,), or distributions over the classes, float (b, c)."""
     return F.cross_entropy(logits, labels)
 
 
@@ -60,7 +60,7 @@ def train(
 ) -> None:
     """Trains in place for a number of steps.
 
-    draw: row numbers int64 (b,) -> inputs and integer targets of that batch, on the network's device.
+    draw: row numbers int64 (b,) -> inputs of that batch and targets as the loss takes them, on the network's device.
     The learning rate falls to zero by a cosine over the steps unless `cosine` is off. `observe(network, step)` is
     called after every `every` steps (0: never between) and after the last.
     Raises `ValueError` for an unknown optimiser or loss, `FloatingPointError` when the loss is no longer finite.
