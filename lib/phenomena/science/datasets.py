@@ -126,9 +126,23 @@ def cifar10() -> Dataset:
     return Dataset(x[0], y[0], x[1], y[1], classes=10)
 
 
+def geomnist(classes: int = 10, train: int = 1000, test: int = 200, seed: int = 0) -> Dataset:
+    """GeoMNIST: grey images of 32 x 32 of up to ten plane shapes, generated (`geomnist`); by default 10,000 + 2,000.
+
+    train, test: images a class. Raises `ValueError` for counts that `geomnist.generate` refuses.
+    """
+    from phenomena.science import geomnist as shapes
+
+    generator = torch.Generator().manual_seed(seed)
+    x_train, y_train = shapes.generate(train, classes, generator)
+    x_test, y_test = shapes.generate(test, classes, generator)
+    return Dataset(x_train, y_train, x_test, y_test, classes)
+
+
 DATASETS: dict[str, Callable[[], Dataset]] = {
     "mnist1d": mnist1d,
     "digits": digits,
+    "geomnist": geomnist,
     "fashion_mnist": fashion_mnist,
     "cifar10": cifar10,
 }
