@@ -3,7 +3,7 @@
     logits(x) = W2 relu(W1 x + b1) + b2,    loss = -mean_i sum_c t_ic log softmax(logits(x_i))_c
 
 `train` is fast, `train_readable` says the same in plain torch, one network after another; a test holds them together
-and `benchmarks/softmax_networks.py` times them. A network depends on its own seed alone, not on its company.
+and `benchmarks/mixup.py` times them. A network depends on its own seed alone, not on its company.
 Letters: s seeds (networks), n rows, d features, j hidden units, c classes.
 """
 
