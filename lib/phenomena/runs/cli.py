@@ -1,10 +1,13 @@
 """The command line: `phenomena`, or `python -m phenomena`."""
 
 import json
+import math
 import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -14,6 +17,8 @@ from phenomena.runs.parameters import parse_assignments
 
 if TYPE_CHECKING:  # pandas is imported only by the commands that need it
     from phenomena.runs.claims import Verdict
+    from phenomena.runs.compare import Comparison
+    from phenomena.runs.sweep import Outcome
 
 
 def main() -> NoReturn:
@@ -106,6 +111,135 @@ def run(chapter: str, edition: str, assignments: tuple[str, ...], force: bool) -
     cost = f"{record.seconds['total']:.0f} s, {record.peak_memory_mb:.0f} MB"
     click.echo(f"{place}{cost}, seeds {record.seeds[0]} to {record.seeds[-1]}")
     _verdicts(claims.check(found, record))
+
+
+@commands.command()
+@click.argument("chapter")
+@click.option("-g", "grid", multiple=True, metavar="NAME=V1,V2,…", help="Values of a parameter, or START:STOP[:STEP].")
+@click.option("-p", "assignments", multiple=True, metavar="NAME=VALUE", help="A parameter's value for all points.")
+@click.option("--file", type=click.Path(path_type=Path), help="A yaml file with edition, grid and parameters.")
+@click.option("--edition", help="A named set of parameter values.")
+@click.option("--workers", default=2, type=click.IntRange(1), show_default=True, help="Local workers, or SLURM jobs.")
+@click.option("--scheduler", help="Address of a Dask scheduler, such as tcp://host:8786, or slurm.")
+@click.option("--dry-run", is_flag=True, help="Check the grid and say what would be run.")
+@click.option("--yes", is_flag=True, help="Do not mind more than 10,000 points.")
+@click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Write the table as CSV.")
+@click.option("--html", "html_file", type=click.Path(path_type=Path), help="Write table and figure as a page.")
+def sweep(
+    chapter: str,
+    grid: tuple[str, ...],
+    assignments: tuple[str, ...],
+    file: Path | None,
+    edition: str | None,
+    workers: int,
+    scheduler: str | None,
+    dry_run: bool,
+    yes: bool,
+    csv_file: Path | None,
+    html_file: Path | None,
+) -> None:
+    """Run a chapter at every point of a grid of parameters, on two local workers or on a Dask cluster."""
+    from phenomena.runs import compare as comparisons
+    from phenomena.runs import records
+    from phenomena.runs import sweep as sweeps
+
+    project = _project()
+    found = project.chapter(chapter)
+    named, values, fixed = sweeps.read_file(file) if file else ("default", {}, {})
+    values, fixed = _joined(values, sweeps.read_grid(grid), "-g"), _joined(fixed, parse_assignments(assignments), "-p")
+    size = math.prod(len(v) for v in values.values())
+    if size > 10_000 and not yes:
+        raise BadInput(f"the grid has {size:,} points, more than 10,000: say --yes if that is meant")
+    points = sweeps.points(project, found, edition or named, values, fixed)
+    left = len(sweeps.missing(project, points))
+    cost = found.file.editions[edition or named].cost
+    there, time = len(points) - left, _duration(left * cost.seconds / workers)
+    click.echo(f"{len(points)} points, {there} there already, {left} to run: about {time} on {workers} workers")
+    if dry_run:
+        return
+    outcome = sweeps.Outcome(there=points)
+    if left:
+        with sweeps.cluster(scheduler, workers, cost.memory_mb) as client, _bar(left) as report:
+            outcome = sweeps.sweep(project, points, client, report=report)
+    whole = [records.read(project.runs / p.chapter.name / p.key) for p in points]
+    runs = [record for record in whole if record]
+    if runs:
+        _compared(comparisons.table(found, runs), csv_file, html_file)
+    if outcome.failed:
+        lines = "; ".join(f"{name}: {why}" for name, why in outcome.failed.items())
+        raise RunFailed(f"{len(outcome.failed)} of {len(points)} points failed: {lines}")
+
+
+def _joined(first: dict[str, Any], second: dict[str, Any], option: str) -> dict[str, Any]:
+    twice = [name for name in second if name in first]
+    if twice:
+        raise BadInput(f"{option} {twice[0]} stands in the sweep file as well: one of the two is expected")
+    return {**first, **second}
+
+
+@contextmanager
+def _bar(total: int) -> "Iterator[Callable[[Outcome, int], None]]":
+    """A bar with the time left on a terminal, a line for every run in a log."""
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc="sweep", unit="run", disable=not sys.stderr.isatty()) as bar:
+        told = 0
+
+        def report(outcome: "Outcome", left: int) -> None:
+            nonlocal told
+            ended = len(outcome.done) + len(outcome.failed)
+            if bar.disable and ended > told:
+                rest = _duration(outcome.seconds / ended * left)
+                click.echo(f"{ended} run, {len(outcome.failed)} failed, {left} left, about {rest}", err=True)
+            bar.set_postfix(failed=len(outcome.failed), refresh=False)
+            bar.update(ended - told)
+            bar.refresh()
+            told = ended
+
+        yield report
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+@commands.command()
+@click.argument("chapter")
+@click.option("-p", "assignments", multiple=True, metavar="NAME=VALUE", help="Only runs with this value.")
+@click.option("--value", "names", multiple=True, metavar="NAME", help="A claim or recorded value to show; repeatable.")
+@click.option("--against", type=click.Choice(["published"]), help="Put the published run beside them.")
+@click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Write the table as CSV.")
+@click.option("--html", "html_file", type=click.Path(path_type=Path), help="Write table and figure as a page.")
+def compare(
+    chapter: str,
+    assignments: tuple[str, ...],
+    names: tuple[str, ...],
+    against: str | None,
+    csv_file: Path | None,
+    html_file: Path | None,
+) -> None:
+    """The runs of a chapter side by side: what was changed, and what the claims measure."""
+    from phenomena.runs import compare as comparisons
+
+    project = _project()
+    found = project.chapter(chapter)
+    runs = comparisons.find(project, found, parse_assignments(assignments))
+    beside = comparisons.published(project, found) if against else None
+    _compared(comparisons.table(found, runs, beside), csv_file, html_file, names)
+
+
+def _compared(table: "Comparison", csv_file: Path | None, html_file: Path | None, names: tuple[str, ...] = ()) -> None:
+    rows = table.rows(list(names))  # refuses an unknown name before anything is written
+    for path, content in ((csv_file, table.csv), (html_file, table.html)):
+        if path:
+            fresh = path.with_name(f"{path.name}.new")
+            fresh.write_text(content(), encoding="utf-8")
+            fresh.replace(path)
+            click.echo(str(path))
+    if not (csv_file or html_file):
+        _table(rows)
 
 
 @commands.command("claims")

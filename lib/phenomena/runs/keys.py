@@ -4,6 +4,7 @@ import ast
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +67,27 @@ def _imported(source: str, package: str) -> set[Path]:
     return paths
 
 
-def run_key(project: Project, chapter: Chapter, parameters: Mapping[str, Any]) -> str:
-    """16 hexadecimal digits over the code cells, the resolved parameters, the modules imported and the lock.
+@dataclass(frozen=True)
+class Sources:
+    """What determines a chapter's runs beside their parameters."""
+
+    code: list[str]
+    modules: dict[str, str]
+    lock_sha256: str
+
+    def key(self, parameters: Mapping[str, Any]) -> str:
+        """16 hexadecimal digits over all of it and the resolved parameters."""
+        content = {
+            "code": self.code,
+            "parameters": dict(parameters),
+            "modules": self.modules,
+            "lock": self.lock_sha256,
+        }
+        return sha256(json.dumps(content, sort_keys=True).encode())[:16]
+
+
+def sources(chapter: Chapter, lock_sha256: str) -> Sources:
+    """Code cells, modules imported, and lock.
 
     Prose and metadata have no part in it: the book takes them from the source. Nor have data files: their checksums
     are constants in the module that reads them, and every file is checked against them. Raises `BadInput` for a cell
@@ -80,10 +100,9 @@ def run_key(project: Project, chapter: Chapter, parameters: Mapping[str, Any]) -
         except SyntaxError as error:
             place = f"{chapter.notebook.name}, code cell {number}, line {error.lineno}"
             raise BadInput(f"{place}: plain Python is expected, without % or ! ({error.msg})") from error
-    content = {
-        "code": cells,
-        "parameters": dict(parameters),
-        "modules": modules("\n".join(cells)),
-        "lock": sha256(project.lock.read_bytes()),
-    }
-    return sha256(json.dumps(content, sort_keys=True).encode())[:16]
+    return Sources(cells, modules("\n".join(cells)), lock_sha256)
+
+
+def run_key(project: Project, chapter: Chapter, parameters: Mapping[str, Any]) -> str:
+    """The key of a run with these parameters and today's sources."""
+    return sources(chapter, sha256(project.lock.read_bytes())).key(parameters)

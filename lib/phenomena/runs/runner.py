@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -14,12 +15,13 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from multiprocessing import get_context
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import nbformat
 import papermill
@@ -29,7 +31,7 @@ from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 from traitlets.config import Config
 
-from phenomena.runs import keys, records
+from phenomena.runs import forked, keys, records
 from phenomena.runs.chapters import Chapter, Project
 from phenomena.runs.errors import BadInput, RunFailed
 from phenomena.runs.notebook import PROGRESS
@@ -54,16 +56,24 @@ def run(
     key = keys.run_key(project, chapter, parameters)
     folder = project.runs / chapter.name / key
     started = datetime.now(UTC)
-    locks = project.runs / ".locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    with FileLock(locks / f"{chapter.name}-{key}.lock"):
+    with lock(project, chapter.name, key):
         done = records.read(folder)
         if done and not (force and datetime.fromisoformat(done.started) < started):
             return folder, False
-        with _partial(project) as partial:
-            _execute(project, chapter, parameters, edition, key, partial)
-            _put(partial, folder)
+        with partial(project) as made:
+            lock_sha256 = keys.sha256(project.lock.read_bytes())
+            execute(project, chapter, parameters, edition, key, made, lock_sha256=lock_sha256, commit=commit(project))
+            if keys.run_key(project, Chapter(chapter.notebook), parameters) != key:
+                raise RunFailed(f"{chapter.name}: notebook, library or lock changed while it ran; run it again")
+            put(made, folder)
     return folder, True
+
+
+def lock(project: Project, chapter: str, key: str) -> FileLock:
+    """The lock that whoever executes or places a run holds."""
+    locks = project.runs / ".locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    return FileLock(locks / f"{chapter}-{key}.lock")
 
 
 def run_many(project: Project, jobs: Iterable[tuple[str, str]], workers: int = 2) -> list[str]:
@@ -118,14 +128,15 @@ def _run_edition(project: Project, name: str, edition: str, answer: Any) -> None
 
 
 @contextmanager
-def _partial(project: Project) -> Iterator[Path]:
+def partial(project: Project) -> Iterator[Path]:
     """A fresh folder for a run in the making; gone afterwards, as are those whose makers died."""
     home = project.runs / ".partial"
     home.mkdir(parents=True, exist_ok=True)
-    for left in home.iterdir():
-        if not psutil.pid_exists(int(left.name.partition("-")[0])):
+    host = re.sub(r"\W", "_", socket.gethostname())
+    for left in home.glob(f"{host}-*"):  # of this machine: the disk may be shared with others
+        if not psutil.pid_exists(int(left.name.split("-")[1])):
             shutil.rmtree(left, ignore_errors=True)
-    folder = home / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    folder = home / f"{host}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     folder.mkdir()
     try:
         yield folder
@@ -133,26 +144,50 @@ def _partial(project: Project) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _execute(
-    project: Project, chapter: Chapter, parameters: Mapping[str, Any], edition: str | None, key: str, folder: Path
+@dataclass(frozen=True)
+class Limits:
+    """What a run may take before its kernel is killed."""
+
+    seconds: float = float("inf")
+    memory_mb: float = float("inf")
+
+
+def execute(
+    project: Project,
+    chapter: Chapter,
+    parameters: Mapping[str, Any],
+    edition: str | None,
+    key: str,
+    folder: Path,
+    *,
+    lock_sha256: str,
+    commit: str | None,
+    server: forked.Server | None = None,
+    limits: Limits | None = None,
 ) -> None:
-    """Writes notebook.ipynb and record.json into the folder."""
+    """Writes notebook.ipynb and record.json of one run into the folder.
+
+    server: where kernels are forked from; a new process otherwise. limits: only with a server. Raises `RunFailed` after
+    writing a report when a cell raises or the kernel dies.
+    """
     target = folder / records.NOTEBOOK
     changed = {name: v for name, v in parameters.items() if v != chapter.declaration[name].default}
     started, began = datetime.now(UTC), time.monotonic()
     # One thread a kernel: the same values everywhere, and two kernels fill two cores.
     os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})
+    kernel, verdict = _Watched(limits or Limits()), "the kernel died (out of memory, or killed)"
+    options = {"kernel_manager_class": forked.kernel_manager(server, kernel.watch)} if server else {}
     try:
-        with _progress(chapter.name, folder / "progress.json"), private_kernel() as config:
+        with _progress(chapter.name, folder / "progress.json"), private_kernel() as config, kernel:
             papermill.execute_notebook(
                 chapter.notebook, target, changed, kernel_name="python3", language="python",
                 progress_bar=False, log_output=False, cwd=project.root, config=config, shutdown_kernel="immediate",
+                **options,
             )  # fmt: skip
     except (PapermillExecutionError, RuntimeError) as error:  # the latter: the kernel died or did not start
-        raise RunFailed(_report(project, chapter, parameters, key, target, error)) from error
+        verdict = kernel.verdict or verdict
+        raise RunFailed(_report(project, chapter, parameters, key, target, error, verdict)) from error
     total = time.monotonic() - began
-    if keys.run_key(project, Chapter(chapter.notebook), parameters) != key:  # which code made the values is unknown
-        raise RunFailed(f"{chapter.name}: notebook, library or lock changed while it ran; run it again")
     notebook = nbformat.read(target, as_version=4)
     _tidy(notebook)
     nbformat.write(notebook, target)
@@ -160,7 +195,7 @@ def _execute(
     if facts.pop("parameters", None) != parameters:
         raise RunFailed(f"{chapter.name}: no `check_parameters(globals())` after the parameters, or they changed later")
     parts = section_seconds(notebook)
-    sources = "\n".join(keys.code(chapter.source))
+    sources = keys.sources(chapter, lock_sha256)
     first = int(parameters["seed"])
     record = records.Record(
         chapter=chapter.name,
@@ -168,14 +203,47 @@ def _execute(
         key=key,
         parameters=dict(parameters),
         seeds=list(range(first, first + int(parameters["seeds"]))),
-        commit=_commit(project),
-        lock_sha256=keys.sha256(project.lock.read_bytes()),
-        modules=keys.modules(sources),
+        commit=commit,
+        lock_sha256=sources.lock_sha256,
+        modules=sources.modules,
         started=started.isoformat(timespec="milliseconds"),
         seconds={"total": round(total, 2), "overhead": round(total - sum(parts.values()), 2), **parts},
         **facts,
     )
     (folder / records.RECORD).write_text(record.model_dump_json(indent=1), encoding="utf-8")
+
+
+class _Watched:
+    """Kills a kernel that goes beyond its limits, looking twice a second; `verdict` then says why."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits, self.verdict = limits, ""
+        self._stop, self._threads = threading.Event(), list[threading.Thread]()
+
+    def watch(self, pid: int) -> None:
+        self._threads.append(threading.Thread(target=self._look, args=(pid,), daemon=True))
+        self._threads[-1].start()
+
+    def _look(self, pid: int) -> None:
+        end = time.monotonic() + self.limits.seconds
+        with suppress(psutil.Error):  # the kernel has ended
+            process = psutil.Process(pid)
+            while not self._stop.wait(0.5):
+                if process.memory_info().rss > self.limits.memory_mb * 1e6:
+                    self.verdict = f"it took more than {self.limits.memory_mb:.0f} MB, its limit"
+                elif time.monotonic() > end:
+                    self.verdict = f"it took longer than {self.limits.seconds:.0f} s, its limit"
+                if self.verdict:
+                    process.kill()
+                    return
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
 
 
 @contextmanager
@@ -218,7 +286,7 @@ def _tidy(notebook: nbformat.NotebookNode) -> None:
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
 
 
-def _put(partial: Path, folder: Path) -> None:
+def put(partial: Path, folder: Path) -> None:
     """Moves a finished run into place at one stroke; an older one steps aside first."""
     (partial / "progress.json").unlink(missing_ok=True)
     for path in [*partial.iterdir(), partial]:
@@ -234,16 +302,25 @@ def _put(partial: Path, folder: Path) -> None:
 
 
 def _report(
-    project: Project, chapter: Chapter, parameters: Mapping[str, Any], key: str, target: Path, error: Exception
+    project: Project,
+    chapter: Chapter,
+    parameters: Mapping[str, Any],
+    key: str,
+    target: Path,
+    error: Exception,
+    death: str,
 ) -> str:
-    """Writes a failed run's report and notebook to runs/.failed; returns the line that says so."""
+    """Writes a failed run's report and notebook to runs/.failed; returns the line that says so.
+
+    death: why a kernel died, if that is what happened.
+    """
     folder = project.runs / ".failed" / f"{chapter.name}-{key}"
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(error, PapermillExecutionError):
         what, source = f"{error.ename}: {error.evalue}", error.source
         where, trace = f"code cell {error.exec_count}", ANSI.sub("", "\n".join(error.traceback))
     else:
-        what, source, where, trace = "the kernel died (out of memory, or killed)", "", "the kernel", str(error)
+        what, source, where, trace = death, "", "the kernel", str(error)
     values = "\n".join(f"- {name} = {value!r}" for name, value in parameters.items())
     text = (
         f"# {chapter.name} failed in {where}\n\n{what}\n\n## Cell\n\n```python\n{source}\n```\n\n"
@@ -256,7 +333,7 @@ def _report(
     return f"{chapter.name}: {where} failed: {what.splitlines()[0][:600]}; report: {report}"
 
 
-def _commit(project: Project) -> str | None:
+def commit(project: Project) -> str | None:
     """HEAD, with -dirty when notebooks, library or lock differ from it; None outside git."""
 
     def git(*words: str) -> str | None:
