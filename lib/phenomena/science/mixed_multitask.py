@@ -9,16 +9,23 @@ Teboulle 2009, FISTA. O'Donoghue and Candes 2015, restart. Tibshirani et al. 201
 duality gap of the group penalty over tasks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, xlogy
+from scipy.stats import rankdata
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.model_selection import KFold, StratifiedKFold
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
+KINDS = ("regression", "classification")
 WEIGHTS = (2.0, 0.5)  # of the logistic and of the squared loss: Cao et al. 2024
 
 
@@ -29,7 +36,8 @@ WEIGHTS = (2.0, 0.5)  # of the logistic and of the squared loss: Cao et al. 2024
 class Problem:
     """Smooth part of the objective of Cao et al. 2024, with an unpenalised intercept b_t a task.
 
-    F(W, b) = sum_c w_c mean log(1 + exp(-y (x.w + b))) + sum_r w_r mean (y - x.w - b)^2 + alpha ||W G||^2 + beta ||W||^2
+    F(W, b) = sum_c w_c mean log(1 + exp(-y (x.w + b))) + sum_r w_r mean (y - x.w - b)^2
+              + alpha ||W G||^2 + beta ||W||^2
 
     where G takes the mean over tasks away. Penalties as in the paper's formula: the official code has alpha / 2 and
     beta / 2, so its C2 = 0.1 is beta = 0.05 here. Tasks of fewer rows than n are filled up with rows of weight zero.
@@ -276,6 +284,7 @@ def solve(
     if start is None:
         start_lam = float(push.max())
     kept = (norms(w) > 0) | (push >= (0 if start_lam is None else 2 * lam - start_lam))
+    kept[push.argmax()] = True
     done, inner, curvature = 0, tol / 2, 1.0
     while done < passes:
         index = np.flatnonzero(kept)
@@ -295,21 +304,21 @@ def solve(
     raise FloatingPointError(f"lambda {lam}: a duality gap of {tol:g} was not reached in {passes} passes")
 
 
-def path(problem: Problem, lambdas: Array, tol: float = 1e-6) -> list[Solution]:
-    """Solutions for falling lambda, each started where the line through the two before it points."""
-    found: list[Solution] = []
+def path(problem: Problem, lambdas: Array, tol: float = 1e-6) -> Iterator[Solution]:
+    """Solutions for falling lambda, one after another, each started where the line through the two before it points."""
+    last: Solution | None = None
+    before: Solution | None = None
     for k, lam in enumerate(lambdas):
-        if not found:
-            found.append(solve(problem, lam, tol=tol))
-            continue
-        last = found[-1]
-        w, b = last.w, last.b
-        if k > 1:
-            before = found[-2]
-            w, b = 2 * w - before.w, 2 * b - before.b
-            w = w * ((norms(before.w) > 0) & ((w * last.w).sum(0) > 0)) + last.w * (norms(before.w) == 0)
-        found.append(solve(problem, lam, (w, b), float(lambdas[k - 1]), tol))
-    return found
+        start = None
+        if last is not None:
+            w, b = last.w, last.b
+            if before is not None:
+                old = norms(before.w) > 0
+                w, b = np.where(old, 2 * w - before.w, w), 2 * b - before.b
+                w = w * ((w * last.w).sum(0) > 0)  # not through zero
+            start = w, b
+        before, last = last, solve(problem, lam, start, float(lambdas[k - 1]) if start else None, tol)
+        yield last
 
 
 def grid(largest: float, count: int, ratio: float) -> Array:
@@ -395,8 +404,10 @@ def _newton(
         out = np.matmul(change[:, None, :], problem.x)[:, 0] + 2 * _q(problem, v)
         return (out + bend * (v - e * (e * v).sum(0))) * live, change.sum(1) * problem.intercept
 
-    inverse = 1 / (total[:, None] + 2 * (problem.alpha + problem.beta) + bend)
-    scale = bend / (1 - bend * (e * inverse * e).sum(0))
+    own = total[:, None] + 2 * (problem.alpha + problem.beta)
+    inverse = 1 / (own + bend)
+    # 1 - bend sum e^2 / (own + bend), without its cancellation at small norms
+    scale = bend / np.where(live, (e**2 * own * inverse).sum(0), 1)
 
     def precondition(v: Array, c: Array) -> tuple[Array, Array]:
         v = inverse * v
@@ -424,3 +435,351 @@ def _newton(
             return new_w, b + length * db, used, True
         length /= 2
     return w, b, used, False
+
+
+# --- tasks as they come -------------------------------------------------------------------------------------------
+
+
+def check_tasks(
+    xs: Sequence[Any], ys: Sequence[Any], kinds: str | Sequence[str]
+) -> tuple[list[Array], list[NDArray[Any]], Mask]:
+    """Tasks as float arrays, targets as arrays, and which are classification; or an error that names task and column.
+
+    xs: (n_t, p) a task, arrays or data frames; ys: (n_t,) a task; kinds: `regression` or `classification`, one word
+    for all tasks or one a task. Raises `ValueError` for unequal numbers of features or rows, values that are not
+    finite, a constant feature or target, labels that are not of two classes.
+    """
+    if len(xs) != len(ys) or not len(xs):
+        raise ValueError(f"{len(xs)} feature arrays and {len(ys)} targets: one of each a task is accepted")
+    words = [kinds] * len(xs) if isinstance(kinds, str) else list(kinds)
+    if len(words) != len(xs) or not set(words) <= set(KINDS):
+        raise ValueError(f"kinds {kinds!r}: {' or '.join(KINDS)}, one for all or one for each of {len(xs)} tasks")
+    found = [_check_task(i, x, y, word) for i, (x, y, word) in enumerate(zip(xs, ys, words, strict=True))]
+    for i, (x, _) in enumerate(found):
+        if x.shape[1] != found[0][0].shape[1]:
+            raise ValueError(
+                f"task {i} has {x.shape[1]} features, task 0 has {found[0][0].shape[1]}: equal numbers are accepted"
+            )
+    return [x for x, _ in found], [y for _, y in found], np.array([word == "classification" for word in words])
+
+
+def _check_task(i: int, x: Any, y: Any, kind: str) -> tuple[Array, NDArray[Any]]:
+    columns = list(getattr(x, "columns", []))
+    x, y = np.asarray(x, float), np.asarray(y)
+    if x.ndim != 2 or y.ndim != 1 or len(x) != len(y):
+        raise ValueError(
+            f"task {i}: features {x.shape} and target {y.shape}: (rows, features) and (rows,) are accepted"
+        )
+    if len(x) < 2 or not x.shape[1]:
+        raise ValueError(f"task {i}: n_samples = {len(x)}, n_features = {x.shape[1]}: at least two rows, one feature")
+    for j in np.flatnonzero(~np.isfinite(x).all(0)):
+        row = np.flatnonzero(~np.isfinite(x[:, j]))[0]
+        raise ValueError(f"task {i}, column {_name(columns, j)}: {x[row, j]} in row {row}: finite values are accepted")
+    _check_varying(x, f"task {i}", columns)
+    if kind == "classification":
+        labels = np.unique(y)
+        if len(labels) != 2 or (y.dtype.kind == "f" and not np.isfinite(y).all()):
+            some = ", ".join(map(str, labels[:5])) + (", ..." if len(labels) > 5 else "")
+            raise ValueError(f"task {i}, classification: labels {some}: exactly two classes are accepted")
+        return x, y
+    y = y.astype(float)
+    if not np.isfinite(y).all():
+        row = np.flatnonzero(~np.isfinite(y))[0]
+        raise ValueError(f"task {i}, target: {y[row]} in row {row}: finite values are accepted")
+    if np.ptp(y) == 0:
+        raise ValueError(f"task {i}, target: constant ({y[0]:g}): a regression target that varies is accepted")
+    return x, y
+
+
+def _check_varying(x: Array, place: str, columns: Sequence[Any] = ()) -> None:
+    """A standard deviation of rounding error alone counts as constant."""
+    for j in np.flatnonzero(x.std(0) <= 1e-12 * np.abs(x).max(0)):
+        raise ValueError(f"{place}, column {_name(columns, j)}: constant ({x[0, j]:g}): leave it out")
+
+
+def _name(columns: Sequence[Any], j: Any) -> str:
+    return f"{j} ({columns[j]})" if len(columns) else str(j)
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """Means and standard deviations of the training rows, float (t, p) for features, (t,) for targets."""
+
+    x_mean: Array
+    x_scale: Array
+    y_mean: Array
+    y_scale: Array
+
+    def x(self, xs: Sequence[Array]) -> list[Array]:
+        """Features in the units of the training rows."""
+        return [(x - m) / s for x, m, s in zip(xs, self.x_mean, self.x_scale, strict=True)]
+
+    def y(self, ys: Sequence[Array]) -> list[Array]:
+        """Targets in the units of the training rows; labels stay -1 and 1."""
+        return [(y - m) / s for y, m, s in zip(ys, self.y_mean, self.y_scale, strict=True)]
+
+
+def fit_scaler(xs: Sequence[Array], ys: Sequence[Array], classes: Mask, features: bool, targets: bool) -> Scaler:
+    """Means and standard deviations (divided by n, not n - 1); 0 and 1 where nothing is to be standardised."""
+    zero, one = np.zeros((len(xs), xs[0].shape[1])), np.ones((len(xs), xs[0].shape[1]))
+    x_mean, x_scale = (np.stack([x.mean(0) for x in xs]), np.stack([x.std(0) for x in xs])) if features else (zero, one)
+    move = ~classes & targets
+    y_mean = np.array([y.mean() if m else 0.0 for y, m in zip(ys, move, strict=True)])
+    y_scale = np.array([y.std() if m else 1.0 for y, m in zip(ys, move, strict=True)])
+    return Scaler(x_mean, x_scale, y_mean, y_scale)
+
+
+# --- cross-validation ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """Held-out mean square error and area under the ROC curve, means over folds and tasks of a kind; float (k,).
+
+    Zero where no task is of that kind. best: the rule's lambda.
+    """
+
+    lambdas: Array
+    mse: Array
+    auc: Array
+    best_mse: float
+    best_auc: float
+    best: float
+
+
+def cross_validate(
+    xs: Sequence[Array],
+    ys: Sequence[Array],
+    classes: Mask,
+    lambdas: Array,
+    folds: int,
+    seed: int,
+    tol: float = 1e-4,
+    standardise: tuple[bool, bool] = (True, True),
+    patience: int | None = None,
+    **settings: Any,
+) -> CrossValidation:
+    """The rule of Cao et al. 2024: lambda = (T_r / T) lambda_mse + (T_c / T) lambda_auc.
+
+    lambda_mse minimises the mean square error over the T_r regression tasks, lambda_auc maximises the area under the
+    curve over the T_c classification tasks; of equal values the largest lambda. One grid serves all folds, where the
+    official code averages the folds' own grids; folds are stratified by class; features and regression targets are
+    standardised on the training rows of each fold. ys: labels -1 and 1; settings: of `make_problem`; patience: the path
+    ends where neither mean has improved for so many values of lambda (none: at its end).
+    Raises `ValueError` for a class with fewer rows than folds, or a feature constant in a fold, naming both.
+    """
+    splits = [_splits(i, x, y, bool(c), folds, seed) for i, (x, y, c) in enumerate(zip(xs, ys, classes, strict=True))]
+    runs = [
+        _held_out(xs, ys, classes, f, [s[f] for s in splits], lambdas, tol, standardise, settings) for f in range(folds)
+    ]
+    means: list[Array] = []
+    for row in zip(*runs, strict=True):  # for each lambda one pair a fold
+        means.append(np.mean(row, axis=0))
+        if patience and len(means) > patience:
+            curve = np.array(means)
+            if (curve[:-patience].min(0) <= curve[-patience:].min(0)).all():
+                break
+    mse, auc = np.array(means).T * [[1], [-1]]
+    lambdas = lambdas[: len(means)]
+    share = float(classes.mean())
+    best_mse, best_auc = float(lambdas[np.argmin(mse)]), float(lambdas[np.argmax(auc)])
+    return CrossValidation(lambdas, mse, auc, best_mse, best_auc, (1 - share) * best_mse + share * best_auc)
+
+
+def _held_out(
+    xs: Sequence[Array],
+    ys: Sequence[Array],
+    classes: Mask,
+    fold: int,
+    split: list[tuple[Any, Any]],
+    lambdas: Array,
+    tol: float,
+    standardise: tuple[bool, bool],
+    settings: dict[str, Any],
+) -> Iterator[tuple[float, float]]:
+    """Mean square error and *minus* the area under the curve on one fold's held-out rows, for each lambda in turn."""
+    train_x = [x[a] for x, (a, _) in zip(xs, split, strict=True)]
+    train_y = [y[a] for y, (a, _) in zip(ys, split, strict=True)]
+    for i, x in enumerate(train_x):
+        _check_varying(x, f"task {i}, fold {fold}")
+    scaler = fit_scaler(train_x, train_y, classes, *standardise)
+    test_x = scaler.x([x[a] for x, (_, a) in zip(xs, split, strict=True)])
+    test_y = scaler.y([y[a] for y, (_, a) in zip(ys, split, strict=True)])
+    problem = make_problem(scaler.x(train_x), scaler.y(train_y), classes, **settings)
+    for found in path(problem, lambdas, tol):
+        z = [x @ w + b for x, w, b in zip(test_x, found.w, found.b, strict=True)]
+        squares = [((a - y) ** 2).mean() for a, y, c in zip(z, test_y, classes, strict=True) if not c]
+        areas = [area_under_curve(a, y > 0) for a, y, c in zip(z, test_y, classes, strict=True) if c]
+        yield (float(np.mean(squares)) if squares else 0.0, -float(np.mean(areas)) if areas else 0.0)
+
+
+def area_under_curve(values: Array, positive: Mask) -> float:
+    """Area under the ROC curve by ranks, ties counting a half. values: (n,); positive: bool (n,)."""
+    m = int(positive.sum())
+    return float((rankdata(values)[positive].sum() - m * (m + 1) / 2) / (m * (len(positive) - m)))
+
+
+def _splits(i: int, x: Array, y: Array, is_class: bool, folds: int, seed: int) -> list[tuple[Any, Any]]:
+    if is_class:
+        labels, counts = np.unique(y, return_counts=True)
+        if counts.min() < folds:
+            label, count = labels[counts.argmin()], counts.min()
+            raise ValueError(f"task {i}: class {label:g} has {count} rows for {folds} folds: one a fold is accepted")
+        return list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(x, y))
+    if len(y) < 2 * folds:
+        raise ValueError(f"task {i}: {len(y)} rows for {folds} folds: two a fold or more are accepted")
+    return list(KFold(folds, shuffle=True, random_state=seed).split(x))
+
+
+# --- estimators ---------------------------------------------------------------------------------------------------
+
+
+class MixedMultiTask(RegressorMixin, BaseEstimator):
+    """Linear models of several tasks, regression and classification, that select their features together.
+
+    Minimises the objective of `Problem` plus lam times the sum of the features' norms over tasks. `fit`, `predict`
+    and `score` take a list with one array a task, of any numbers of rows, or one array for a single task. Features
+    and regression targets are standardised on the training rows (`standardise`); intercepts are never penalised.
+
+    lam: above 0; kinds: as in `check_tasks`; weights: of the logistic and the squared loss; alpha, beta: pull towards
+    the mean over tasks and towards zero; tol: duality gap over objective.
+    Fitted: coef_ (t, p) and intercept_ (t,) for features as they came, strength_ (p,) norms over tasks in standard
+    units, selected_ bool (p,), certificate_, classes_ a list (None for regression).
+    """
+
+    def __init__(  # noqa: D107
+        self,
+        lam: float = 0.1,
+        kinds: str | Sequence[str] = "regression",
+        weights: tuple[float, float] = WEIGHTS,
+        alpha: float = 0.0,
+        beta: float = 0.0,
+        intercept: bool = True,
+        standardise: bool = True,
+        tol: float = 1e-6,
+    ) -> None:
+        self.lam = lam
+        self.kinds = kinds
+        self.weights = weights
+        self.alpha = alpha
+        self.beta = beta
+        self.intercept = intercept
+        self.standardise = standardise
+        self.tol = tol
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """X: list of (n_t, p) a task and y: list of (n_t,), or one of each. Raises `ValueError` as `check_tasks`."""
+        self._several = _is_several(X)
+        if not self._several:
+            X, y = validate_data(self, X, y, y_numeric=self.kinds == "regression", dtype=float)
+            X, y = [X], [y]
+        xs, ys, classes = check_tasks(X, y, self.kinds)
+        self.n_features_in_ = xs[0].shape[1]
+        self.classes_ = [np.unique(v) if c else None for v, c in zip(ys, classes, strict=True)]
+        signs = [
+            v if known is None else np.where(v == known[1], 1.0, -1.0)
+            for v, known in zip(ys, self.classes_, strict=True)
+        ]
+        scaler = fit_scaler(xs, signs, classes, self.standardise, self.standardise)
+        problem = make_problem(scaler.x(xs), scaler.y(signs), classes, **self._settings())
+        lam = self._choose(xs, signs, classes, problem)
+        # down from where nothing is selected: a few warm starts cost less than one cold one
+        top = max(lambda_max(problem), lam)
+        *_, found = path(problem, grid(top, 10, lam / top) if lam < top else np.array([lam]), self.tol)
+        self.lam_ = lam
+        self.coef_ = found.w / scaler.x_scale * scaler.y_scale[:, None]
+        self.intercept_ = found.b * scaler.y_scale + scaler.y_mean - (self.coef_ * scaler.x_mean).sum(1)
+        self.strength_ = norms(found.w)
+        self.selected_ = self.strength_ > 0
+        self.certificate_ = found.certificate
+        return self
+
+    def predict_score(self, X: Any) -> Any:
+        """Scores x.w + b: a regression task's prediction; above zero for the second class of a classification task."""
+        check_is_fitted(self)
+        if not self._several:
+            X = [validate_data(self, X, reset=False, dtype=float)]
+        elif not _is_several(X) or len(X) != len(self.coef_):
+            raise ValueError(f"{len(X)} arrays: one (rows, {self.n_features_in_}) for each of {len(self.coef_)} tasks")
+        for i, x in enumerate(X):
+            if np.shape(x)[1] != self.n_features_in_:
+                raise ValueError(f"task {i} has {np.shape(x)[1]} features, fitted were {self.n_features_in_}")
+        found = [np.asarray(x, float) @ w + b for x, w, b in zip(X, self.coef_, self.intercept_, strict=True)]
+        return found if self._several else found[0]
+
+    def predict(self, X: Any) -> Any:
+        """Values for regression tasks, labels for classification tasks."""
+        found = self.predict_score(X)
+        parts = found if self._several else [found]
+        labels = [
+            z if known is None else known[(z > 0).astype(int)] for z, known in zip(parts, self.classes_, strict=True)
+        ]
+        return labels if self._several else labels[0]
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Mean over tasks of R^2 (regression) and accuracy (classification)."""
+        if sample_weight is not None:
+            raise ValueError("sample_weight is not supported")
+        found = self.predict(X)
+        pairs = zip(y, found, self.classes_, strict=True) if self._several else [(y, found, self.classes_[0])]
+        return float(np.mean([(r2_score if k is None else accuracy_score)(a, b) for a, b, k in pairs]))
+
+    def _settings(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("weights", "alpha", "beta", "intercept")}
+
+    def _choose(self, xs: list[Array], ys: list[Array], classes: Mask, problem: Problem) -> float:
+        if not self.lam > 0:
+            raise ValueError(f"lam is {self.lam}: a value above 0 is accepted")
+        return float(self.lam)
+
+
+class MixedMultiTaskCV(MixedMultiTask):
+    """`MixedMultiTask` with lambda by cross-validation (`cross_validate`); beside its attributes lam_ and cv_.
+
+    lambdas: how many on the path from lambda_max to `ratio` times it; folds; seed: of the folds. The folds' paths are
+    solved to a gap of 1e-4, what is fitted in the end to `tol`.
+    """
+
+    def __init__(  # noqa: D107
+        self,
+        kinds: str | Sequence[str] = "regression",
+        weights: tuple[float, float] = WEIGHTS,
+        alpha: float = 0.0,
+        beta: float = 0.0,
+        intercept: bool = True,
+        standardise: bool = True,
+        tol: float = 1e-6,
+        lambdas: int = 100,
+        ratio: float = 0.01,
+        folds: int = 5,
+        seed: int = 0,
+        patience: int | None = None,
+    ) -> None:
+        super().__init__(0.1, kinds, weights, alpha, beta, intercept, standardise, tol)
+        self.lambdas = lambdas
+        self.ratio = ratio
+        self.folds = folds
+        self.seed = seed
+        self.patience = patience
+
+    def _choose(self, xs: list[Array], ys: list[Array], classes: Mask, problem: Problem) -> float:
+        lambdas = grid(lambda_max(problem), self.lambdas, self.ratio)
+        both = (self.standardise, self.standardise)
+        self.cv_ = cross_validate(
+            xs,
+            ys,
+            classes,
+            lambdas,
+            self.folds,
+            self.seed,
+            max(self.tol, 1e-4),
+            both,
+            self.patience,
+            **self._settings(),
+        )
+        return self.cv_.best
+
+
+def _is_several(X: Any) -> bool:
+    """Whether it is a list of tasks: a list or tuple of things with rows and columns."""
+    return isinstance(X, list | tuple) and len(X) > 0 and np.ndim(X[0]) == 2
