@@ -67,7 +67,7 @@ def simulate(
     """Gaussian features, y = x.w + noise; a classification task sees only whether y is above its threshold.
 
     w_tj = +-(1 + g), g normal, for the `active` first features, the same in all tasks, with values of their own; the
-    threshold is the score's exact quantile 1 - minority. own: the first half of the active features is for the
+    threshold is the quantile 1 - minority of the rows at hand, so that shares are exact. own: the first half of the active features is for the
     classification tasks alone, the second for the regression tasks. scale: of the regression targets. Test rows are as
     many as training rows. Raises `ValueError` when more features are active than there are, or minority is not in
     (0, 0.5].
@@ -270,7 +270,7 @@ def _logistic(x: Array, y: Array, tuned: Array, seed: int, grid: Array, ratio: f
 def _ridge(x: Array, y: Array, tuned: Array, is_class: bool, seed: int, trees: int) -> Model:
     if is_class:
         return _logistic(x, y, tuned, seed, np.logspace(-4, 0, 5), 0.0)
-    alpha = RidgeCV(np.logspace(1, 5, 9)).fit(x, tuned).alpha_
+    alpha = RidgeCV(np.logspace(1, 5, 9), gcv_mode="eigen").fit(x, tuned).alpha_
     return _linear(Ridge(alpha).fit(x, y))
 
 

@@ -1,0 +1,166 @@
+"""Times the solver of mixed multi-task problems against plain FISTA, a general convex solver and the authors' package.
+
+    python benchmarks/mixed_multitask.py [--rounds 3] [--core 0] [--full] [--cvxpy-values 1] [--small]
+
+20 tasks (10 with labels), 500 features, 200 rows a task, 200 values of lambda down to a hundredth of the largest, no
+intercept, no ridge. Contenders:
+
+- plain FISTA: `reference_solve`, vectorised over tasks, with backtracking and warm starts, without screening, restart
+  or Newton steps. Rounds take every twentieth lambda, started from the solution before it, as ours does; --full adds
+  one run of its whole path.
+- cvxpy with Clarabel, at --cvxpy-values values of lambda, once: it is far slower, and has no warm start.
+- MTLComb in R, if Rscript and the package are installed: its own path and stopping rule, tol 1e-8.
+
+Equal objectives to 1e-6 are shown first; both of ours then stop at the same duality gap, 1e-6 of the objective. Each
+round times the contenders in turn, in changing order; ratios are medians over rounds.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from phenomena.science import mixed_multitask as mixed
+from phenomena.science import multitask_selection as selection
+
+TOL = 1e-6
+R_SCRIPT = """
+library(MTLComb)
+at <- commandArgs(TRUE)[1]
+X <- lapply(0:{last}, function(i) as.matrix(read.csv(file.path(at, paste0("x", i, ".csv")), header = FALSE)))
+Y <- lapply(0:{last}, function(i) as.matrix(read.csv(file.path(at, paste0("y", i, ".csv")), header = FALSE)))
+lambdas <- scan(file.path(at, "lambdas.csv"), quiet = TRUE)
+opts <- list(init = 0, maxIter = 5000, tol = 1e-8, ter = 2)
+begin <- proc.time()[["elapsed"]]
+fit <- MTLComb_Train(X = X, Y = Y, lambda = lambdas, ctasks = 1:{classes}, opts = opts)
+cat(proc.time()[["elapsed"]] - begin)
+write.table(fit$ws[[{position}]], file.path(at, "w.csv"), sep = ",", row.names = FALSE, col.names = FALSE)
+"""
+
+
+def make(rows: int, features: int, tasks: int) -> mixed.Problem:
+    draw = selection.simulate(rows, features, tasks // 2, tasks // 2, np.random.default_rng(0), active=features // 10)
+    scaler = mixed.fit_scaler(draw.x, draw.y, draw.classes, features=True, targets=True)
+    return mixed.make_problem(scaler.x(draw.x), scaler.y(draw.y), draw.classes, intercept=False)
+
+
+def by_cvxpy(problem: mixed.Problem, lam: float) -> float:
+    import cvxpy as cp
+
+    w = cp.Variable(problem.x.shape[::2])
+    parts = []
+    for t, (x, y) in enumerate(zip(problem.x, problem.y, strict=True)):
+        z = x @ w[t]
+        part = cp.sum(cp.logistic(-cp.multiply(y, z))) if problem.classes[t] else cp.sum_squares(y - z)
+        parts.append(problem.weight[t, 0] * part)
+    program = cp.Problem(cp.Minimize(sum(parts) + lam * cp.sum(cp.norm(w, 2, axis=0))))
+    return float(program.solve(solver=cp.CLARABEL))
+
+
+def by_package(problem: mixed.Problem, lambdas: np.ndarray, position: int) -> tuple[float, float] | None:
+    """Seconds and objective at one lambda of the authors' package, or nothing where it is not installed."""
+    rscript = shutil.which("Rscript")
+    if not rscript or subprocess.run([rscript, "-e", "library(MTLComb)"], capture_output=True).returncode:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        at = Path(folder)
+        for i, (x, y) in enumerate(zip(problem.x, problem.y, strict=True)):
+            np.savetxt(at / f"x{i}.csv", x, delimiter=",")
+            np.savetxt(at / f"y{i}.csv", y)
+        np.savetxt(at / "lambdas.csv", lambdas)
+        classes = int(problem.classes.sum())
+        script = R_SCRIPT.format(last=len(problem.x) - 1, classes=classes, position=position + 1)
+        (at / "run.R").write_text(script)
+        command = [rscript, str(at / "run.R"), folder]
+        seconds = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        w = np.loadtxt(at / "w.csv", delimiter=",").T
+    return seconds, mixed.objective(problem, w, np.zeros(len(w)), lambdas[position])
+
+
+def timed(call) -> tuple[float, object]:  # type: ignore[no-untyped-def]
+    begin = time.perf_counter()
+    result = call()
+    return time.perf_counter() - begin, result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--core", type=int, help="pin to this core")
+    parser.add_argument("--full", action="store_true", help="plain FISTA on the whole path as well, once")
+    parser.add_argument("--cvxpy-values", type=int, default=1, help="values of lambda for cvxpy; 0 leaves it out")
+    parser.add_argument("--small", action="store_true", help="a tenth of the features and rows, to try the script out")
+    options = parser.parse_args()
+    if options.core is not None:
+        os.sched_setaffinity(0, {options.core})
+    random.seed(0)
+    rows, features, tasks, count = (40, 50, 6, 60) if options.small else (200, 500, 20, 200)
+    problem = make(rows, features, tasks)
+    lambdas = mixed.grid(mixed.lambda_max(problem), count, 0.01)
+    print(f"{tasks} tasks, {features} features, {rows} rows a task, {count} values of lambda, gap {TOL:g}")
+
+    solutions = list(mixed.path(problem, lambdas, TOL))
+    places = list(range(count // 20, count, count // 10))
+    starts = {k: (solutions[k - 1].w, solutions[k - 1].b) for k in places}
+    plain = {k: mixed.reference_solve(problem, lambdas[k], starts[k], TOL) for k in places}
+    apart = max(abs(plain[k].objective - solutions[k].objective) / plain[k].objective for k in places)
+    print(f"largest relative difference of the objective to plain FISTA: {apart:.1e}")
+    assert apart <= TOL
+    cvxpy_seconds = []
+    for k in places[:: max(1, len(places) // max(1, options.cvxpy_values))][: options.cvxpy_values]:
+        seconds, value = timed(lambda k=k: by_cvxpy(problem, lambdas[k]))
+        apart = abs(value - solutions[k].objective) / value
+        print(f"to cvxpy at lambda {k}: {apart:.1e}, {seconds:.1f} s a value")
+        assert apart <= TOL
+        cvxpy_seconds.append(seconds)
+    package = by_package(problem, lambdas, places[-1])
+    if package is None:
+        print("Rscript with the package MTLComb was not found: no comparison with it.")
+    else:
+        apart = package[1] / solutions[places[-1]].objective - 1
+        print(f"MTLComb in R: {package[0]:.1f} s for the path; its objective is {apart:.1e} above ours")
+
+    ratios, ours_path = [], []
+    for _ in range(options.rounds):
+        total = {"plain": 0.0, "ours": 0.0}
+        for k in places:
+            jobs = {
+                "plain": lambda k=k: mixed.reference_solve(problem, lambdas[k], starts[k], TOL),
+                "ours": lambda k=k: mixed.solve(problem, lambdas[k], starts[k], float(lambdas[k - 1]), TOL),
+            }
+            for name in random.sample(list(jobs), 2):
+                total[name] += timed(jobs[name])[0]
+        ratios.append((total["plain"] / total["ours"], total["plain"], total["ours"]))
+        ours_path.append(timed(lambda: list(mixed.path(problem, lambdas, TOL)))[0])
+    whole = statistics.median(ours_path)
+    ratio, slow, quick = (statistics.median(column) for column in zip(*ratios, strict=True))
+    print(
+        f"{len(places)} values: plain {slow:.2f} s, ours {quick:.3f} s: {ratio:.1f} times (no line through two values)"
+    )
+    scaled = slow * count / len(places)
+    print(
+        f"whole path: ours {whole:.2f} s; plain, scaled from those values, {scaled:.0f} s: {scaled / whole:.0f} times"
+    )
+    if cvxpy_seconds:
+        scaled = statistics.median(cvxpy_seconds) * count
+        print(f"whole path: cvxpy, scaled, {scaled:.0f} s: {scaled / whole:.0f} times")
+    if package is not None:
+        print(f"whole path: MTLComb in R {package[0]:.1f} s: {package[0] / whole:.0f} times")
+    if options.full:
+        begin, start = time.perf_counter(), None
+        for lam in lambdas:
+            found = mixed.reference_solve(problem, lam, start, TOL)
+            start = found.w, found.b
+        seconds = time.perf_counter() - begin
+        print(f"whole path: plain, run in full, {seconds:.1f} s: {seconds / whole:.0f} times")
+
+
+if __name__ == "__main__":
+    main()
