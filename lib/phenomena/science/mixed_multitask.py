@@ -557,6 +557,7 @@ def cross_validate(
     tol: float = 1e-4,
     standardise: tuple[bool, bool] = (True, True),
     patience: int | None = None,
+    labels: str = "auc",
     **settings: Any,
 ) -> CrossValidation:
     """The rule of Cao et al. 2024: lambda = (T_r / T) lambda_mse + (T_c / T) lambda_auc.
@@ -565,12 +566,16 @@ def cross_validate(
     curve over the T_c classification tasks; of equal values the largest lambda. One grid serves all folds, where the
     official code averages the folds' own grids; folds are stratified by class; features and regression targets are
     standardised on the training rows of each fold. ys: labels -1 and 1; settings: of `make_problem`; patience: the path
-    ends where neither mean has improved for so many values of lambda (none: at its end).
-    Raises `ValueError` for a class with fewer rows than folds, or a feature constant in a fold, naming both.
+    ends where neither mean has improved for so many values of lambda (none: at its end); labels: what classification
+    is judged by, `auc` or `accuracy` (as the official code of classification tasks alone does).
+    Raises `ValueError` for an unknown measure, a class with fewer rows than folds, a feature constant in a fold.
     """
+    if labels not in ("auc", "accuracy"):
+        raise ValueError(f"labels {labels!r}: auc or accuracy is accepted")
     splits = [_splits(i, x, y, bool(c), folds, seed) for i, (x, y, c) in enumerate(zip(xs, ys, classes, strict=True))]
     runs = [
-        _held_out(xs, ys, classes, f, [s[f] for s in splits], lambdas, tol, standardise, settings) for f in range(folds)
+        _held_out(xs, ys, classes, f, [s[f] for s in splits], lambdas, tol, standardise, labels, settings)
+        for f in range(folds)
     ]
     means: list[Array] = []
     for row in zip(*runs, strict=True):  # for each lambda one pair a fold
@@ -595,9 +600,11 @@ def _held_out(
     lambdas: Array,
     tol: float,
     standardise: tuple[bool, bool],
+    labels: str,
     settings: dict[str, Any],
 ) -> Iterator[tuple[float, float]]:
-    """Mean square error and *minus* the area under the curve on one fold's held-out rows, for each lambda in turn."""
+    """Mean square error and *minus* the measure of labels on one fold's held-out rows, for each lambda in turn."""
+    measure = {"auc": area_under_curve, "accuracy": accuracy}[labels]
     train_x = [x[a] for x, (a, _) in zip(xs, split, strict=True)]
     train_y = [y[a] for y, (a, _) in zip(ys, split, strict=True)]
     for i, x in enumerate(train_x):
@@ -609,8 +616,13 @@ def _held_out(
     for found in path(problem, lambdas, tol):
         z = [x @ w + b for x, w, b in zip(test_x, found.w, found.b, strict=True)]
         squares = [((a - y) ** 2).mean() for a, y, c in zip(z, test_y, classes, strict=True) if not c]
-        areas = [area_under_curve(a, y > 0) for a, y, c in zip(z, test_y, classes, strict=True) if c]
-        yield (float(np.mean(squares)) if squares else 0.0, -float(np.mean(areas)) if areas else 0.0)
+        good = [measure(a, y > 0) for a, y, c in zip(z, test_y, classes, strict=True) if c]
+        yield (float(np.mean(squares)) if squares else 0.0, -float(np.mean(good)) if good else 0.0)
+
+
+def accuracy(values: Array, positive: Mask) -> float:
+    """Share of labels that the sign of the score tells right, zero counting as positive, as in the official code."""
+    return float(((values >= 0) == positive).mean())
 
 
 def area_under_curve(values: Array, positive: Mask) -> float:
@@ -754,6 +766,7 @@ class MixedMultiTaskCV(MixedMultiTask):
         folds: int = 5,
         seed: int = 0,
         patience: int | None = None,
+        labels: str = "auc",
     ) -> None:
         super().__init__(0.1, kinds, weights, alpha, beta, intercept, standardise, tol)
         self.lambdas = lambdas
@@ -761,6 +774,7 @@ class MixedMultiTaskCV(MixedMultiTask):
         self.folds = folds
         self.seed = seed
         self.patience = patience
+        self.labels = labels
 
     def _choose(self, xs: list[Array], ys: list[Array], classes: Mask, problem: Problem) -> float:
         lambdas = grid(lambda_max(problem), self.lambdas, self.ratio)
@@ -775,6 +789,7 @@ class MixedMultiTaskCV(MixedMultiTask):
             max(self.tol, 1e-4),
             both,
             self.patience,
+            self.labels,
             **self._settings(),
         )
         return self.cv_.best

@@ -67,10 +67,10 @@ def simulate(
     """Gaussian features, y = x.w + noise; a classification task sees only whether y is above its threshold.
 
     w_tj = +-(1 + g), g normal, for the `active` first features, the same in all tasks, with values of their own; the
-    threshold is the quantile 1 - minority of the rows at hand, so that shares are exact. own: the first half of the active features is for the
-    classification tasks alone, the second for the regression tasks. scale: of the regression targets. Test rows are as
-    many as training rows. Raises `ValueError` when more features are active than there are, or minority is not in
-    (0, 0.5].
+    threshold is the quantile 1 - minority of the rows at hand, so that shares are exact. own: the first half of the
+    active features is for the classification tasks alone, the second for the regression tasks. scale: of the
+    regression targets. Test rows are as many as training rows. Raises `ValueError` when more features are active than
+    there are, or minority is not in (0, 0.5].
     """
     if not 1 <= active <= features:
         raise ValueError(f"{active} active features of {features}: 1 to {features} are accepted")
@@ -217,7 +217,7 @@ def separate(
     method: str,
     draw: Draw,
     seed: int,
-    trees: int = 50,
+    trees: int = 100,
     tuned_on: list[Array] | None = None,
     trained_on: list[Array] | None = None,
 ) -> Fit:
@@ -249,7 +249,7 @@ def _linear(model: Any) -> Model:
     return (lambda x: x @ coef), coef
 
 
-def _penalties(x: Array, y: Array, count: int = 6, ratio: float = 0.05) -> Array:
+def _penalties(x: Array, y: Array, count: int = 4, ratio: float = 0.05) -> Array:
     """C of scikit-learn's logistic regression for lasso penalties from where nothing is selected to `ratio` of it."""
     largest = np.abs(x.T @ (y - y.mean())).max() / 2
     return np.logspace(0, -np.log10(ratio), count + 1)[1:] / largest
@@ -257,7 +257,7 @@ def _penalties(x: Array, y: Array, count: int = 6, ratio: float = 0.05) -> Array
 
 def _logistic(x: Array, y: Array, tuned: Array, seed: int, grid: Array, ratio: float) -> Model:
     """Cross-validated area under the curve chooses C on `tuned`; fitted on y. ratio: of the absolute penalty."""
-    solver = {0.0: "lbfgs", 1.0: "liblinear"}.get(ratio, "saga")
+    solver = {0.0: "newton-cg", 1.0: "liblinear"}.get(ratio, "saga")
     common: dict[str, Any] = {"solver": solver, "tol": 1e-2, "max_iter": 1000, "random_state": seed}
     found = LogisticRegressionCV(
         Cs=grid, l1_ratios=(ratio,), cv=5, scoring="roc_auc", use_legacy_attributes=False, **common
