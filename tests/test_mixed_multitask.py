@@ -251,6 +251,23 @@ def test_area_under_the_curve_is_scikit_learns():
     assert mixed.area_under_curve(values, labels) == pytest.approx(roc_auc_score(labels, values))
 
 
+def test_labels_can_be_judged_by_their_rate_of_errors():
+    """With one row in ten in a class no model errs less than the constant: no feature is asked for."""
+    rng = np.random.default_rng(0)
+    x = [rng.standard_normal((100, 30)) for _ in range(3)]
+    y = [np.where(np.argsort(np.argsort(v[:, 0] + 2 * rng.standard_normal(100))) >= 90, 1.0, -1.0) for v in x]
+    by_errors, by_area = (
+        MixedMultiTaskCV("classification", lambdas=8, ratio=0.1, labels=labels).fit(x, y)
+        for labels in ("accuracy", "auc")
+    )
+    assert by_errors.lam_ == by_errors.cv_.lambdas[0] > by_area.lam_
+    assert by_errors.cv_.auc[0] == pytest.approx(0.9)  # the constant's
+    assert by_area.selected_[0]
+    assert mixed.accuracy(np.array([1.0, -1, 0, -2]), np.array([True, True, True, False])) == 0.75
+    with pytest.raises(ValueError, match="labels 'f1': auc or accuracy"):
+        MixedMultiTaskCV("classification", labels="f1").fit(x, y)
+
+
 def test_chosen_lambda_follows_the_papers_rule():
     xs, ys, classes = tasks(sizes=(60, 60, 60, 60), classification=1)
     lambdas = mixed.grid(1.0, 12, 0.01)
