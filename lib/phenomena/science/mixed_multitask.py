@@ -536,7 +536,7 @@ def fit_scaler(xs: Sequence[Array], ys: Sequence[Array], classes: Mask, features
 class CrossValidation:
     """Held-out mean square error and area under the ROC curve, means over folds and tasks of a kind; float (k,).
 
-    Zero where no task is of that kind. best: the rule's lambda.
+    auc holds the accuracy where labels are judged by that. Zero where no task is of that kind. best: the rule's lambda.
     """
 
     lambdas: Array
