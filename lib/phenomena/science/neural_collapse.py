@@ -1,0 +1,72 @@
+"""Neural collapse (Papyan, Han and Donoho 2020): four numbers that go to nought in the terminal phase of training.
+
+Letters: n samples, d features, K classes.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Collapse(NamedTuple):
+    """NC1 within-class variability, NC2 unequal lengths and unequal angles, NC3 duality, NC4 disagreement with NCC."""
+
+    nc1: float
+    nc2_norms: float
+    nc2_angles: float
+    nc3: float
+    nc4: float
+
+
+def class_means(features: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Means of the classes, (K, d). features: float (n, d); labels: int64 (n,).
+
+    Raises `ValueError` for K < 2 or a class without a sample.
+    """
+    counts = torch.bincount(labels, minlength=classes)
+    if classes < 2 or len(counts) > classes or not bool((counts > 0).all()):
+        raise ValueError(f"{classes} classes with {counts.tolist()} samples: 2 or more classes, none empty, expected")
+    return F.one_hot(labels, classes).to(features).T @ features / counts.to(features).unsqueeze(1)
+
+
+def simplex(means: Tensor) -> tuple[Tensor, Tensor]:
+    """How far class means are from a simplex: spread of their lengths, and of their angles.
+
+    Of mu_k, the means less the mean over classes: std_k |mu_k| / mean_k |mu_k|, and the mean over pairs of
+    |cos(mu_k, mu_l) + 1 / (K-1)|. Both are 0 for a simplex.
+    means: float (..., K, d). Returns two (...).
+    """
+    k = means.shape[-2]
+    centred = means - means.mean(-2, keepdim=True)
+    lengths = centred.norm(dim=-1)
+    unit = F.normalize(centred, dim=-1)
+    off = ~torch.eye(k, dtype=torch.bool, device=means.device)
+    angles = (unit @ unit.transpose(-1, -2) + 1 / (k - 1)).abs()[..., off].mean(-1)
+    return lengths.std(-1, correction=0) / lengths.mean(-1), angles
+
+
+def collapse(features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor) -> Collapse:
+    """The four measures of Papyan et al. (2020, figures 2 to 7) for a last layer: logits = weight features + bias.
+
+    NC1: trace(S_W S_B^+) / K with S_W, S_B the covariance within classes and of the class means. NC2: `simplex`.
+    NC3: || W / ||W|| - M / ||M|| ||² (Frobenius) with M the centred means as rows. NC4: share of the samples which the
+    last layer puts into another class than the nearest class mean does.
+    The mean of all is that over classes, the same as over samples where classes are balanced.
+
+    features: float (n, d); labels: int64 (n,); weight: float (K, d); bias: float (K,). Computed in double precision.
+    Raises `ValueError` as `class_means`.
+    """
+    features, weight, bias = features.double(), weight.double(), bias.double()
+    k = len(weight)
+    means = class_means(features, labels, k)
+    centred = means - means.mean(0)
+    within = features - means[labels]
+    inverse = torch.linalg.pinv(centred.T @ centred / k, hermitian=True)
+    nc1 = torch.einsum("nd,de,ne->", within, inverse, within) / len(within) / k
+    nc3 = (weight / weight.norm() - centred / centred.norm()).square().sum()
+    nearest = torch.cdist(features, means).argmin(1)
+    nc4 = (nearest != (features @ weight.T + bias).argmax(1)).double().mean()
+    norms, angles = simplex(means)
+    return Collapse(*(float(v) for v in (nc1, norms, angles, nc3, nc4)))
