@@ -244,8 +244,8 @@ class TailIndex(NamedTuple):
 def tail_index(a: Tensor, t: Tensor, last: float) -> TailIndex:
     """r = 1 - mean of log |A(t)| / log t over the last `last` steps: A(t) then grows like t^(1-r).
 
-    Near A = 0 the logarithm says nothing, below 1 it is negative and makes r > 1 by itself, and |A| hides a sign:
-    so r is marked where A is below 1 anywhere in the window.
+    Near A = 0 the logarithm says nothing, and below 1 it is negative and makes r > 1 by itself: r is marked where |A|
+    is below 1 or A changes its sign within the window. |A| also hides a sign that stays: see A itself.
     a: float (..., t); t: float (t,). Raises `ValueError` when the window is longer than the record.
     """
     inside = t > t[-1] - last
@@ -253,7 +253,8 @@ def tail_index(a: Tensor, t: Tensor, last: float) -> TailIndex:
         raise ValueError(f"a window of {last} steps is longer than the record of {float(t[-1] - t[0]):g} after step 1")
     a = a[..., inside]
     r = 1 - a.abs().clamp(min=torch.finfo(a.dtype).tiny).log() / t[inside].log()
-    return TailIndex(r.mean(-1), r.std(-1, correction=0), (a < 1).any(-1))
+    near = (a.abs() < 1) | (a.sign() != a[..., -1:].sign())
+    return TailIndex(r.mean(-1), r.std(-1, correction=0), near.any(-1))
 
 
 def corrupt(labels: Tensor, p: float, classes: int, generator: torch.Generator) -> Tensor:
@@ -346,22 +347,23 @@ class Record(NamedTuple):
 def train_readable(
     net: Net, x: Tensor, labels: Tensor, order: Tensor, *, lr: float, every: int, observed: Tensor
 ) -> Record:
-    """What `train` computes, one network after another, by autograd and `torch.optim.SGD`."""
+    """What `train` computes, one network after another, by autograd."""
     _check(net, x, labels, order, lr, every)
     ends, seen, looks = [], [], []
     times = _times(order.shape[1], every)
     for i in range(len(order)):
         one = {name: p[i].clone().requires_grad_() for name, p in net.items()}
-        optimiser = torch.optim.SGD(one.values(), lr)
         for step, row in enumerate([*order[i].tolist(), None]):
             if step in times:
                 looks.append(_logits(one, observed).detach())
             if row is not None:
                 output = _logits(one, x[row : row + 1])
                 seen.append(output.detach()[0])
-                optimiser.zero_grad()
-                F.cross_entropy(output, labels[i, row : row + 1]).backward()
-                optimiser.step()
+                loss = F.cross_entropy(output, labels[i, row : row + 1])
+                slopes = torch.autograd.grad(loss, list(one.values()))
+                with torch.no_grad():
+                    for p, slope in zip(one.values(), slopes, strict=True):
+                        p.sub_(slope, alpha=lr)
         ends.append([p.detach() for p in one.values()])
     stacked = {name: torch.stack(p) for name, p in zip(net, zip(*ends, strict=True), strict=True)}
     s, t = order.shape
@@ -385,6 +387,7 @@ def _check(net: Net, x: Tensor, labels: Tensor, order: Tensor, lr: float, every:
         raise ValueError(f"lr {lr} must be positive and every {every} 1 or more")
 
 
+@np.errstate(over="ignore", invalid="ignore")  # networks that diverge are told by their logits
 @torch.no_grad()
 def train(net: Net, x: Tensor, labels: Tensor, order: Tensor, *, lr: float, every: int, observed: Tensor) -> Record:
     """Stochastic gradient descent with one sample a step on the cross-entropy, all networks at once.
@@ -532,23 +535,26 @@ def grouped(seen: Tensor, labels: Tensor, classes: int, window: int) -> Tensor:
 
 
 def direct(net: Net, x: Tensor, labels: Tensor, lr: float) -> Tensor:
-    """How far one step on a sample of class l moves samples of class k: mean over pairs, (s, K, K), row k, column l.
+    """How far one step on a sample of class l moves samples of class k, relative to how far it moves its own sample.
 
-    The change of the logits at x' is projected on d_l, the direction in which the step is meant to move, and divided
-    by lr |d_l|²: positive means "more like class l". A sample's change of itself is left out.
-    x: float (m, c, 32, 32), two or more a class; labels: int64 (m,). Raises `ValueError` otherwise.
+    As the relative similarity of He and Su (2020), but signed: the change of the logits is projected on d_l, the
+    direction in which the step is meant to move, at x' and at x. 1: every image moves as the one that was seen; 0: no
+    other does. Computed in double precision, for steps on images that are already known are tiny.
+    x: float (m, c, 32, 32), two or more a class; labels: int64 (m,). Returns the mean over pairs of different images,
+    float64 (s, K, K), row k, column l. Raises `ValueError` for fewer than two images a class.
     """
     m, classes = len(x), net["fc3"].shape[1]
+    x = x.double()
     groups = F.one_hot(labels, classes).to(x)
     if bool((groups.sum(0) < 2).any()):
         raise ValueError(f"images a class {groups.sum(0).int().tolist()}: 2 or more are accepted")
+    pairs = groups.T @ (1 - torch.eye(m).to(x)) @ groups  # how many, without a sample and itself
     tables = []
     for i in range(len(net["conv1"])):
-        copies = {name: p[i : i + 1].repeat(m, *[1] * (p.dim() - 1)) for name, p in net.items()}
+        copies = {name: p[i : i + 1].double().repeat(m, *[1] * (p.dim() - 1)) for name, p in net.items()}
         order = torch.arange(m).unsqueeze(1)  # copy j takes one step on image j
         looks = train(copies, x, labels.expand(m, m), order, lr=lr, every=1, observed=x).looks
-        change = torch.einsum("jmk,jk->mj", looks[:, 1] - looks[:, 0], targets(classes, x.dtype)[labels])
-        pairs = groups.T @ (1 - torch.eye(m).to(x)) @ groups  # how many, without a sample and itself
-        change = change.fill_diagonal_(0) / (lr * (1 - 1 / classes))
-        tables.append(groups.T @ change @ groups / pairs)
+        change = torch.einsum("jmk,jk->mj", looks[:, 1] - looks[:, 0], targets(classes)[labels])
+        relative = (change / change.diagonal()).fill_diagonal_(0)
+        tables.append(groups.T @ relative @ groups / pairs)
     return torch.stack(tables)

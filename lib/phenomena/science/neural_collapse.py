@@ -47,12 +47,22 @@ def simplex(means: Tensor) -> tuple[Tensor, Tensor]:
     return lengths.std(-1, correction=0) / lengths.mean(-1), angles
 
 
+def duality(weight: Tensor, means: Tensor) -> Tensor:
+    """NC3: || W / ||W|| - M / ||M|| ||² (Frobenius) with M the means less their mean, as rows; 0 to 4.
+
+    weight: float (K, d); means: float (..., K, d). Returns (...).
+    """
+    centred = means - means.mean(-2, keepdim=True)
+    unit = centred / centred.norm(dim=(-2, -1), keepdim=True)
+    return (weight / weight.norm() - unit).square().sum((-2, -1))
+
+
 def collapse(features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor) -> Collapse:
     """The four measures of Papyan et al. (2020, figures 2 to 7) for a last layer: logits = weight features + bias.
 
     NC1: trace(S_W S_B^+) / K with S_W, S_B the covariance within classes and of the class means. NC2: `simplex`.
-    NC3: || W / ||W|| - M / ||M|| ||² (Frobenius) with M the centred means as rows. NC4: share of the samples which the
-    last layer puts into another class than the nearest class mean does.
+    NC3: `duality`. NC4: share of the samples which the last layer puts into another class than the nearest class mean
+    does.
     The mean of all is that over classes, the same as over samples where classes are balanced.
 
     features: float (n, d); labels: int64 (n,); weight: float (K, d); bias: float (K,). Computed in double precision.
@@ -65,8 +75,7 @@ def collapse(features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor) -> 
     within = features - means[labels]
     inverse = torch.linalg.pinv(centred.T @ centred / k, hermitian=True)
     nc1 = torch.einsum("nd,de,ne->", within, inverse, within) / len(within) / k
-    nc3 = (weight / weight.norm() - centred / centred.norm()).square().sum()
     nearest = torch.cdist(features, means).argmin(1)
     nc4 = (nearest != (features @ weight.T + bias).argmax(1)).double().mean()
     norms, angles = simplex(means)
-    return Collapse(*(float(v) for v in (nc1, norms, angles, nc3, nc4)))
+    return Collapse(*(float(v) for v in (nc1, norms, angles, duality(weight, means), nc4)))
