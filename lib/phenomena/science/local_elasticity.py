@@ -409,11 +409,12 @@ def train(net: Net, x: Tensor, labels: Tensor, order: Tensor, *, lr: float, ever
     w1, w2 = net["conv1"].view(s * 6 * channels, 25), net["conv2"].view(s, 16, 150)
     windows = x.unfold(2, 6, 2).unfold(3, 6, 2).permute(0, 1, 4, 5, 2, 3).reshape(len(x), channels * 36, 196)
     shifts = _shifted_kernels().to(x)  # (25, 4 * 36)
-    ones = torch.eye(classes).to(x)
-    new, networks = x.new_empty, torch.arange(s)
+    wanted = F.one_hot(labels.gather(1, order), classes).to(x)  # (s, t, K)
+    new = x.new_empty
     patch, z1, g1 = new(s, channels * 36, 196), new(s, 24, 196), new(s, 24, 196)
     z2, g2 = new(s, 16, 4, 25), new(s, 16, 4, 25)
     patch2, inner2, sums2, back2 = new(s, 150, 136), new(s, 150, 136), new(s, 16, 136), x.new_zeros(s, 16, 136)
+    slope2 = new(s, 150, 16)
     sums, parts = new(s, 6, 196), inner2.view(s, 6, 25, 136)
     starts = [14 * i + j for i in range(5) for j in range(5)]
     runs = [(sums[:, :, o : o + 136], parts[:, :, i]) for i, o in enumerate(starts)]
@@ -439,9 +440,9 @@ def train(net: Net, x: Tensor, labels: Tensor, order: Tensor, *, lr: float, ever
         output = hidden.pop().squeeze(2)
         seen[:, step] = output
         # backward; the step length is in here, once for all
-        g = (torch.softmax(output, 1) - ones[labels[networks, rows]]).mul_(-lr).unsqueeze(2)
+        g = (torch.softmax(output, 1) - wanted[:, step]).mul_(-lr).unsqueeze(2)
         for (w, bias), h in zip(reversed(fc), reversed(hidden), strict=True):
-            before = _product(w.transpose(1, 2), g, None).mul_(h > 0)
+            before = _product(w.transpose(1, 2), g, None).mul_(h.sign())
             w.addcmul_(g, h.transpose(1, 2))
             bias.add_(g)
             g = before
@@ -449,11 +450,11 @@ def train(net: Net, x: Tensor, labels: Tensor, order: Tensor, *, lr: float, ever
         net["conv2_bias"].add_(g.sum(2))
         _quarters(back2).copy_(_unpool(g, second, g2).view(s, 16, 2, 2, 5, 5))
         _product(w2.transpose(1, 2), back2, inner2)
-        w2.add_(torch.bmm(patch2, back2.transpose(1, 2)).transpose(1, 2))
+        w2.add_(_product(patch2, back2.transpose(1, 2), slope2).transpose(1, 2))
         sums.zero_()
         for run, part in runs:
             run.add_(part)
-        g = sums.mul_(maps > 0)
+        g = sums.mul_(maps.sign_())
         net["conv1_bias"].add_(g.sum(2))
         _unpool(g, first, g1.view(s, 6, 4, 196))
         inner = _product(g1, patch.transpose(1, 2), None).view(s, 6, 4, channels, 36)
@@ -496,7 +497,8 @@ def _quarters(rows: Tensor) -> Tensor:
 def _pool(z: Tensor) -> tuple[Tensor, list[Tensor]]:
     """Maximum over axis 2 of (s, maps, 4, places), and which it was: three comparisons as 0 or 1."""
     upper, lower = torch.maximum(z[:, :, 0], z[:, :, 1]), torch.maximum(z[:, :, 2], z[:, :, 3])
-    which = [(z[:, :, 0] >= z[:, :, 1]).to(z), (z[:, :, 2] >= z[:, :, 3]).to(z), (upper >= lower).to(z)]
+    pairs = (z[:, :, 0], z[:, :, 1]), (z[:, :, 2], z[:, :, 3]), (upper, lower)
+    which = [torch.ge(a, b, out=torch.empty_like(upper)) for a, b in pairs]
     return torch.maximum(upper, lower), which
 
 
