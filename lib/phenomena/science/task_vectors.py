@@ -1,0 +1,286 @@
+"""Arithmetic on weights: task vectors over state dicts, their merging, and the network's tangent space.
+
+A *state* is a network's `state_dict()`: name -> tensor of any shape. A *task vector* is a difference of two states
+(Ilharco et al. 2023, section 2) and holds the floating-point entries alone. Integer and boolean entries (step counters,
+position numbers) have no direction: they are left out of vectors and come from the pre-trained state. Floating-point
+buffers, such as the running means of batch norm, are entries like any other, as in the paper's code.
+
+Half-precision entries are subtracted and summed in float32 and cast back when a state is made: the difference of two
+nearby bfloat16 numbers has few digits left, and a sum of eight of them fewer. Letters: k vectors.
+"""
+
+import copy
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+State = Mapping[str, Tensor]
+Vector = dict[str, Tensor]
+
+
+def check_alike(expected: State, found: State, what: str = "state") -> None:
+    """Raises `ValueError` naming entries that are missing, unexpected or of another shape: another architecture."""
+    missing, unexpected = expected.keys() - found.keys(), found.keys() - expected.keys()
+    if missing or unexpected:
+        parts = [f"{word} {_few(names)}" for word, names in (("lacks", missing), ("also has", unexpected)) if names]
+        raise ValueError(f"{what} is of another architecture: it {' and '.join(parts)}")
+    for name, entry in expected.items():
+        if entry.shape != found[name].shape:
+            shapes = f"{tuple(found[name].shape)}, expected {tuple(entry.shape)}"
+            raise ValueError(f"{what} is of another architecture: {name} has shape {shapes}")
+
+
+def _few(names: Iterable[str]) -> str:
+    first, *rest = sorted(names)
+    return f"{first} and {len(rest)} more" if rest else first
+
+
+def _float(entry: Tensor) -> Tensor:
+    return entry.float() if entry.dtype in (torch.float16, torch.bfloat16) else entry
+
+
+# --- vectors ----------------------------------------------------------------------------------------------------------
+
+
+def floating(state: State) -> Vector:
+    """The floating-point entries of a state, those a task vector has."""
+    return {name: entry for name, entry in state.items() if entry.is_floating_point()}
+
+
+@torch.no_grad()
+def difference(finetuned: State, pretrained: State) -> Vector:
+    """tau = theta_ft - theta_pre (Ilharco et al. 2023, section 2), on floating-point entries.
+
+    Raises `ValueError` for states of different architectures.
+    """
+    check_alike(pretrained, finetuned, "the fine-tuned state")
+    return {name: _float(finetuned[name]) - _float(entry) for name, entry in floating(pretrained).items()}
+
+
+@torch.no_grad()
+def combine(vectors: Sequence[State], coefficients: Sequence[float]) -> Vector:
+    """sum_i c_i tau_i. Raises `ValueError` for none, for unequal counts and for vectors that do not fit together."""
+    if not vectors or len(vectors) != len(coefficients):
+        raise ValueError(f"{len(vectors)} vectors with {len(coefficients)} coefficients: one each, at least one")
+    for vector in vectors[1:]:
+        check_alike(vectors[0], vector, "a vector")
+    total = {name: entry * coefficients[0] for name, entry in vectors[0].items()}
+    for vector, c in zip(vectors[1:], coefficients[1:], strict=True):
+        for name, entry in total.items():
+            entry.add_(vector[name], alpha=c)
+    return total
+
+
+def scale(vector: State, coefficient: float) -> Vector:
+    """c tau."""
+    return combine([vector], [coefficient])
+
+
+def negate(vector: State) -> Vector:
+    """-tau: applied, it forgets the task (section 3)."""
+    return scale(vector, -1.0)
+
+
+def add(*vectors: State) -> Vector:
+    """tau_1 + tau_2 + ... (section 4)."""
+    return combine(vectors, [1.0] * len(vectors))
+
+
+def analogy(a: State, b: State, c: State) -> Vector:
+    """tau_D = tau_C + (tau_B - tau_A): "a is to b as c is to d" (section 5)."""
+    return combine([c, b, a], [1.0, 1.0, -1.0])
+
+
+@torch.no_grad()
+def apply(pretrained: State, vectors: State | Sequence[State], coefficients: float | Sequence[float] = 1.0) -> Vector:
+    """theta_pre + sum_i c_i tau_i as a new state, in the dtypes of the pre-trained one.
+
+    One vector with one coefficient, or a sequence of vectors with one coefficient for all or one each. Sums in place,
+    entry by entry, so that no sum of vectors is ever held beside the new state. Entries that are not floating-point
+    are copied. Raises `ValueError` for vectors of another architecture or unequal counts.
+    """
+    several = [vectors] if isinstance(vectors, Mapping) else list(vectors)
+    each = [float(coefficients)] * len(several) if isinstance(coefficients, int | float) else list(coefficients)
+    if len(several) != len(each):
+        raise ValueError(f"{len(several)} vectors with {len(each)} coefficients: one each, or one for all")
+    for vector in several:
+        check_alike(floating(pretrained), vector, "a vector")
+    state = {}
+    for name, entry in pretrained.items():
+        if not entry.is_floating_point():
+            state[name] = entry.clone()
+            continue
+        total = entry.float() if entry.dtype in (torch.float16, torch.bfloat16) else entry.clone()
+        for vector, c in zip(several, each, strict=True):
+            if c:
+                total.add_(vector[name].to(total.dtype), alpha=c)
+        state[name] = total.to(entry.dtype)
+    return state
+
+
+@torch.no_grad()
+def flatten(vector: State) -> Tensor:
+    """All entries end to end, float (entries,)."""
+    return torch.cat([entry.flatten() for entry in vector.values()])
+
+
+def unflatten(flat: Tensor, like: State) -> Vector:
+    """The inverse of `flatten`, as views of `flat` with the names and shapes of `like`."""
+    parts = flat.split([entry.numel() for entry in like.values()])
+    return {name: part.view(entry.shape) for (name, entry), part in zip(like.items(), parts, strict=True)}
+
+
+@torch.no_grad()
+def cosines(vectors: Sequence[State]) -> Tensor:
+    """Cosine of every pair of vectors, all entries as one long vector; float64 (k, k). A zero vector gives 0."""
+    for vector in vectors[1:]:
+        check_alike(vectors[0], vector, "a vector")
+    products = torch.zeros(len(vectors), len(vectors), dtype=torch.float64)
+    for name in vectors[0]:
+        rows = torch.stack([vector[name].flatten().double() for vector in vectors])
+        products += (rows @ rows.T).cpu()
+    norms = products.diagonal().sqrt().clamp(min=1e-300)
+    return products / norms.outer(norms)
+
+
+@torch.no_grad()
+def random_like(vector: State, generator: torch.Generator) -> Vector:
+    """A Gaussian vector whose every entry has the norm of that entry in `vector`: the control of section 3."""
+    out = {}
+    for name, entry in vector.items():
+        noise = torch.randn(entry.shape, generator=generator, dtype=entry.dtype)
+        out[name] = noise * (entry.norm() / noise.norm().clamp(min=1e-30))
+    return out
+
+
+# --- merging ----------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def trim(flat: Tensor, keep: float) -> Tensor:
+    """Sets all but the share `keep` of entries of largest magnitude to zero; ties at the border stay.
+
+    flat: float (n,). Raises `ValueError` for keep outside (0, 1].
+    """
+    if not 0 < keep <= 1:
+        raise ValueError(f"keep is {keep}: a share above 0 and up to 1 is accepted")
+    kept = max(1, round(keep * len(flat)))
+    if kept == len(flat):
+        return flat.clone()
+    magnitude = flat.abs()
+    threshold = magnitude.kthvalue(len(flat) - kept + 1).values
+    return flat.where(magnitude >= threshold, torch.zeros((), dtype=flat.dtype))
+
+
+@torch.no_grad()
+def ties(vectors: Sequence[State], keep: float = 0.2) -> Vector:
+    """TIES merging: trim, elect a sign, average what agrees (Yadav et al. 2023, section 4).
+
+    Each vector keeps its `keep` largest magnitudes, over all entries together. The sign of an entry is that of the sum
+    over vectors; the merged entry is the mean of the non-zero values of that sign. Where the sum is 0, so is the
+    entry. The scaling coefficient is left to `apply`. Raises `ValueError` as `trim` and `combine`.
+    """
+    combine(vectors[:1], [1.0] * len(vectors[:1]))  # at least one
+    total = torch.zeros_like(flatten(vectors[0]))
+    trimmed = []
+    for vector in vectors:
+        check_alike(vectors[0], vector, "a vector")
+        trimmed.append(trim(flatten(vector), keep))
+        total += trimmed[-1]
+    sign = total.sign()
+    total.zero_()
+    count = torch.zeros_like(total)
+    for flat in trimmed:
+        agrees = (flat * sign) > 0
+        total += flat.where(agrees, 0.0)
+        count += agrees
+    return unflatten(total.div_(count.clamp_(min=1)), vectors[0])
+
+
+@torch.no_grad()
+def dare(vector: State, drop: float, generator: torch.Generator) -> Vector:
+    """Drops entries with probability `drop` and divides the rest by 1 - drop (Yu et al. 2023): equal in expectation.
+
+    Raises `ValueError` for drop outside [0, 1).
+    """
+    if not 0 <= drop < 1:
+        raise ValueError(f"drop is {drop}: a probability from 0 to below 1 is accepted")
+    out = {}
+    for name, entry in vector.items():
+        stays = torch.rand(entry.shape, generator=generator) >= drop
+        out[name] = entry * stays.to(entry.dtype) / (1 - drop)
+    return out
+
+
+METHODS = ("sum", "ties", "dare")
+
+
+def merge(
+    vectors: Sequence[State], method: str, *, keep: float = 0.2, drop: float = 0.9, generator: torch.Generator
+) -> Vector:
+    """One vector out of several, by plain sum, TIES (share `keep`) or the sum of DARE vectors (rate `drop`).
+
+    Raises `ValueError` for another method.
+    """
+    if method == "sum":
+        return add(*vectors)
+    if method == "ties":
+        return ties(vectors, keep)
+    if method == "dare":
+        return add(*(dare(vector, drop, generator) for vector in vectors))
+    raise ValueError(f"merging method {method!r} is not known: one of {', '.join(METHODS)}")
+
+
+# --- tangent space ----------------------------------------------------------------------------------------------------
+
+
+class Tangent(nn.Module):
+    """A network's first-order Taylor expansion in its weights, itself a network to train.
+
+    f_lin(x; theta) = f(x; theta_0) + J_theta f(x; theta_0) (theta - theta_0) (Ortiz-Jimenez et al. 2023, equation 3),
+    one forward pass with `torch.func.jvp`. Parameters are theta - theta_0, in the order of the network's, and start at
+    zero; the network stays as it is, in evaluation mode, buffers included. Task vectors of this model add up exactly
+    in its outputs.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        """network: evaluated at its present weights, which are copied."""
+        super().__init__()
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self.names = [name for name, _ in self.network.named_parameters()]
+        self.delta = nn.ParameterList([torch.zeros_like(p) for p in self.network.parameters()])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: whatever the network takes. Returns what it gives."""
+        start = dict(self.network.named_parameters())
+        step = dict(zip(self.names, self.delta, strict=True))
+        call: Callable[[dict[str, Tensor]], Tensor] = lambda weights: torch.func.functional_call(  # noqa: E731
+            self.network, weights, (x,)
+        )
+        # forward derivatives exist for the plain form of attention alone; torch scripts some of them as it loads them,
+        # and warns of its own scripting
+        with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`torch.jit", FutureWarning)
+            warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
+            value, slope = torch.func.jvp(call, (start,), (step,))  # type: ignore[misc]  # no third without has_aux
+        return value + slope
+
+    @torch.no_grad()
+    def state(self) -> Vector:
+        """theta = theta_0 + delta under the network's own names, so that vectors are built and applied as usual."""
+        state = {name: entry.clone() for name, entry in self.network.state_dict().items()}
+        for name, delta in zip(self.names, self.delta, strict=True):
+            state[name] += delta
+        return state
+
+    @torch.no_grad()
+    def load(self, state: State) -> "Tangent":
+        """Sets delta so that theta is `state`. Raises `ValueError` for another architecture."""
+        start = self.network.state_dict()
+        check_alike(start, state, "the state")
+        for name, delta in zip(self.names, self.delta, strict=True):
+            delta.copy_(state[name] - start[name])
+        return self

@@ -1,0 +1,76 @@
+"""Weights in files: safetensors, never pickles; and a cache of trained weights.
+
+Beside `datasets` the only module of this wing that touches files. The cache lies in `PHENOMENA_DATA`, in the folder
+`weights`; a file's name is a digest of everything that determines its content, so nothing in it ever grows stale, and
+it may be deleted at any time.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from phenomena.science import datasets
+
+
+def save(path: Path, state: dict[str, Tensor]) -> None:
+    """Writes a state as safetensors; the file appears whole or not at all. Tied entries are written each on its own."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, fresh = tempfile.mkstemp(dir=path.parent, suffix=".new")
+    os.close(handle)
+    try:
+        save_file({name: entry.detach().cpu().contiguous().clone() for name, entry in state.items()}, fresh)
+        os.replace(fresh, path)
+    finally:
+        Path(fresh).unlink(missing_ok=True)
+
+
+def load(path: Path) -> dict[str, Tensor]:
+    """The state in a safetensors file. A pickle is refused: opening one can run any code.
+
+    Raises `ValueError` for a pickle, with the way to convert it, and for anything else that is not safetensors.
+    """
+    with open(path, "rb") as file:
+        start = file.read(2)
+    if start == b"PK" or start[:1] == b"\x80":  # torch.save since 1.6 is a zip; before, and elsewhere, a bare pickle
+        raise ValueError(
+            f"{path} is a pickle, and opening one can run any code: safetensors is accepted. Where you trust it, "
+            f"convert it once: safetensors.torch.save_file({{k: v.contiguous() for k, v in torch.load({path.name!r}, "
+            f"weights_only=True).items()}}, {path.with_suffix('.safetensors').name!r})"
+        )
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a safetensors file ({error})") from error
+
+
+def digest(modules: list[ModuleType]) -> str:
+    """sha256 over the sources of these modules, in order: for the key of what they train."""
+    return hashlib.sha256(b"\0".join(Path(str(m.__file__)).read_bytes() for m in modules)).hexdigest()
+
+
+def cached(make: Callable[[], dict[str, Tensor]], key: dict[str, Any] | None) -> dict[str, Tensor]:
+    """`make()`, from the cache where a file of that key is there, else made and kept.
+
+    key: everything that determines the result, as JSON; torch's version, the number of threads and the processor's
+    vector instructions are added, since sums depend on them in the last bit. None: made afresh, nothing kept.
+    """
+    if key is None:
+        return make()
+    machine = [torch.__version__, torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()]
+    text = json.dumps({"machine": machine, **key}, sort_keys=True)
+    path = datasets.CACHE / "weights" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.safetensors"
+    if path.is_file():
+        return load(path)
+    state = make()
+    save(path, state)
+    return state
