@@ -151,7 +151,7 @@ def random_like(vector: State, generator: torch.Generator) -> Vector:
     """A Gaussian vector whose every entry has the norm of that entry in `vector`: the control of section 3."""
     out = {}
     for name, entry in vector.items():
-        noise = torch.randn(entry.shape, generator=generator, dtype=entry.dtype)
+        noise = torch.randn(entry.shape, generator=generator, dtype=entry.dtype).to(entry.device)
         out[name] = noise * (entry.norm() / noise.norm().clamp(min=1e-30))
     return out
 
@@ -211,7 +211,7 @@ def dare(vector: State, drop: float, generator: torch.Generator) -> Vector:
     out = {}
     for name, entry in vector.items():
         stays = torch.rand(entry.shape, generator=generator) >= drop
-        out[name] = entry * stays.to(entry.dtype) / (1 - drop)
+        out[name] = entry * stays.to(entry) / (1 - drop)
     return out
 
 
