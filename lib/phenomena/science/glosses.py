@@ -57,16 +57,16 @@ def parse(line: str, speech: str) -> Synset:
     """One line of a data file, wndb(5WN). Raises `DataError` for another format."""
     try:
         fields, _, gloss = line.partition(" | ")
-        offset, supersense, _, count, *rest = fields.split()
-        many = int(count, 16)
+        place, kind, _, count, *rest = fields.split()
+        offset, supersense, many = int(place), int(kind), int(count, 16)
         words = tuple(re.sub(r"\(\w+\)$", "", w).replace("_", " ") for w in rest[0 : 2 * many : 2])
         pointers = rest[2 * many + 1 :]
-        kinds = [(pointers[4 * i], pointers[4 * i + 1], pointers[4 * i + 2]) for i in range(int(rest[2 * many]))]
+        targets = [(pointers[4 * i], pointers[4 * i + 1], pointers[4 * i + 2]) for i in range(int(rest[2 * many]))]
     except (ValueError, IndexError) as error:
         raise DataError(f"not a synset of WordNet's data files: {line[:60]!r}") from error
-    topics = [int(place) for symbol, place, kind in kinds if symbol == ";c" and kind == "n"]
+    topics = [int(place) for symbol, place, kind in targets if symbol == ";c" and kind == "n"]
     definition = re.split(r'[;:]\s*"', gloss)[0].strip().rstrip(";")
-    return Synset(int(offset), speech, int(supersense), words, definition, topics[0] if topics else None)
+    return Synset(offset, speech, supersense, words, definition, topics[0] if topics else None)
 
 
 Texts = tuple[list[str], list[int], list[str]]  # texts, labels, a label text for each class

@@ -160,44 +160,38 @@ def random_like(vector: State, generator: torch.Generator) -> Vector:
 
 
 @torch.no_grad()
-def trim(flat: Tensor, keep: float) -> Tensor:
-    """Sets all but the share `keep` of entries of largest magnitude to zero; ties at the border stay.
+def threshold(vector: State, keep: float) -> Tensor:
+    """The magnitude that a share `keep` of all the vector's entries reaches; a scalar tensor.
 
-    flat: float (n,). Raises `ValueError` for keep outside (0, 1].
+    Raises `ValueError` for keep outside (0, 1].
     """
     if not 0 < keep <= 1:
         raise ValueError(f"keep is {keep}: a share above 0 and up to 1 is accepted")
-    kept = max(1, round(keep * len(flat)))
-    if kept == len(flat):
-        return flat.clone()
-    magnitude = flat.abs()
-    threshold = magnitude.kthvalue(len(flat) - kept + 1).values
-    return flat.where(magnitude >= threshold, torch.zeros((), dtype=flat.dtype))
+    flat = flatten(vector).abs_()
+    return flat.kthvalue(len(flat) - max(1, round(keep * len(flat))) + 1).values
 
 
 @torch.no_grad()
 def ties(vectors: Sequence[State], keep: float = 0.2) -> Vector:
     """TIES merging: trim, elect a sign, average what agrees (Yadav et al. 2023, section 4).
 
-    Each vector keeps its `keep` largest magnitudes, over all entries together. The sign of an entry is that of the sum
-    over vectors; the merged entry is the mean of the non-zero values of that sign. Where the sum is 0, so is the
-    entry. The scaling coefficient is left to `apply`. Raises `ValueError` as `trim` and `combine`.
+    Each vector keeps the share `keep` of largest magnitudes, over all entries together; ties at the border stay. The
+    sign of an entry is that of the sum over vectors; the merged entry is the mean of the kept values of that sign, 0
+    where the sum is 0. The scaling coefficient is left to `apply`. One entry at a time, so that of the trimmed vectors
+    only that entry's rows are ever held. Raises `ValueError` for no
+    vectors, vectors of different architectures, and as `threshold`.
     """
-    combine(vectors[:1], [1.0] * len(vectors[:1]))  # at least one
-    total = torch.zeros_like(flatten(vectors[0]))
-    trimmed = []
+    if not vectors:
+        raise ValueError("no vectors: at least one is needed")
     for vector in vectors:
         check_alike(vectors[0], vector, "a vector")
-        trimmed.append(trim(flatten(vector), keep))
-        total += trimmed[-1]
-    sign = total.sign()
-    total.zero_()
-    count = torch.zeros_like(total)
-    for flat in trimmed:
-        agrees = (flat * sign) > 0
-        total += flat.where(agrees, 0.0)
-        count += agrees
-    return unflatten(total.div_(count.clamp_(min=1)), vectors[0])
+    least = [threshold(vector, keep) for vector in vectors]
+    merged = {}
+    for name in vectors[0]:
+        rows = torch.stack([v[name].where(v[name].abs() >= t, 0.0) for v, t in zip(vectors, least, strict=True)])
+        agrees = rows * rows.sum(0).sign() > 0
+        merged[name] = (rows * agrees).sum(0) / agrees.sum(0).clamp(min=1)
+    return merged
 
 
 @torch.no_grad()
