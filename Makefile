@@ -24,7 +24,7 @@ draft: $(READY)  ## the same from smoke runs, into _build/draft
 	$(BIN)/phenomena book --edition smoke
 
 test: $(READY)  ## all tests; warnings are errors
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 run: $(READY)  ## one chapter: make run CHAPTER=benign_memorization ARGS="-p seeds=3"
 	$(BIN)/phenomena run $(CHAPTER) $(ARGS)
