@@ -421,12 +421,12 @@ def test_runs_side_by_side(project, client, phenomena):
 
 def test_beside_the_published_run(project, ran):
     """The published record stands first, whatever its key; the page loads nothing from elsewhere."""
-    published = records.current(ran, ran.chapter("toy"))
-    assert published
-    folder = project.root / "book" / "published" / "toy"
-    folder.mkdir(parents=True)
-    (folder / "default.json").write_text(published[1].model_copy(update={"key": "old"}).model_dump_json())
+    assert compare.publish(ran) == [Path("book/published/toy/default.json")]  # and no draft
+    published = compare.published(ran, ran.chapter("toy"))
     chapter = project.chapter("toy")
+    path = compare.published_path(project, chapter, "default")
+    path.parent.mkdir(parents=True)
+    path.write_text(published.model_copy(update={"key": "old"}).model_dump_json())
     run, _ = runner.run(project, chapter, chapter.resolve("default", {"rate": 0.9}))
     mine = records.read(run)
     assert mine

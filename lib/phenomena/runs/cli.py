@@ -270,6 +270,15 @@ def claims_(chapter: str | None, edition: str, as_json: bool) -> None:
 
 
 @commands.command()
+def publish() -> None:
+    """Keep the records of today's runs in book/published, for `compare --against published`."""
+    from phenomena.runs import compare as comparisons
+
+    for path in comparisons.publish(_project()):
+        click.echo(str(path))
+
+
+@commands.command()
 @click.option("--edition", default="default", help="smoke makes a draft.")
 def book(edition: str) -> None:
     """Run what is missing, check that all runs are whole and current, and build the book strictly."""

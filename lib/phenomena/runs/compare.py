@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -99,13 +100,32 @@ def find(project: Project, chapter: Chapter, wanted: Mapping[str, Any]) -> list[
     return sorted(found, key=lambda record: record.started)
 
 
+def published_path(project: Project, chapter: Chapter, edition: str) -> Path:
+    """Where the record of the published run lies."""
+    return project.root / "book" / "published" / chapter.name / f"{edition}.json"
+
+
 def published(project: Project, chapter: Chapter, edition: str = "default") -> Record:
     """The committed record of the run that the published book shows. Raises `BadInput` when there is none."""
-    path = project.root / "book" / "published" / chapter.name / f"{edition}.json"
+    path = published_path(project, chapter, edition)
     try:
         return Record.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BadInput(f"{path.relative_to(project.root)}: no published record of this run can be read") from error
+
+
+def publish(project: Project) -> list[Path]:
+    """Copies the records of current runs, all editions but drafts, to where `published` looks; returns their paths."""
+    written = []
+    for chapter in project.chapters():
+        for edition in chapter.file.editions:
+            run = records.current(project, chapter, edition) if edition != "smoke" else None
+            if run:
+                path = published_path(project, chapter, edition)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes((run[0] / records.RECORD).read_bytes())
+                written.append(path.relative_to(project.root))
+    return written
 
 
 def table(chapter: Chapter, runs: list[Record], beside: Record | None = None) -> Comparison:
