@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -52,6 +53,20 @@ figure.subplots().plot(values)
 show(figure, name="line", caption=f"Values from {values[0]}.", alt="A line that rises.",
      data=pd.DataFrame({"v": values}))"""
 
+MOVING = """\
+import altair as alt
+import json
+
+texts = [f"Stop {i}: value {v:g}." for i, v in enumerate(values)]
+at = alt.param(name="at", value=0, bind=alt.binding_range(min=0, max=len(values) - 1, step=1, name="stop"))
+kind_of = alt.param(name="kind", value="tall", bind=alt.binding_select(options=["tall", "flat"], name="kind"))
+reading = alt.param(name="reading", expr=f"{json.dumps(texts)}[at] + ' ' + kind")
+points = alt.Chart(pd.DataFrame({"i": range(len(values)), "v": values})).transform_filter("datum.i == at")
+chart = points.mark_point(size=200).encode(x="i:Q", y="v:Q").add_params(at, kind_of, reading)
+show(Figure(), name="point", caption="A point.", alt="A </script> <b> & B.", moving=chart)"""
+
+AGAIN = 'show(Figure(), name="again", caption="Once more.", alt="The same again.", moving=chart)'
+
 CHAPTER = {
     "title": "Toy",
     "about": "A chapter for tests.",
@@ -72,7 +87,9 @@ CHAPTER = {
 }  # fmt: skip
 
 
-def write_chapter(root: Path, name: str = "toy", parameters: str = PARAMETERS, chapter: object = CHAPTER) -> None:
+def write_chapter(
+    root: Path, name: str = "toy", parameters: str = PARAMETERS, chapter: object = CHAPTER, moving: bool = False
+) -> None:
     cells = [
         new_markdown_cell("# Toy\n\nA toy."),
         new_code_cell(IMPORTS),
@@ -83,6 +100,7 @@ def write_chapter(root: Path, name: str = "toy", parameters: str = PARAMETERS, c
         new_code_cell(BODY),
         new_markdown_cell("## Figure"),
         new_code_cell(FIGURE),
+        *[new_code_cell(source) for source in (MOVING, AGAIN) if moving],
         new_markdown_cell("## Verdicts"),
         new_markdown_cell("In the book, the verdicts stand here.", metadata={"tags": ["verdicts"]}),
     ]
@@ -92,6 +110,19 @@ def write_chapter(root: Path, name: str = "toy", parameters: str = PARAMETERS, c
     (root / "notebooks").mkdir(exist_ok=True)
     nbformat.write(new_notebook(cells=cells, metadata=kernel), root / "notebooks" / f"{name}.ipynb")
     (root / "notebooks" / f"{name}.yaml").write_text(yaml.safe_dump(chapter, sort_keys=False))
+
+
+def add_pages(root: Path, repository: Path) -> None:
+    """Puts the pages around the chapters of this book beside a toy chapter."""
+    for name in ("_config.yml", "index.md", "book"):
+        source = repository / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, root / name)
+    toc = {"format": "jb-book", "root": "index", "parts": [
+        {"caption": "Chapters", "chapters": [{"file": "notebooks/toy"}]},
+        {"caption": "Rest", "chapters": [{"file": f"book/{n}"}
+         for n in ("how_to_rerun", "results", "runs", "bibliography")]},
+    ]}  # fmt: skip
+    (root / "book" / "_toc.yml").write_text(yaml.safe_dump(toc))
 
 
 @pytest.fixture

@@ -5,13 +5,11 @@ import shutil
 import nbformat
 import pytest
 import yaml
-from conftest import Command
+from conftest import Command, add_pages
 
 from phenomena.runs import book, records
 from phenomena.runs.errors import RunFailed
 from phenomena.runs.notebook import MIME
-
-FILES = ("_config.yml", "index.md", "book")
 
 
 @pytest.fixture
@@ -19,15 +17,7 @@ def shelf(ran, tmp_path, pytestconfig):
     """The toy project, already run, with the pages around the chapters of this book."""
     root = tmp_path / "shelf"
     shutil.copytree(ran.root, root)
-    for name in FILES:
-        source = pytestconfig.rootpath / name
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, root / name)
-    toc = {"format": "jb-book", "root": "index", "parts": [
-        {"caption": "Chapters", "chapters": [{"file": "notebooks/toy"}]},
-        {"caption": "Rest", "chapters": [{"file": f"book/{n}"}
-         for n in ("how_to_rerun", "results", "runs", "bibliography")]},
-    ]}  # fmt: skip
-    (root / "book" / "_toc.yml").write_text(yaml.safe_dump(toc))
+    add_pages(root, pytestconfig.rootpath)
     return type(ran)(root)
 
 

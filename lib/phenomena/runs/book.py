@@ -4,15 +4,18 @@ Staged pages take prose and metadata from the source notebooks and outputs from 
 needs no new run. Everything happens in `_build/`; nothing is written back into a source.
 """
 
+import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import nbformat
+import vl_convert
 import yaml
 from nbformat.v4 import new_markdown_cell
 
@@ -24,6 +27,7 @@ from phenomena.runs.notebook import MIME
 from phenomena.runs.records import Record
 
 DRAFT = "smoke"  # the edition that makes a draft
+VEGA = f"book/_static/vega-{version('vl-convert-python')}.js"  # what draws moving figures; the name tells its bytes
 
 
 @dataclass(frozen=True)
@@ -113,10 +117,14 @@ def stage(project: Project, pages: list[Page], target: Path, draft: bool) -> Non
             files[path.relative_to(project.root).as_posix()] = path.read_bytes()
     for page in pages:
         files[f"notebooks/{page.name}.ipynb"] = nbformat.writes(staged_notebook(page)).encode()
+        files |= {f"notebooks/{name}.html": html.encode() for name, html in moving_figures(page).items()}
     files["_config.yml"] = _config((project.root / "_config.yml").read_text(encoding="utf-8"), draft)
     files["book/_toc.yml"] = _toc(files["book/_toc.yml"].decode(), pages)
     files["book/results.md"] = results_page(pages).encode()
     files["book/runs.md"] = runs_page(pages).encode()
+    if any(name.startswith("notebooks/") and name.endswith(".html") for name in files):
+        path = target / VEGA
+        files[VEGA] = path.read_bytes() if path.is_file() else _vega()
     for name, content in files.items():
         path = target / name
         if not path.is_file() or path.read_bytes() != content:
@@ -125,6 +133,11 @@ def stage(project: Project, pages: list[Page], target: Path, draft: bool) -> Non
     for path in [p for p in target.rglob("*") if p.is_file()]:
         if path.relative_to(target).as_posix() not in files:
             path.unlink()
+
+
+def _vega() -> bytes:
+    """Vega, Vega-Lite and Vega-Embed in a scope of their own: their short names would meet those of other scripts."""
+    return f"(() => {{{vl_convert.javascript_bundle()}}})();\n".encode()  # takes four seconds
 
 
 def _config(text: str, draft: bool) -> bytes:
@@ -154,6 +167,7 @@ def staged_notebook(page: Page) -> nbformat.NotebookNode:
     """The source notebook's cells with the run's outputs, and what the record says of the run."""
     run = nbformat.read(page.folder / records.NOTEBOOK, as_version=4)
     executed = [cell for cell in run.cells if cell.cell_type == "code"]
+    moving = moving_figures(page)
     staged = nbformat.from_dict({**page.chapter.source, "cells": []})
     for cell in map(nbformat.from_dict, page.chapter.source.cells):
         tags = cell.metadata.get("tags", [])
@@ -162,6 +176,9 @@ def staged_notebook(page: Page) -> nbformat.NotebookNode:
         elif "verdicts" in tags:
             cell.source = verdict_table(page.verdicts)
         staged.cells.append(cell)
+        name = cell.metadata.get("mystnb", {}).get("figure", {}).get("name")
+        if name in moving:
+            staged.cells.append(new_markdown_cell(f"```{{raw}} html\n:file: {name}.html\n```"))
         if len(staged.cells) == 1:
             if page.edition not in ("default", DRAFT):
                 cell.source = cell.source.replace("\n", f" ({page.edition})\n", 1)
@@ -184,13 +201,39 @@ def _with_outputs(cell: nbformat.NotebookNode, executed: nbformat.NotebookNode, 
             continue
         if bundle is not None:
             figure = bundle["figure"]
-            name = f"{page.name}-{figure['name']}".replace("_", "-")
             cell.metadata["mystnb"] = {
                 "image": {"alt": figure["alt"]},
-                "figure": {"caption": figure["caption"], "name": name},
+                "figure": {"caption": figure["caption"], "name": _label(page, figure)},
             }
         cell.outputs.append(output)
     return cell
+
+
+def _label(page: Page, figure: Mapping[str, str]) -> str:
+    return f"{page.name}-{figure['name']}".replace("_", "-")
+
+
+def moving_figures(page: Page) -> dict[str, str]:
+    """HTML of the page's moving figures, by the figure's label in the book.
+
+    The chart stands in the page as data, and `moving.js` puts it into the figure; the first one brings the scripts.
+    Without JavaScript nothing happens and the static picture stays.
+    """
+    found: dict[str, str] = {}
+    for cell in nbformat.read(page.folder / records.NOTEBOOK, as_version=4).cells:
+        for output in cell.get("outputs", []):
+            figure = output.get("data", {}).get(MIME, {}).get("figure", {})
+            if "moving" in figure:
+                spec = {**figure["moving"], "description": figure["alt"]}
+                del spec["$schema"]
+                # a less-than sign could end the script
+                data = json.dumps(spec, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+                label = _label(page, figure)
+                found[label] = f'<script type="application/json" class="moving" data-figure="{label}">{data}</script>\n'
+                if len(found) == 1:
+                    scripts = [f"../_static/{Path(VEGA).name}", "../_static/moving.js"]
+                    found[label] += "".join(f'<script defer src="{path}"></script>\n' for path in scripts)
+    return found
 
 
 def run_note(page: Page) -> str:

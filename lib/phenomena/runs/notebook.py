@@ -24,6 +24,7 @@ from phenomena.runs.parameters import Parameter, check
 
 MIME = "application/vnd.phenomena+json"
 PROGRESS = "PHENOMENA_PROGRESS"  # the file in which the runner reads how far the notebook is
+MOVING_LIMIT = 300_000  # bytes of a moving chart with its data, which stand in the page
 REPORTED = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "mnist1d", "pandas", "matplotlib", "papermill")
 
 
@@ -65,10 +66,13 @@ def record(**values: Iterable[float]) -> None:
     _emit({"values": plain, "peak_memory_mb": _peak_memory_mb()}, "\n".join(lines))
 
 
-def show(figure: Any, name: str, caption: str, alt: str, data: Any = None) -> None:
+def show(figure: Any, name: str, caption: str, alt: str, data: Any = None, moving: Any = None) -> None:
     """Displays a matplotlib figure with its name, caption, alternative text and the data it is drawn from.
 
     data: a pandas DataFrame in long form, kept as CSV. The figure is closed.
+    moving: an Altair chart that the book puts in the figure's place for readers with JavaScript, under the same
+    caption. Its sliders and menus are bound parameters; a further parameter `reading` says in words where they stand
+    and what is then seen. Raises `BadInput` for a chart over 300 kB, with data from elsewhere, or without `reading`.
     """
     from matplotlib import pyplot as plt  # only here, so that checking parameters stays quick
 
@@ -77,11 +81,40 @@ def show(figure: Any, name: str, caption: str, alt: str, data: Any = None) -> No
     plt.close(figure)
     csv = None if data is None else data.to_csv(index=False, float_format="%.6g")
     bundle = {"figure": {"name": name, "caption": caption, "alt": alt, "data": csv}}
+    if moving is not None:
+        bundle["figure"]["moving"] = _specification(moving, name)
     display(
         {"image/png": base64.b64encode(png.getvalue()).decode(), MIME: bundle, "text/plain": alt},
         raw=True,
         metadata={"image/png": {"alt": alt}},
     )
+
+
+def _specification(chart: Any, name: str) -> dict[str, Any]:
+    """A chart as Vega-Lite, its numbers at six digits like those of the figure's data."""
+    import altair  # only here: it takes a second, and whoever brings a chart has it loaded
+
+    with altair.data_transformers.enable("default", max_rows=None):  # the limit here is in bytes
+        text = json.dumps(chart.to_dict(), allow_nan=False)
+    spec: dict[str, Any] = json.loads(text, parse_float=lambda digits: float(f"{float(digits):.6g}"))
+    size = len(json.dumps(spec, ensure_ascii=False, separators=(",", ":")).encode())
+    if size > MOVING_LIMIT:
+        limit = f"at most {MOVING_LIMIT // 1000} kB are accepted, fewer or coarser rows make it smaller"
+        raise BadInput(f"show: the moving chart of {name} has {size / 1000:.0f} kB: {limit}")
+    if _refers(spec):
+        raise BadInput(
+            f"show: the moving chart of {name} takes something from a URL: data inside the chart are accepted"
+        )
+    if "reading" not in [parameter["name"] for parameter in spec.get("params", [])]:
+        raise BadInput(f'show: the moving chart of {name} has no parameter "reading", the text that tells what is seen')
+    return spec
+
+
+def _refers(spec: Any) -> bool:
+    """Whether a specification names a URL anywhere but in its data's columns."""
+    if isinstance(spec, dict):
+        return "url" in spec or any(_refers(part) for key, part in spec.items() if key not in ("datasets", "values"))
+    return isinstance(spec, list) and any(map(_refers, spec))
 
 
 def track(items: Iterable[Any], label: str) -> Iterator[Any]:
