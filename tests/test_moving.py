@@ -14,7 +14,7 @@ import pytest
 from conftest import add_pages, write_chapter
 from matplotlib.figure import Figure
 
-from phenomena.runs import book, records
+from phenomena.runs import book
 from phenomena.runs.chapters import Project
 from phenomena.runs.errors import BadInput
 from phenomena.runs.notebook import MIME, show
@@ -128,8 +128,7 @@ def test_staging_again_leaves_the_bundle_alone_and_drops_it_when_unused(shelf, r
     book.stage(Project(shelf), pages, target, draft=True)
     assert (target / book.VEGA).stat().st_mtime_ns == before
     add_pages(tmp_path, pytestconfig.rootpath)  # and now with a run that moves nothing
-    still = [book.Page(pages[0].chapter, "smoke", *records.current(ran, ran.chapter("toy"), "smoke"))]
-    book.stage(Project(tmp_path), still, target, draft=True)
+    book.stage(Project(tmp_path), book.find_pages(ran, "smoke"), target, draft=True)
     assert not list(target.rglob("vega*")) and not list(target.rglob("toy-*.html"))
 
 

@@ -137,7 +137,9 @@ def stage(project: Project, pages: list[Page], target: Path, draft: bool) -> Non
 
 def _vega() -> bytes:
     """Vega, Vega-Lite and Vega-Embed in a scope of their own: their short names would meet those of other scripts."""
-    return f"(() => {{{vl_convert.javascript_bundle()}}})();\n".encode()  # takes four seconds
+    return (
+        f"(() => {{{vl_convert.javascript_bundle('window.vegaEmbed = vegaEmbed;')}}})();\n".encode()
+    )  # takes four seconds
 
 
 def _config(text: str, draft: bool) -> bytes:
