@@ -1,7 +1,7 @@
 // Puts the page's charts into their figures. The static picture, which stands there without JavaScript, is folded below.
 const ink = "#222";
 const config = {
-  font: "inherit",
+  font: getComputedStyle(document.body).fontFamily,
   mark: { color: "#0173b2" },
   axis: { labelFontSize: 12, titleFontSize: 13, titleFontWeight: "normal", titlePadding: 10, labelFlush: false,
           labelOverlap: "greedy", labelSeparation: 8, gridColor: "#e6e6e6", domainColor: ink, labelColor: ink, titleColor: ink },
