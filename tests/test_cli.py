@@ -29,7 +29,11 @@ def nothing_written(project):
         ),
         (["run", "toy", "-p", "seed=1", "-p", "seed=1"], "-p seed was given twice: '1' and '1'"),
         (["run", "toy", "-p", "seed"], "-p 'seed' is not accepted: NAME=VALUE is expected, such as -p seeds=3"),
-        (["rnu", "toy"], "unknown command 'rnu'; did you mean 'run'? accepted: list, show, run, sweep"),
+        (
+            ["rnu", "toy"],
+            "unknown command 'rnu'; did you mean 'run'? "
+            "accepted: list, show, run, sweep, compare, claims, publish, book",
+        ),
         (["run"], "Missing argument 'CHAPTER'."),
         (["run", "toy", "--forse"], "No such option '--forse'. Did you mean '--force'?"),
         (["show", "tyo"], "unknown chapter 'tyo'; did you mean 'toy'? accepted: toy"),

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -421,11 +422,11 @@ def test_runs_side_by_side(project, client, phenomena):
 
 def test_beside_the_published_run(project, ran):
     """The published record stands first, whatever its key; the page loads nothing from elsewhere."""
-    assert compare.publish(ran) == [Path("book/published/toy/default.json")]  # and no draft
-    published = compare.published(ran, ran.chapter("toy"))
+    shutil.copytree(ran.root / "runs", project.runs)  # a default and a smoke run
+    assert compare.publish(project) == [Path("book/published/toy/default.json")]  # and no draft
+    published = compare.published(project, project.chapter("toy"))
     chapter = project.chapter("toy")
     path = compare.published_path(project, chapter, "default")
-    path.parent.mkdir(parents=True)
     path.write_text(published.model_copy(update={"key": "old"}).model_dump_json())
     run, _ = runner.run(project, chapter, chapter.resolve("default", {"rate": 0.9}))
     mine = records.read(run)
