@@ -5,8 +5,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -16,6 +17,12 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from phenomena.runs.chapters import Project
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in runs: small tensors are several times slower with two threads
+
+CHROMIUM = Path("/usr/bin/chromium")
+without_browser = pytest.mark.skipif(
+    not CHROMIUM.exists() and os.environ.get("CI_BROWSER") != "1",
+    reason=f"needs {CHROMIUM} (Debian's package chromium); with CI_BROWSER=1 its absence is a failure",
+)
 
 IMPORTS = """\
 import time
@@ -146,6 +153,17 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Project:
     for edition in ("default", "smoke"):
         runner.run(project, chapter, chapter.resolve(edition), edition)
     return project
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Debian's Chromium, driven by playwright."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        chromium = play.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
 
 
 Command = Callable[..., subprocess.CompletedProcess[str]]

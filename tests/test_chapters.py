@@ -1,10 +1,12 @@
 """Every chapter: its sources are in order and its smoke edition runs from end to end."""
 
 import re
+import shutil
 from pathlib import Path
 
 import nbformat
 import pytest
+from conftest import without_browser
 
 from phenomena.runs import book, claims, records, runner
 from phenomena.runs.chapters import Project
@@ -58,21 +60,25 @@ def test_editions_and_claims_are_in_order(chapter):
     assert chapter.file.claims
 
 
-@each
-def test_smoke_edition_from_end_to_end(chapter, tmp_path):
-    """In a project folder of its own, so that no run of a person's is used or changed."""
-    (tmp_path / "notebooks").mkdir()
+@pytest.fixture(scope="module", params=CHAPTERS, ids=lambda c: c.name)
+def page(request, tmp_path_factory):
+    """A chapter's smoke run, in a project folder of its own, so that no run of a person's is used or changed."""
+    root, chapter = tmp_path_factory.mktemp("smoke"), request.param
+    (root / "notebooks").mkdir()
     for path in (chapter.notebook, chapter.notebook.with_suffix(".yaml")):
-        (tmp_path / "notebooks" / path.name).symlink_to(path)
-    (tmp_path / "requirements.lock").symlink_to(ROOT / "requirements.lock")
-    project = Project(tmp_path)
+        (root / "notebooks" / path.name).symlink_to(path)
+    (root / "requirements.lock").symlink_to(ROOT / "requirements.lock")
+    project = Project(root)
     copy = project.chapter(chapter.name)
     folder, _ = runner.run(project, copy, copy.resolve("smoke"), "smoke")
-    record = records.read(folder)
+    return book.Page(copy, "smoke", folder, records.read(folder))
+
+
+def test_smoke_edition_from_end_to_end(page):
+    record = page.record
     assert record.peak_memory_mb < 2000
     assert all(len(values) >= 1 for values in record.values.values())
-    assert len(claims.check(copy, record)) == len(copy.file.claims)
-    page = book.Page(copy, "smoke", folder, record)
+    assert len(claims.check(page.chapter, record)) == len(page.chapter.file.claims)
     book.gate(page)
     for cell in book.staged_notebook(page).cells:
         for output in cell.get("outputs", []):
@@ -81,4 +87,37 @@ def test_smoke_edition_from_end_to_end(chapter, tmp_path):
         assert len(figure.alt) > 40, f"{figure.name}: the alternative text tells the message"
         assert "nan" not in figure.caption
     assert len({f.name for f in record.figures}) == len(record.figures) > 0
-    nbformat.validate(nbformat.read(folder / records.NOTEBOOK, 4))
+    nbformat.validate(nbformat.read(page.folder / records.NOTEBOOK, 4))
+
+
+@pytest.fixture(scope="module")
+def vega():
+    return book._vega()
+
+
+@without_browser
+def test_moving_figures_move_to_every_end_without_breaking(page, vega, browser, tmp_path):
+    """Charts can break on the way to a state that they can start in, so a browser moves every control in turn."""
+    figures = book.moving_figures(page)
+    assert figures, "every chapter has a figure that moves"
+    (tmp_path / "notebooks").mkdir()
+    shutil.copytree(ROOT / "book" / "_static", tmp_path / "_static")
+    (tmp_path / "_static" / Path(book.VEGA).name).write_bytes(vega)
+    parts = [f'<figure id="{name}"><img><figcaption></figcaption></figure>{html}' for name, html in figures.items()]
+    (tmp_path / "notebooks" / "page.html").write_text("<!doctype html><meta charset=utf-8>" + "".join(parts))
+    tab, errors = browser.new_page(viewport={"width": 800, "height": 800}), []
+    tab.on("console", lambda message: errors.append(message.text))
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    tab.goto((tmp_path / "notebooks" / "page.html").as_uri())
+    for name in figures:
+        figure = tab.locator(f"#{name}")
+        figure.locator(".reading").wait_for()
+        height = figure.locator("svg").bounding_box()["height"]
+        for control in figure.locator("input, select").all():
+            for key in ("End", "Home", "End"):
+                control.press(key)
+                tab.wait_for_timeout(50)
+                assert errors == [], f"{name} breaks where it is moved to"
+                assert abs(figure.locator("svg").bounding_box()["height"] - height) < 60
+                assert figure.locator(".reading").inner_text()
+    tab.close()

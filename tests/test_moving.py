@@ -1,29 +1,21 @@
 """Moving figures: what `show` refuses, what stands in the page, and how it moves in a browser."""
 
-import os
 import re
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import altair as alt
 import nbformat
 import pandas as pd
 import pytest
-from conftest import add_pages, write_chapter
+from conftest import add_pages, without_browser, write_chapter
 from matplotlib.figure import Figure
 
 from phenomena.runs import book
 from phenomena.runs.chapters import Project
 from phenomena.runs.errors import BadInput
 from phenomena.runs.notebook import MIME, show
-
-CHROMIUM = Path("/usr/bin/chromium")
-without_browser = pytest.mark.skipif(
-    not CHROMIUM.exists() and os.environ.get("CI_BROWSER") != "1",
-    reason=f"needs {CHROMIUM} (Debian's package chromium); with CI_BROWSER=1 its absence is a failure",
-)
 
 # --- what an author may give ------------------------------------------------------------------------------------------
 
@@ -148,16 +140,6 @@ def site(shelf):
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 THEMES_OWN = ("THEBE_JS_URL", "invalid theme mode", "favicon.ico")  # complaints of the theme on every page
