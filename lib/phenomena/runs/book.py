@@ -28,6 +28,7 @@ from phenomena.runs.records import Record
 
 DRAFT = "smoke"  # the edition that makes a draft
 VEGA = f"book/_static/vega-{version('vl-convert-python')}.js"  # what draws moving figures; the name tells its bytes
+VEGA_END = b"})();\n"
 
 
 @dataclass(frozen=True)
@@ -123,8 +124,8 @@ def stage(project: Project, pages: list[Page], target: Path, draft: bool) -> Non
     files["book/results.md"] = results_page(pages).encode()
     files["book/runs.md"] = runs_page(pages).encode()
     if any(name.startswith("notebooks/") and name.endswith(".html") for name in files):
-        path = target / VEGA
-        files[VEGA] = path.read_bytes() if path.is_file() else _vega()
+        there = (target / VEGA).read_bytes() if (target / VEGA).is_file() else b""
+        files[VEGA] = there if there.endswith(VEGA_END) else _vega()  # a build that was killed may have left half of it
     for name, content in files.items():
         path = target / name
         if not path.is_file() or path.read_bytes() != content:
@@ -137,9 +138,8 @@ def stage(project: Project, pages: list[Page], target: Path, draft: bool) -> Non
 
 def _vega() -> bytes:
     """Vega, Vega-Lite and Vega-Embed in a scope of their own: their short names would meet those of other scripts."""
-    return (
-        f"(() => {{{vl_convert.javascript_bundle('window.vegaEmbed = vegaEmbed;')}}})();\n".encode()
-    )  # takes four seconds
+    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")  # takes four seconds
+    return b"(() => {" + bundle.encode() + VEGA_END
 
 
 def _config(text: str, draft: bool) -> bytes:
