@@ -143,6 +143,13 @@ def test_an_interrupted_run_is_never_taken_for_whole(project, number, status):
     assert not list((project.runs / ".partial").iterdir())
 
 
+def _is_kernel(process):
+    try:
+        return "ipykernel_launcher" in process.cmdline()
+    except psutil.Error:  # a short-lived child that has ended since it was listed
+        return False
+
+
 def started(words, root, kernels):
     """A command, and its kernels as soon as there are that many."""
     process = subprocess.Popen(
@@ -150,7 +157,7 @@ def started(words, root, kernels):
     )
     deadline = time.monotonic() + 60
     while True:
-        found = [p for p in psutil.Process(process.pid).children(True) if "ipykernel_launcher" in p.cmdline()]
+        found = [p for p in psutil.Process(process.pid).children(True) if _is_kernel(p)]
         if len(found) >= kernels:
             return process, found
         assert time.monotonic() < deadline
