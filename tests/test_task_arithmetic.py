@@ -321,7 +321,7 @@ def test_the_sentence_suite_from_end_to_end(wordnet):
     assert (rows == 0).sum() == 0 or torch.allclose(encoder(rows[:1]), encoder(F.pad(rows[:1], (0, 5))), atol=1e-6)
     assert not made.tasks["verbs, definition"].head.requires_grad
     name, task = next(iter(made.tasks.items()))
-    tuned = arithmetic.fine_tune(encoder, [task], 40, generator(), lr=3e-3, batch=16)
+    tuned = arithmetic.fine_tune(made.encoder, [task], 40, generator(), lr=3e-3, batch=16)
     tau = vectors.difference(tuned, made.state)
     line = arithmetic.curve(made, tau, [0.0, 1.0], [task], "train")[:, 0]
     assert line[1] > line[0] + 0.2, name
@@ -335,6 +335,23 @@ def test_padding_does_not_change_an_embedding(wordnet):
     short, both = tokenise(["kind5 thing"]), tokenise(["kind5 thing", "kind5 topic1 thing a an kind6"])
     assert short.shape == (1, 2) and both.shape == (2, 6)
     torch.testing.assert_close(encoder(short)[0], encoder(both)[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_encoder_limited_to_some_tokens_embeds_them_as_before(wordnet, monkeypatch):
+    encoder, tokenise = tiny_sentences(wordnet)
+    texts = [f"kind{i} thing" + " a" * (i % 5) for i in range(12)]
+    tokens = tokenise(texts)
+    whole = encoder(tokens)
+    monkeypatch.setattr(task_suites, "TOGETHER", 3)  # texts of like length together, each in its place again
+    torch.testing.assert_close(encoder(tokens), whole, rtol=1e-4, atol=1e-6)
+    few = encoder.limited(tokens)
+    torch.testing.assert_close(few(tokens), encoder(tokens), rtol=0, atol=0)
+    count = {len(e.bert.get_input_embeddings().weight) for e in (few, few.limited(tokens))}
+    assert count == {len(tokens.unique())}
+    torch.testing.assert_close(few.limited(tokens[:2])(tokens[:2]), encoder(tokens[:2]), rtol=0, atol=0)
+    state = few.state_dict()
+    assert list(vectors.difference(state, state)) == [n for n in state if n != "kept"]  # its tokens are no weights
 
 
 def test_minilm_files_are_checked(tmp_path):

@@ -6,6 +6,7 @@ their label texts. Pre-training sees the plain images in full, random other doma
 of each task, so that the encoder's answers without fine-tuning are partly right.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
@@ -144,22 +145,46 @@ def _squares(
 
 # --- sentences --------------------------------------------------------------------------------------------------------
 
+TOGETHER = 32  # texts of like length in one piece
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # model.safetensors
 
 
 class SentenceEncoder(nn.Module):
     """A BERT encoder whose token outputs are averaged. Input int64 (n, tokens), 0 where a text has ended."""
 
-    def __init__(self, bert: nn.Module) -> None:
-        """bert: a model of `transformers` that returns its last hidden state first."""
+    kept: Tensor
+
+    def __init__(self, bert: nn.Module, kept: Tensor | None = None) -> None:
+        """bert: a model of `transformers` that returns its last hidden state first.
+
+        kept: int64, sorted; the tokens whose embeddings `bert` holds, in that order. None: all.
+        """
         super().__init__()
         self.bert = bert
+        count = bert.get_input_embeddings().num_embeddings  # type: ignore[operator]
+        self.register_buffer("kept", torch.arange(count) if kept is None else kept)
+
+    def limited(self, tokens: Tensor) -> "SentenceEncoder":
+        """A copy for texts of these tokens alone, with the same outputs: most of a vocabulary never occurs.
+
+        Of all-MiniLM-L6-v2 half the weights are word embeddings, which every edit would copy.
+        """
+        kept = torch.cat([torch.zeros(1, dtype=torch.int64), tokens.flatten()]).unique()
+        bert = copy.deepcopy(self.bert)
+        words = bert.get_input_embeddings().weight[torch.searchsorted(self.kept, kept)]  # type: ignore[operator]
+        bert.set_input_embeddings(nn.Embedding.from_pretrained(words.detach().clone(), padding_idx=0))  # type: ignore[operator]
+        return SentenceEncoder(bert, kept)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Mean over tokens, float (n, e)."""
-        tokens = tokens[:, : int((tokens != 0).sum(1).max())]  # short batches cost what they hold
+        """Mean over tokens, float (n, e). Texts of like length go together, so that little is spent on empty places."""
+        lengths = (tokens != 0).sum(1)
+        order = lengths.argsort(stable=True)
+        means = [self._mean(tokens[rows, : int(lengths[rows[-1]])]) for rows in order.split(TOGETHER)]
+        return torch.cat(means)[order.argsort()]
+
+    def _mean(self, tokens: Tensor) -> Tensor:
         mask = (tokens != 0).long()
-        hidden = self.bert(input_ids=tokens, attention_mask=mask)[0]
+        hidden = self.bert(input_ids=torch.searchsorted(self.kept, tokens), attention_mask=mask)[0]
         return (hidden * mask.unsqueeze(2)).sum(1) / mask.sum(1, keepdim=True)
 
 
@@ -200,7 +225,7 @@ def encode(tokenizer: Any, length: int = 16) -> Callable[[list[str]], Tensor]:
 
 
 def sentences(
-    encoder: nn.Module,
+    encoder: SentenceEncoder,
     tokenise: Callable[[list[str]], Tensor],
     *,
     train: int,
@@ -210,6 +235,7 @@ def sentences(
 ) -> Suite:
     """WordNet's tasks with a sentence encoder; heads are its embeddings of the label texts, made once and frozen.
 
+    The suite's encoder is limited to the tokens of these texts.
     train, test: texts of each task (validation: half of `test`), drawn without replacement and apart. Squares: a kind
     of label by its words from the same by definition and another kind by both. Raises `ValueError` for too few texts.
     """
@@ -229,7 +255,9 @@ def sentences(
     found, control = glosses.tasks(folder)
     kinds = list(dict.fromkeys(name.rpartition(", ")[0] for name in found))
     squares = _squares(kinds, ["definition", "words"])
-    return Suite(encoder, {name: task(*texts) for name, texts in found.items()}, task(*control), squares)
+    built, general = {name: task(*texts) for name, texts in found.items()}, task(*control)
+    seen = [x.flatten() for t in (*built.values(), general) for x, _ in (t.train, t.val, t.test)]
+    return Suite(encoder.limited(torch.cat(seen)), built, general, squares)
 
 
 # --- photographs ------------------------------------------------------------------------------------------------------

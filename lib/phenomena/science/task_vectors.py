@@ -11,7 +11,7 @@ nearby bfloat16 numbers has few digits left, and a sum of eight of them fewer. L
 
 import copy
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 State = Mapping[str, Tensor]
 Vector = dict[str, Tensor]
+PIECE = 1 << 16  # numbers
 
 
 def check_alike(expected: State, found: State, what: str = "state") -> None:
@@ -133,6 +134,15 @@ def unflatten(flat: Tensor, like: State) -> Vector:
     return {name: part.view(entry.shape) for (name, entry), part in zip(like.items(), parts, strict=True)}
 
 
+def _pieces(vectors: Sequence[State], name: str) -> Iterator[Tensor]:
+    """One entry of all vectors, flat and side by side, a piece (k, at most PIECE) after another.
+
+    Pieces fit into a processor's cache, and nothing as large as all vectors together is ever made.
+    """
+    for parts in zip(*(vector[name].flatten().split(PIECE) for vector in vectors), strict=True):
+        yield torch.stack(parts)
+
+
 @torch.no_grad()
 def cosines(vectors: Sequence[State]) -> Tensor:
     """Cosine of every pair of vectors, all entries as one long vector; float64 (k, k). A zero vector gives 0."""
@@ -140,8 +150,8 @@ def cosines(vectors: Sequence[State]) -> Tensor:
         check_alike(vectors[0], vector, "a vector")
     products = torch.zeros(len(vectors), len(vectors), dtype=torch.float64)
     for name in vectors[0]:
-        rows = torch.stack([vector[name].flatten().double() for vector in vectors])
-        products += (rows @ rows.T).cpu()
+        for rows in _pieces(vectors, name):
+            products += (rows.double() @ rows.double().T).cpu()
     norms = products.diagonal().sqrt().clamp(min=1e-300)
     return products / norms.outer(norms)
 
@@ -177,20 +187,22 @@ def ties(vectors: Sequence[State], keep: float = 0.2) -> Vector:
 
     Each vector keeps the share `keep` of largest magnitudes, over all entries together; ties at the border stay. The
     sign of an entry is that of the sum over vectors; the merged entry is the mean of the kept values of that sign, 0
-    where the sum is 0. The scaling coefficient is left to `apply`. One entry at a time, so that of the trimmed vectors
-    only that entry's rows are ever held. Raises `ValueError` for no
-    vectors, vectors of different architectures, and as `threshold`.
+    where the sum is 0. The scaling coefficient is left to `apply`. Raises `ValueError` for no vectors, vectors of
+    different architectures, and as `threshold`.
     """
     if not vectors:
         raise ValueError("no vectors: at least one is needed")
     for vector in vectors:
         check_alike(vectors[0], vector, "a vector")
-    least = [threshold(vector, keep) for vector in vectors]
+    least = torch.stack([threshold(vector, keep) for vector in vectors])
     merged = {}
-    for name in vectors[0]:
-        rows = torch.stack([v[name].where(v[name].abs() >= t, 0.0) for v, t in zip(vectors, least, strict=True)])
-        agrees = rows * rows.sum(0).sign() > 0
-        merged[name] = (rows * agrees).sum(0) / agrees.sum(0).clamp(min=1)
+    for name, entry in vectors[0].items():
+        parts = []
+        for rows in _pieces(vectors, name):
+            rows = rows.where(rows.abs() >= least.unsqueeze(1), 0.0)
+            agrees = rows * rows.sum(0).sign() > 0
+            parts.append((rows * agrees).sum(0) / agrees.sum(0).clamp(min=1))
+        merged[name] = torch.cat(parts).view(entry.shape)
     return merged
 
 
