@@ -23,6 +23,10 @@ from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning import LocalProvisioner
 
+# What a kernel would import while it starts; the debugger alone takes longer than all the rest of its start.
+KERNEL = ("ipykernel.kernelapp", "ipykernel.ipkernel", "ipykernel.debugger", "IPython.extensions.storemagic",
+          "IPython.core.debugger", "psutil", "sqlite3", "tornado.platform.asyncio")  # fmt: skip
+
 
 def third_party(sources: list[str]) -> list[str]:
     """Modules outside this package that the sources import at their top level; what fails to import is left out."""
@@ -48,6 +52,7 @@ class Server:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "phenomena.runs.forked", *modules],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env=os.environ | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"},  # or the debugger warns of Python's own modules
         )  # fmt: skip
         self._lock = threading.Lock()
 
@@ -139,7 +144,7 @@ def serve(modules: list[str]) -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what an import prints does not mix with the answers
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the owner decides
-    for name in ["ipykernel.kernelapp", "ipykernel.ipkernel", *modules]:
+    for name in [*KERNEL, *modules]:
         with suppress(ImportError):  # the run itself will say so, if it needs it
             importlib.import_module(name)
     kernels: set[int] = set()

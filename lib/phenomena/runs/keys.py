@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,19 @@ def modules(source: str) -> dict[str, str]:
 
 def _imported(source: str, package: str) -> set[Path]:
     """Files of this package that a source's import statements name, packages' __init__ on the way included."""
+    paths: set[Path] = set()
+    for name in _names(source, package):
+        first, *rest = name.split(".")
+        if first == "phenomena":
+            stations = [PACKAGE.joinpath(*rest[:i]) for i in range(len(rest) + 1)]
+            candidates = [p for s in stations for p in (s.with_suffix(".py"), s / "__init__.py")]
+            paths |= {p for p in candidates if p.is_file()}
+    return paths
+
+
+@lru_cache(maxsize=256)  # a worker of a sweep asks again and again
+def _names(source: str, package: str) -> frozenset[str]:
+    """What a source's import statements may name, relative ones made absolute."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -57,14 +71,7 @@ def _imported(source: str, package: str) -> set[Path]:
             above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
             base = ".".join([*above, node.module or ""]).strip(".")
             names |= {base} | {f"{base}.{alias.name}" for alias in node.names}
-    paths: set[Path] = set()
-    for name in names:
-        first, *rest = name.split(".")
-        if first == "phenomena":
-            stations = [PACKAGE.joinpath(*rest[:i]) for i in range(len(rest) + 1)]
-            candidates = [p for s in stations for p in (s.with_suffix(".py"), s / "__init__.py")]
-            paths |= {p for p in candidates if p.is_file()}
-    return paths
+    return frozenset(names)
 
 
 @dataclass(frozen=True)
