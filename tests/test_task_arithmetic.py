@@ -1,6 +1,7 @@
 """The chapter's fine-tuning, selection and measures; the three suites, none with a download."""
 
 import dataclasses
+import inspect
 import itertools
 
 import numpy as np
@@ -365,17 +366,53 @@ def test_minilm_files_are_checked(tmp_path):
 # --- CLIP -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.filterwarnings("ignore")  # theirs
-def test_the_clip_suite_on_a_tiny_random_model(monkeypatch):
+@pytest.fixture
+def tiny_clip(monkeypatch):
+    """A random CLIP of two layers; the hub is not asked."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     import open_clip
-    from torchvision.datasets import FakeData
 
     torch.manual_seed(0)
     vision = {"image_size": 32, "patch_size": 16, "width": 32, "layers": 2, "head_width": 16}
     text = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
     model = open_clip.model.CLIP(embed_dim=16, vision_cfg=vision, text_cfg=text)
     model.visual.image_mean, model.visual.image_std = (0.5,) * 3, (0.25,) * 3  # what create_model sets
+    return model
+
+
+@pytest.mark.filterwarnings("ignore")  # theirs
+def test_the_paper_edition_asks_for_what_torchvision_and_open_clip_have(tiny_clip, monkeypatch):
+    import open_clip
+    from torchvision import datasets as tv
+
+    assert "openai" in open_clip.list_pretrained_tags_by_model("ViT-B-32")
+    monkeypatch.setattr(open_clip, "create_model", lambda name, pretrained: tiny_clip)
+
+    def stand_in(real):
+        def make(*args, **kwargs):
+            inspect.signature(real).bind(*args, **kwargs)  # raises for what torchvision does not take
+            fake = tv.FakeData(60, (3, 40, 48), 3)
+            fake.classes = ["cat", "dog", "eel"]
+            return fake
+
+        return make
+
+    for name in ("CIFAR100", "DTD", "EuroSAT", "FGVCAircraft", "GTSRB", "MNIST", "StanfordCars", "SUN397", "SVHN"):
+        monkeypatch.setattr(tv, name, stand_in(getattr(tv, name)))
+    made = task_suites.clip(train=12, test=8, seed=0, device="cpu")
+    assert list(made.tasks) == ["Cars", "DTD", "EuroSAT", "GTSRB", "MNIST", "Aircraft", "SUN397", "SVHN"]
+    assert {name: len(task.head) for name, task in made.tasks.items() if len(task.head) != 3} == {
+        "GTSRB": 43, "MNIST": 10, "SVHN": 10,
+    }  # fmt: skip
+    assert len(made.control.train[1]) == 12 and len(made.control.test[1]) == 8
+
+
+@pytest.mark.filterwarnings("ignore")  # theirs
+def test_the_clip_suite_on_a_tiny_random_model(tiny_clip):
+    import open_clip
+    from torchvision.datasets import FakeData
+
+    model = tiny_clip
     fake = FakeData(40, (3, 40, 48), 3)
     sets = {name: (fake, fake, ["cat", "dog", "eel"]) for name in ("one", "two", "control")}
     made = task_suites.photographs(
