@@ -1,4 +1,4 @@
-"""Data sets as whole tensors; the only place in the science wing that reads files.
+"""Data sets of images and tables as whole tensors. Files are read here, and in `glosses` and `weights`; nowhere else.
 
 Downloads and caches live in the folder named by the environment variable `PHENOMENA_DATA`
 (default: `~/.cache/phenomena`). Nothing is downloaded when a verified copy is at hand. Each set's package is imported

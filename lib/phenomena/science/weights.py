@@ -1,8 +1,7 @@
 """Weights in files: safetensors, never pickles; and a cache of trained weights.
 
-Beside `datasets` the only module of this wing that touches files. The cache lies in `PHENOMENA_DATA`, in the folder
-`weights`; a file's name is a digest of everything that determines its content, so nothing in it ever grows stale, and
-it may be deleted at any time.
+The cache lies in `PHENOMENA_DATA`, in the folder `weights`; a file's name is a digest of everything that determines its
+content, so nothing in it ever grows stale, and it may be deleted at any time.
 """
 
 import hashlib
