@@ -87,6 +87,7 @@ CHAPTER = {
     },
     "claims": [
         {"name": "apart", "statement": "High is above low.", "place": "Section 1", "paper": "1.0", "scale": "toy",
+         "figure": "line",
          "measured": "high - low", "above": 0.5, "reason": "half of it"},
         {"name": "small", "statement": "High is small.", "place": "Section 2", "paper": "none", "scale": "toy",
          "measured": "high", "below": 0.1, "reason": "a tenth"},

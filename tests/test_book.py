@@ -74,6 +74,13 @@ def test_the_gate_refuses_what_is_not_whole(shelf, harm, message):
         book.gate(shown)
 
 
+def test_a_claim_names_a_figure_that_its_run_shows(shelf):
+    path = shelf.root / "notebooks" / "toy.yaml"
+    path.write_text(path.read_text().replace("figure: line", "figure: lines"))
+    with pytest.raises(RunFailed, match=r"toy: claim apart: no figure 'lines'; did you mean 'line'\? shown: line"):
+        book.gate(page(shelf))
+
+
 def test_staging_leaves_unchanged_files_alone_and_removes_old_ones(shelf, tmp_path):
     target = tmp_path / "stage"
     pages = book.find_pages(shelf, "default")

@@ -21,7 +21,7 @@ from nbformat.v4 import new_markdown_cell
 
 from phenomena.runs import claims, records, runner
 from phenomena.runs.chapters import Chapter, Project
-from phenomena.runs.errors import RunFailed
+from phenomena.runs.errors import RunFailed, nearest
 from phenomena.runs.keys import code
 from phenomena.runs.notebook import MIME
 from phenomena.runs.records import Record
@@ -99,7 +99,10 @@ def find_pages(project: Project, edition: str) -> list[Page]:
 
 
 def gate(page: Page) -> None:
-    """Raises `RunFailed` unless every code cell of the page's source was executed, in this order and without error."""
+    """Raises `RunFailed` unless every code cell of the page's source was executed, in this order and without error.
+
+    So it does when a claim names a figure that the run does not show.
+    """
     notebook = nbformat.read(page.folder / records.NOTEBOOK, as_version=4)
     if code(notebook) != code(page.chapter.source):
         raise RunFailed(f"{page.name}: its run is of another source: phenomena run {page.chapter.name} --force")
@@ -108,6 +111,11 @@ def gate(page: Page) -> None:
         if broken or (cell.source.strip() and cell.execution_count is None):
             what = "raised an error" if broken else "was not executed"
             raise RunFailed(f"{page.name}: code cell {number} {what}: phenomena run {page.chapter.name} --force")
+    shown = [figure.name for figure in page.record.figures]
+    for claim in page.chapter.file.claims:
+        if claim.figure and claim.figure not in shown:
+            hint = nearest(claim.figure, shown) or ";"
+            raise RunFailed(f"{page.name}: claim {claim.name}: no figure {claim.figure!r}{hint} shown: {', '.join(shown)}")
 
 
 def stage(project: Project, pages: list[Page], target: Path, draft: bool) -> None:

@@ -57,6 +57,7 @@ class Claim(Strict):
     statement: str
     place: str
     paper: str
+    figure: str | None = None  # the figure of the chapter that shows it
     measured: str
     above: float | None = None
     below: float | None = None
