@@ -8,54 +8,36 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import nbformat
 import vl_convert
 import yaml
 from nbformat.v4 import new_markdown_cell
 
-from phenomena.runs import claims, records, runner
-from phenomena.runs.chapters import Chapter, Project
+from phenomena.runs import downloads, records, runner
+from phenomena.runs.chapters import Project
 from phenomena.runs.errors import RunFailed, nearest
 from phenomena.runs.keys import code
 from phenomena.runs.notebook import MIME
-from phenomena.runs.records import Record
+from phenomena.runs.pages import (
+    DOWNLOADS,
+    DRAFT,
+    Page,
+    count,
+    data_files,
+    download_list,
+    parameter_table,
+    results_page,
+    run_note,
+    runs_page,
+    verdict_table,
+)
 
-DRAFT = "smoke"  # the edition that makes a draft
 VEGA = f"book/_static/vega-{version('vl-convert-python')}.js"  # what draws moving figures; the name tells its bytes
+EXTRA = "extra"  # what goes into the built site as it is
 VEGA_END = b"})();\n"
-
-
-@dataclass(frozen=True)
-class Page:
-    """One run that the book shows: a chapter in one edition."""
-
-    chapter: Chapter
-    edition: str
-    folder: Path
-    record: Record
-
-    @property
-    def name(self) -> str:
-        """Name of the page's file, without suffix."""
-        suffix = "" if self.edition in ("default", DRAFT) else f"-{self.edition}"
-        return f"{self.chapter.name}{suffix}"
-
-    @property
-    def title(self) -> str:
-        """Title in lists of pages."""
-        suffix = "" if self.edition in ("default", DRAFT) else f" ({self.edition})"
-        return f"{self.chapter.file.title}{suffix}"
-
-    @property
-    def verdicts(self) -> list[claims.Verdict]:
-        """The chapter's claims, checked on this run."""
-        return claims.check(self.chapter, self.record)
 
 
 def book(project: Project, edition: str = "default") -> str:
@@ -115,7 +97,9 @@ def gate(page: Page) -> None:
     for claim in page.chapter.file.claims:
         if claim.figure and claim.figure not in shown:
             hint = nearest(claim.figure, shown) or ";"
-            raise RunFailed(f"{page.name}: claim {claim.name}: no figure {claim.figure!r}{hint} shown: {', '.join(shown)}")
+            raise RunFailed(
+                f"{page.name}: claim {claim.name}: no figure {claim.figure!r}{hint} shown: {', '.join(shown)}"
+            )
 
 
 def stage(project: Project, pages: list[Page], target: Path, draft: bool) -> None:
@@ -124,9 +108,15 @@ def stage(project: Project, pages: list[Page], target: Path, draft: bool) -> Non
     for path in sorted((project.root / "book").rglob("*")):
         if path.is_file():
             files[path.relative_to(project.root).as_posix()] = path.read_bytes()
+    extra = {f"{DOWNLOADS}/{name}": content for name, content in data_files(pages).items()}
     for page in pages:
-        files[f"notebooks/{page.name}.ipynb"] = nbformat.writes(staged_notebook(page)).encode()
+        colab = downloads.colab_link(project, page)
+        files[f"notebooks/{page.name}.ipynb"] = nbformat.writes(staged_notebook(page, colab)).encode()
         files |= {f"notebooks/{name}.html": html.encode() for name, html in moving_figures(page).items()}
+        extra |= {f"{DOWNLOADS}/{path}": content for path, content in downloads.files(page).items()}
+        if colab:
+            source = f"git+{downloads.repository(project)}@{downloads.release()}"
+            extra[f"colab/{page.name}.ipynb"] = nbformat.writes(downloads.colab_copy(page, source)).encode()
     files["_config.yml"] = _config((project.root / "_config.yml").read_text(encoding="utf-8"), draft)
     files["book/_toc.yml"] = _toc(files["book/_toc.yml"].decode(), pages)
     files["book/results.md"] = results_page(pages).encode()
@@ -134,6 +124,7 @@ def stage(project: Project, pages: list[Page], target: Path, draft: bool) -> Non
     if any(name.startswith("notebooks/") and name.endswith(".html") for name in files):
         there = (target / VEGA).read_bytes() if (target / VEGA).is_file() else b""
         files[VEGA] = there if there.endswith(VEGA_END) else _vega()  # a build that was killed may have left half of it
+    files |= {f"{EXTRA}/{path}": content for path, content in extra.items()}
     for name, content in files.items():
         path = target / name
         if not path.is_file() or path.read_bytes() != content:
@@ -152,6 +143,7 @@ def _vega() -> bytes:
 
 def _config(text: str, draft: bool) -> bytes:
     config = yaml.safe_load(text)
+    config["sphinx"]["config"]["html_extra_path"] = [EXTRA]
     if draft:
         config["title"] += " (draft)"
         options = config["sphinx"]["config"].setdefault("html_theme_options", {})
@@ -173,7 +165,7 @@ def _toc(text: str, pages: list[Page]) -> bytes:
 # --- one page ---------------------------------------------------------------------------------------------------------
 
 
-def staged_notebook(page: Page) -> nbformat.NotebookNode:
+def staged_notebook(page: Page, colab: str | None = None) -> nbformat.NotebookNode:
     """The source notebook's cells with the run's outputs, and what the record says of the run."""
     run = nbformat.read(page.folder / records.NOTEBOOK, as_version=4)
     executed = [cell for cell in run.cells if cell.cell_type == "code"]
@@ -184,7 +176,7 @@ def staged_notebook(page: Page) -> nbformat.NotebookNode:
         if cell.cell_type == "code":
             cell = _with_outputs(cell, executed.pop(0), page)
         elif "verdicts" in tags:
-            cell.source = verdict_table(page.verdicts)
+            cell.source = verdict_table(page)
         staged.cells.append(cell)
         name = cell.metadata.get("mystnb", {}).get("figure", {}).get("name")
         if name in moving:
@@ -192,7 +184,8 @@ def staged_notebook(page: Page) -> nbformat.NotebookNode:
         if len(staged.cells) == 1:
             if page.edition not in ("default", DRAFT):
                 cell.source = cell.source.replace("\n", f" ({page.edition})\n", 1)
-            staged.cells.append(new_markdown_cell(run_note(page)))
+            staged.cells.append(new_markdown_cell(run_note(page, colab)))
+            staged.cells.append(new_markdown_cell(download_list(page, downloads.files(page))))
         if "parameters" in tags:
             if executed and "injected-parameters" in executed[0].metadata.get("tags", []):
                 staged.cells.append(executed.pop(0))
@@ -213,14 +206,10 @@ def _with_outputs(cell: nbformat.NotebookNode, executed: nbformat.NotebookNode, 
             figure = bundle["figure"]
             cell.metadata["mystnb"] = {
                 "image": {"alt": figure["alt"]},
-                "figure": {"caption": figure["caption"], "name": _label(page, figure)},
+                "figure": {"caption": figure["caption"], "name": page.label(figure["name"])},
             }
         cell.outputs.append(output)
     return cell
-
-
-def _label(page: Page, figure: Mapping[str, str]) -> str:
-    return f"{page.name}-{figure['name']}".replace("_", "-")
 
 
 def moving_figures(page: Page) -> dict[str, str]:
@@ -238,103 +227,12 @@ def moving_figures(page: Page) -> dict[str, str]:
                 del spec["$schema"]
                 # a less-than sign could end the script
                 data = json.dumps(spec, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-                label = _label(page, figure)
+                label = page.label(figure["name"])
                 found[label] = f'<script type="application/json" class="moving" data-figure="{label}">{data}</script>\n'
                 if len(found) == 1:
                     scripts = [f"../_static/{Path(VEGA).name}", "../_static/moving.js"]
                     found[label] += "".join(f'<script defer src="{path}"></script>\n' for path in scripts)
     return found
-
-
-def run_note(page: Page) -> str:
-    """What made this page, in a box."""
-    r = page.record
-    option = "" if page.edition == "default" else f" --edition {page.edition}"
-    return (
-        f"```{{admonition}} This page\n:class: run\n"
-        f"`phenomena run {page.chapter.name}{option}`: {page.chapter.file.editions[page.edition].about}. "
-        f"Seeds {r.seeds[0]} to {r.seeds[-1]}; {r.seconds['total']:.0f} s, {r.peak_memory_mb:.0f} MB, "
-        f"{r.processor}, {r.threads} thread{'s' if r.threads != 1 else ''}{f', {r.gpu}' if r.gpu else ''}; "
-        f"commit `{(r.commit or 'none')[:12]}`, run `{r.key}`. "
-        "Intervals are 95 % over seeds. See [how to re-run](../book/how_to_rerun.md).\n```"
-    )
-
-
-def parameter_table(page: Page) -> str:
-    """The resolved parameters with type, default and meaning, folded."""
-    rows = ["| name | accepted | this page | default | meaning |", "| --- | --- | --- | --- | --- |"]
-    for p in page.chapter.declaration.values():
-        value = page.record.parameters[p.name]
-        shown = f"**{value}**" if value != p.default else f"{value}"
-        rows.append(f"| `{p.name}` | {p.accepted} | {shown} | {p.default} | {p.meaning} |")
-    return "````{dropdown} All parameters of this page\n" + "\n".join(rows) + "\n````"
-
-
-def _number(x: float | None) -> str:
-    return "–" if x is None else f"{x:.3g}".replace("-", "−")
-
-
-def _badge(verdict: str) -> str:
-    return f'<span class="verdict {verdict}">{verdict}</span>'
-
-
-def _measured(v: claims.Verdict) -> str:
-    return f"{_number(v.measured)} [{_number(v.low)}, {_number(v.high)}], n = {v.seeds}"
-
-
-def verdict_table(verdicts: list[claims.Verdict]) -> str:
-    """Each claim with the paper's figure, the measured interval and the verdict; the reasons below, folded."""
-    rows = ["| claim | paper | measured | threshold | verdict |", "| --- | --- | --- | --- | --- |"]
-    rows += [
-        f"| {v.claim.statement} | {v.claim.paper} | {_measured(v)} | {v.claim.threshold} | {_badge(v.verdict)} |"
-        for v in verdicts
-    ]
-    notes = [
-        f"- **{v.claim.name}**: `{v.claim.measured}` {v.claim.threshold}. Place: {v.claim.place}. "
-        f"Why this threshold: {v.claim.reason}. Scale: {v.claim.scale}."
-        for v in verdicts
-    ]
-    return "\n".join(rows) + "\n\n````{dropdown} How each claim is measured\n" + "\n".join(notes) + "\n````"
-
-
-# --- pages over all runs ----------------------------------------------------------------------------------------------
-
-
-def count(pages: list[Page]) -> dict[str, int]:
-    """How many claims of all pages have each verdict."""
-    verdicts = [v.verdict for page in pages for v in page.verdicts]
-    return {name: verdicts.count(name) for name in claims.VERDICTS}
-
-
-def results_page(pages: list[Page]) -> str:
-    """Every claim of every page, with totals."""
-    totals = ", ".join(f"{n} {_badge(verdict)}" for verdict, n in count(pages).items())
-    text = [
-        "# Results",
-        "",
-        f"Every claim of every chapter, checked on the runs that this book shows: {totals}. Compiled from the records; "
-        "thresholds were written down before the runs.",
-    ]
-    for page in pages:
-        text += ["", f"## [{page.title}](../notebooks/{page.name}.ipynb)", "", verdict_table(page.verdicts)]
-    return "\n".join(text) + "\n"
-
-
-def runs_page(pages: list[Page]) -> str:
-    """Cost and origin of every run shown."""
-    head = ["page", "seconds", "memory", "processor", "threads", "seeds", "commit", "run", "started"]
-    rows = [
-        (f"[{p.title}](../notebooks/{p.name}.ipynb)", f"{r.seconds['total']:.0f}", f"{r.peak_memory_mb:.0f} MB",
-         " + ".join(filter(None, [r.processor, r.gpu])), r.threads, len(r.seeds), f"`{(r.commit or 'none')[:12]}`",
-         f"`{r.key}`", r.started[:16].replace("T", " "))
-        for p in pages for r in [p.record]
-    ]  # fmt: skip
-    text = ["# Runs", "", "What it took to make the pages of this book.", ""]
-    text += ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    text += ["| " + " | ".join(map(str, row)) + " |" for row in rows]
-    versions: Mapping[str, Any] = pages[0].record.versions if pages else {}
-    text += ["", "Versions: " + ", ".join(f"{name} {v}" for name, v in versions.items()) + "."]
-    return "\n".join(text) + "\n"
 
 
 # --- building ---------------------------------------------------------------------------------------------------------

@@ -1,0 +1,125 @@
+"""What a reader takes along from a page: notebooks, record, claims, data of figures, and a copy that opens in Colab."""
+
+import ast
+import re
+import subprocess
+from importlib.metadata import packages_distributions, requires, version
+from pathlib import Path
+
+import nbformat
+import yaml
+from nbformat.v4 import new_code_cell
+
+from phenomena.runs import keys, records
+from phenomena.runs.chapters import Project
+from phenomena.runs.errors import BadInput
+from phenomena.runs.notebook import MIME, REPORTED
+from phenomena.runs.pages import Page
+
+COLAB = "https://colab.research.google.com/github"
+INSTALL = """\
+# On Colab or another clean machine: the library of this book at its release, and the packages that are missing here.
+import subprocess
+import sys
+from importlib.metadata import distributions
+
+locked = \"\"\"
+{pins}
+\"\"\".split()
+here = {{str(d.metadata["Name"]).lower().replace("_", "-") for d in distributions()}}
+missing = [pin for pin in locked if pin.partition("==")[0] not in here]
+for packages in (missing, ["--no-deps", "phenomena @ {source}"]):
+    if packages:
+        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *packages], check=True)"""
+
+
+def files(page: Page) -> dict[str, bytes]:
+    """The files of a page by their path below the folder of downloads."""
+    name, executed = page.name, (page.folder / records.NOTEBOOK).read_bytes()
+    found = {
+        f"{name}.ipynb": page.chapter.notebook.read_bytes(),
+        f"{name}-executed.ipynb": executed,
+        f"{name}-record.json": (page.folder / records.RECORD).read_bytes(),
+        f"{name}.yaml": page.chapter.notebook.with_suffix(".yaml").read_bytes(),
+    }
+    for cell in nbformat.reads(executed.decode(), as_version=4).cells:
+        for output in cell.get("outputs", []):
+            figure = output.get("data", {}).get(MIME, {}).get("figure", {})
+            if figure.get("data"):
+                found[f"{figure['name']}.csv"] = figure["data"].encode()
+    return {f"{name}/{path}": content for path, content in found.items()}
+
+
+def release() -> str:
+    """The tag of this version of the book."""
+    return f"v{version('phenomena')}"
+
+
+def repository(project: Project) -> str | None:
+    """Address of the public repository as `_config.yml` states it; None while it states none.
+
+    Raises `BadInput` for an address that Colab cannot open.
+    """
+    config = yaml.safe_load((project.root / "_config.yml").read_text(encoding="utf-8"))
+    url = str((config.get("repository") or {}).get("url") or "")
+    if url and not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", url):
+        raise BadInput(f"_config.yml: repository url {url!r}: https://github.com/OWNER/NAME is accepted, or nothing")
+    return url or None
+
+
+def colab_link(project: Project, page: Page) -> str | None:
+    """Where Colab opens the page's copy; None unless it is, or is about to be, in the public repository.
+
+    The release puts the copies under a tag of their own, beside the release's. So there is something to open while
+    the release itself is built, and later for every page that it held.
+    """
+    url, tag = repository(project), release()
+    if url is None:
+        return None
+    copies, name = f"colab-{tag}", f"{page.name}.ipynb"
+    here = _git(project.root, "tag", "--points-at", "HEAD")
+    if tag in here.splitlines() or _git(project.root, "ls-tree", "--name-only", copies, name):
+        return f"{COLAB}/{url.removeprefix('https://github.com/')}/blob/{copies}/{name}"
+    return None
+
+
+def colab_copy(page: Page, source: str) -> nbformat.NotebookNode:
+    """The source notebook with the page's parameters and, before its imports, a cell that installs what they need.
+
+    source: what pip installs the library from, such as git+https://github.com/OWNER/NAME@v1.0.
+    """
+    copy = nbformat.from_dict(page.chapter.source)
+    executed = nbformat.read(page.folder / records.NOTEBOOK, as_version=4).cells
+    injected = [cell for cell in executed if "injected-parameters" in cell.metadata.get("tags", [])]
+    pins = "\n".join(f"{name}=={version(name).split('+')[0]}" for name in needed(page))
+    first = next(i for i, cell in enumerate(copy.cells) if cell.cell_type == "code")
+    copy.cells.insert(first, new_code_cell(INSTALL.format(pins=pins, source=source), id="install"))
+    if injected:
+        after = next(i for i, cell in enumerate(copy.cells) if "parameters" in cell.metadata.get("tags", []))
+        copy.cells.insert(after + 1, new_code_cell(injected[0].source, id="edition"))
+    return copy
+
+
+def needed(page: Page) -> list[str]:
+    """The packages of this project's own list that a chapter imports, directly or through the library."""
+    source = "\n".join(keys.code(page.chapter.source))
+    texts = [source, *((keys.PACKAGE / path).read_text(encoding="utf-8") for path in keys.modules(source))]
+    names = {name.partition(".")[0] for text in texts for name in _imports(text)}
+    own = {re.split(r"[^\w-]", r)[0].lower() for r in requires("phenomena") or [] if "extra ==" not in r}
+    providing = packages_distributions()
+    imported = {d.lower().replace("_", "-") for name in names for d in providing.get(name, [])}
+    return sorted((imported & own) | {name.lower() for name in REPORTED})
+
+
+def _imports(text: str) -> set[str]:
+    nodes = list(ast.walk(ast.parse(text)))
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return plain | {n.module for n in nodes if isinstance(n, ast.ImportFrom) and n.module and not n.level}
+
+
+def _git(root: Path, *words: str) -> str:
+    """What git says, nothing where it fails: a book can be built outside a repository."""
+    try:
+        return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True).stdout
+    except FileNotFoundError:
+        return ""
