@@ -118,7 +118,9 @@ def stage(project: Project, pages: list[Page], target: Path, draft: bool) -> Non
             source = f"git+{downloads.repository(project)}@{downloads.release()}"
             extra[f"colab/{page.name}.ipynb"] = nbformat.writes(downloads.colab_copy(page, source)).encode()
     files["_config.yml"] = _config((project.root / "_config.yml").read_text(encoding="utf-8"), draft)
-    files["book/_toc.yml"] = _toc(files["book/_toc.yml"].decode(), pages)
+    toc = files["book/_toc.yml"].decode()
+    files["book/_toc.yml"] = _toc(toc, pages)
+    pages = sorted(pages, key=lambda page: toc.find(f"notebooks/{page.chapter.name}"))  # the order of the book
     files["book/results.md"] = results_page(pages).encode()
     files["book/runs.md"] = runs_page(pages).encode()
     if any(name.startswith("notebooks/") and name.endswith(".html") for name in files):

@@ -167,11 +167,12 @@ def results_page(pages: list[Page]) -> str:
         "Every claim of every chapter, checked on the runs that this book shows: "
         + ", ".join(f"{n} {badge(verdict)}" for verdict, n in total.items())
         + ". Compiled from the records; thresholds were written down before the runs. The same as data: "
-        + f"{download('results.csv', 'results.csv')}, {download('results.json', 'results.json')}.",
+        + f"{download('results.csv', 'results.csv')}, {download('results.json', 'results.json')}. "
+        + "Perhaps first: what is [contradicted](#results-contradicted), what is [open](#results-inconclusive).",
         table(("chapter", *claims.VERDICTS, "claims"), totals),
     ]
     for verdict in ("contradicted", "inconclusive"):
-        text += [f"## {verdict.capitalize()}", _of_verdict(pages, verdict)]
+        text += [f"(results-{verdict})=\n## {verdict.capitalize()}", _of_verdict(pages, verdict)]
     head = ("claim", "paper", "measured", "threshold", "verdict", "figure", "what the small scale leaves out")
     for page in pages:
         rows = [
