@@ -45,12 +45,14 @@ format: $(READY)  ## put the style right where that can be done by machine
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-lock: $(READY)  ## rewrite the locks from pyproject.toml
-	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-annotate --no-header \
+UPGRADE ?= --upgrade
+lock: $(READY)  ## rewrite the locks from pyproject.toml with the newest versions
+	$(BIN)/uv pip compile --quiet $(UPGRADE) --universal --generate-hashes --no-annotate --no-header \
 		--no-emit-index-url --all-extras --group dev pyproject.toml --output-file requirements.lock
-	echo jax | $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	echo jax | $(BIN)/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --generate-hashes \
 		--no-annotate --no-header --no-emit-index-url --constraint requirements.lock - \
 		--output-file benchmarks/requirements.lock
+	sed -i "s/^UV_VERSION := .*/UV_VERSION := $$(sed -n 's/^uv==\([^ ;\\]*\).*/\1/p' requirements.lock)/" Makefile
 
 clean:  ## remove runs, builds and the environment
 	rm -rf .venv .bench _build runs

@@ -1,6 +1,7 @@
 """What a reader takes along from a page: notebooks, record, claims, data of figures, and a copy that opens in Colab."""
 
 import ast
+import json
 import re
 import subprocess
 from importlib.metadata import packages_distributions, requires, version
@@ -9,6 +10,9 @@ from pathlib import Path
 import nbformat
 import yaml
 from nbformat.v4 import new_code_cell
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from phenomena.runs import keys, records
 from phenomena.runs.chapters import Project
@@ -18,16 +22,24 @@ from phenomena.runs.pages import Page
 
 COLAB = "https://colab.research.google.com/github"
 INSTALL = """\
-# On Colab or another clean machine: the library of this book at its release, and the packages that are missing here.
+# On Colab or another clean machine: this book's library at its release, and the packages that are missing or too old.
 import subprocess
 import sys
-from importlib.metadata import distributions
+from importlib.metadata import PackageNotFoundError, version
 
-locked = \"\"\"
-{pins}
-\"\"\".split()
-here = {{str(d.metadata["Name"]).lower().replace("_", "-") for d in distributions()}}
-missing = [pin for pin in locked if pin.partition("==")[0] not in here]
+from packaging.requirements import Requirement
+
+locked = {pins}
+
+
+def met(needed):
+    try:
+        return needed.specifier.contains(version(needed.name), prereleases=True)
+    except PackageNotFoundError:
+        return False
+
+
+missing = [f"{{r.name}}=={{locked[str(r)]}}" for r in map(Requirement, locked) if not met(r)]
 for packages in (missing, ["--no-deps", "phenomena @ {source}"]):
     if packages:
         subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *packages], check=True)"""
@@ -91,7 +103,7 @@ def colab_copy(page: Page, source: str) -> nbformat.NotebookNode:
     copy = nbformat.from_dict(page.chapter.source)
     executed = nbformat.read(page.folder / records.NOTEBOOK, as_version=4).cells
     injected = [cell for cell in executed if "injected-parameters" in cell.metadata.get("tags", [])]
-    pins = "\n".join(f"{name}=={version(name).split('+')[0]}" for name in needed(page))
+    pins = json.dumps(needed(page), indent=4).replace("\n}", ",\n}")
     first = next(i for i, cell in enumerate(copy.cells) if cell.cell_type == "code")
     copy.cells.insert(first, new_code_cell(INSTALL.format(pins=pins, source=source), id="install"))
     if injected:
@@ -100,15 +112,18 @@ def colab_copy(page: Page, source: str) -> nbformat.NotebookNode:
     return copy
 
 
-def needed(page: Page) -> list[str]:
-    """The packages of this project's own list that a chapter imports, directly or through the library."""
+def needed(page: Page) -> dict[str, str]:
+    """Those of this project's packages that a chapter imports, itself or through the library, with locked versions.
+
+    A name comes with the bounds that the project states.
+    """
     source = "\n".join(keys.code(page.chapter.source))
     texts = [source, *((keys.PACKAGE / path).read_text(encoding="utf-8") for path in keys.modules(source))]
     names = {name.partition(".")[0] for text in texts for name in _imports(text)}
-    own = {re.split(r"[^\w-]", r)[0].lower() for r in requires("phenomena") or [] if "extra ==" not in r}
     providing = packages_distributions()
-    imported = {d.lower().replace("_", "-") for name in names for d in providing.get(name, [])}
-    return sorted((imported & own) | {name.lower() for name in REPORTED})
+    imported = {canonicalize_name(d) for name in names for d in providing.get(name, [])} | set(REPORTED)
+    own = [r for r in map(Requirement, requires("phenomena") or []) if r.marker is None]  # extras have a marker
+    return {str(r): Version(version(r.name)).public for r in own if canonicalize_name(r.name) in imported}
 
 
 def _imports(text: str) -> set[str]:
