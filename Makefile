@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help book draft test run bench lint format lock clean
+.PHONY: help book draft test run picture bench lint format lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -28,6 +28,10 @@ test: $(READY)  ## all tests; warnings are errors
 
 run: $(READY)  ## one chapter: make run CHAPTER=benign_memorization ARGS="-p seeds=3"
 	$(BIN)/phenomena run $(CHAPTER) $(ARGS)
+
+picture: $(READY)  ## make the README's picture again, from a run of its chapter
+	$(BIN)/phenomena run benign_memorization
+	$(BIN)/phenomena figure benign_memorization knn --png book/_static/readme.png
 
 bench: $(READY) .bench/.ready  ## every benchmark, interleaved on one pinned core
 	for script in benchmarks/*.py; do OMP_NUM_THREADS=1 PYTHONPATH=.bench $(BIN)/python $$script --core 0; done

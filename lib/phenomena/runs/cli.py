@@ -270,6 +270,36 @@ def claims_(chapter: str | None, edition: str, as_json: bool) -> None:
 
 
 @commands.command()
+@click.argument("chapter")
+@click.argument("name")
+@click.option("--edition", default="default", help="Which edition's run to take it from.")
+@click.option("--png", type=click.Path(path_type=Path), help="Write the picture here.")
+@click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Write the data it is drawn from here.")
+def figure(chapter: str, name: str, edition: str, png: Path | None, csv_file: Path | None) -> None:
+    """Save a figure of a run that matches today's sources: its picture, its data, or both."""
+    project = _project()
+    found = project.chapter(chapter)
+    found.resolve(edition)  # refuses an unknown one
+    from phenomena.runs import downloads, records
+
+    run_there = records.current(project, found, edition)
+    if run_there is None:
+        raise BadInput(f"{chapter}: not run: phenomena run {chapter}{_option(edition)}")
+    figures = {f.name: f for f in downloads.figures(run_there[0])}
+    if name not in figures:
+        hint = nearest(name, figures) or ";"
+        raise BadInput(f"{chapter}: unknown figure {name!r}{hint} shown: {', '.join(figures)}")
+    if not (png or csv_file):
+        raise BadInput(f"{chapter}, figure {name}: nothing to write: --png PATH, --csv PATH or both are expected")
+    if csv_file and not figures[name].data:
+        raise BadInput(f"{chapter}, figure {name}: drawn from no data of its own: --png is accepted")
+    for path, content in ((png, figures[name].picture), (csv_file, figures[name].data)):
+        if path:
+            path.write_bytes(content)
+            click.echo(str(path))
+
+
+@commands.command()
 def publish() -> None:
     """Keep the records of today's runs in book/published, for `compare --against published`."""
     from phenomena.runs import compare as comparisons

@@ -1,9 +1,11 @@
 """What a reader takes along from a page: notebooks, record, claims, data of figures, and a copy that opens in Colab."""
 
 import ast
+import base64
 import json
 import re
 import subprocess
+from dataclasses import dataclass
 from importlib.metadata import packages_distributions, requires, version
 from pathlib import Path
 
@@ -47,19 +49,35 @@ for packages in (missing, ["--no-deps", "phenomena @ {source}"]):
 
 def files(page: Page) -> dict[str, bytes]:
     """The files of a page by their path below the folder of downloads."""
-    name, executed = page.name, (page.folder / records.NOTEBOOK).read_bytes()
+    name = page.name
     found = {
         f"{name}.ipynb": page.chapter.notebook.read_bytes(),
-        f"{name}-executed.ipynb": executed,
+        f"{name}-executed.ipynb": (page.folder / records.NOTEBOOK).read_bytes(),
         f"{name}-record.json": (page.folder / records.RECORD).read_bytes(),
         f"{name}.yaml": page.chapter.notebook.with_suffix(".yaml").read_bytes(),
     }
-    for cell in nbformat.reads(executed.decode(), as_version=4).cells:
-        for output in cell.get("outputs", []):
-            figure = output.get("data", {}).get(MIME, {}).get("figure", {})
-            if figure.get("data"):
-                found[f"{figure['name']}.csv"] = figure["data"].encode()
+    found |= {f"{figure.name}.csv": figure.data for figure in figures(page.folder) if figure.data}
     return {f"{name}/{path}": content for path, content in found.items()}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of a run: its picture, a PNG, and the data it is drawn from, as CSV, if it has any."""
+
+    name: str
+    picture: bytes
+    data: bytes
+
+
+def figures(folder: Path) -> list[Figure]:
+    """The figures of the run in a folder, in their order."""
+    cells = nbformat.read(folder / records.NOTEBOOK, as_version=4).cells
+    bundles = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
+    return [
+        Figure(shown["name"], base64.b64decode(bundle["image/png"]), (shown["data"] or "").encode())
+        for bundle in bundles
+        if (shown := bundle.get(MIME, {}).get("figure"))
+    ]
 
 
 def release() -> str:
