@@ -1,6 +1,9 @@
 """Staging, the gate and a strict build, on the toy chapter."""
 
+import re
 import shutil
+from dataclasses import replace
+from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
@@ -34,7 +37,7 @@ def test_staged_page_is_source_prose_with_the_runs_outputs(shelf):
     nbformat.validate(staged)
     text = "\n".join(cell.source for cell in staged.cells)
     assert "New prose." in text
-    assert "`phenomena run toy`: all. Seeds 0 to 2" in text
+    assert "```sh\nphenomena run toy\n```\nEdition `default`: all. Seeds 0 to 2" in text
     assert "| `rate` | float, 0 to 1 | 0.5 | 0.5 | how fast |" in text
     assert "In the book, the verdicts stand here." not in text
     assert '<span class="verdict contradicted">contradicted</span>' in text
@@ -107,9 +110,28 @@ def test_results_and_runs_pages_are_compiled_from_records(shelf):
     pages = book.find_pages(shelf, "default")
     results = book.results_page(pages)
     assert '1 <span class="verdict reproduced">' in results
-    assert "| High is above low. | 1.0 | 1 [1, 1], n = 3 | > 0.5 |" in results
+    seen = "{numref}`Fig. %s <toy-line>`"
+    badge = '<span class="verdict reproduced">reproduced</span>'
+    assert f"| High is above low. | 1.0 | 1 [1, 1], n = 3 | > 0.5 | {badge} | {seen} | toy |" in results
+    assert "| [Toy](../notebooks/toy.ipynb) | 1 | 0 | 1 | 2 |" in results
+    (contradicted,) = re.findall(r"^- .*", results.partition("## Contradicted")[2].partition("## Inconcl")[0], re.M)
+    assert contradicted.startswith("- High is small. Paper: none. Measured: 0.51 [")
     record = pages[0].record
-    assert f"| {record.seconds['total']:.0f} | {record.peak_memory_mb:.0f} MB |" in book.runs_page(pages)
+    runs = book.runs_page(pages)
+    assert f"| {record.seconds['total']:.0f} | {record.peak_memory_mb:.0f} MB |" in runs
+    assert all(f"| {part} | {s:.1f} |" in runs for part, s in record.seconds.items() if part != "total")
+    assert all(f"| {name} | `{v}` | all |" in runs for name, v in record.versions.items())
+    assert f"| requirements.lock | `{record.lock_sha256}` | all |" in runs
+
+
+def test_runs_that_differ_in_a_version_say_so(shelf):
+    (shown,) = book.find_pages(shelf, "default")
+    other = replace(
+        shown, edition="other", record=shown.record.model_copy(update={"versions": {"python": "2.7", "new": "1"}})
+    )
+    runs = book.runs_page([shown, other])
+    assert f"| python | `{shown.record.versions['python']}` | [Toy](../notebooks/toy.ipynb) |" in runs
+    assert "| python | `2.7` | [Toy (other)](../notebooks/toy-other.ipynb) |" in runs
 
 
 def test_a_draft_is_built_strictly_and_says_so_on_every_page(shelf, phenomena: Command):
@@ -121,6 +143,12 @@ def test_a_draft_is_built_strictly_and_says_so_on_every_page(shelf, phenomena: C
     built = [p for p in (shelf.root / "_build" / "draft").rglob("*.html") if "_static" not in p.parts]
     content = [p for p in built if p.stem not in ("search", "genindex")]
     assert len(content) == 6
+    for path in built:  # links from disk
+        for link in re.findall(r'href="([^"#][^"]*)"', path.read_text()):
+            if not re.match(r"[a-z]+:|//", link):
+                assert (path.parent / unquote(urlsplit(link).path)).exists(), f"{path.name}: {link}"
+    assert 'href="../downloads/toy/line.csv" download' in (shelf.root / "_build/draft/notebooks/toy.html").read_text()
+    assert not (shelf.root / "_build" / "draft" / "_sources").exists()  # else everything would be there twice
     assert all("Draft from smoke runs" in p.read_text() for p in content)
     assert not (shelf.root / "_build" / "html").exists()  # what is published is elsewhere
     html = (shelf.root / "_build" / "draft" / "notebooks" / "toy.html").read_text()

@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from pathlib import Path
 
 import pytest
 import yaml
@@ -68,3 +69,52 @@ def test_the_toc_names_every_chapter(root):
     toc = (root / "book" / "_toc.yml").read_text()
     for notebook in (root / "notebooks").glob("*.ipynb"):
         assert f"notebooks/{notebook.stem}" in toc
+
+
+def test_one_version_is_told_everywhere(root):
+    version = tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"]
+    assert yaml.safe_load((root / "CITATION.cff").read_text())["version"] == version
+
+
+# --- publishing -------------------------------------------------------------------------------------------------------
+
+WORKFLOWS = sorted((Path(__file__).parents[1] / ".github" / "workflows").glob("*.yml"))
+each = pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+
+
+@each
+def test_actions_are_pinned_to_a_commit_with_its_version(path):
+    used = re.findall(r"uses: (\S+)(.*)", path.read_text())
+    assert used
+    for action, rest in used:
+        assert re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40}", action), action
+        assert re.match(r" # v\d+\.\d+\.\d+", rest), action
+
+
+@each
+def test_jobs_have_an_end_and_no_right_that_is_not_named(path):
+    workflow = yaml.safe_load(path.read_text())
+    assert workflow["permissions"] == {}
+    assert "concurrency" in workflow
+    for name, job in workflow["jobs"].items():
+        assert job["timeout-minutes"] <= 120, name
+        assert job["permissions"], name
+    writing = {n: j["permissions"] for n, j in workflow["jobs"].items() if "write" in j["permissions"].values()}
+    assert writing == (
+        {"release": {"contents": "write"}, "deploy": {"pages": "write", "id-token": "write"}}
+        if path.stem == "book"
+        else {}
+    )
+
+
+@each
+def test_workflows_run_what_contributors_run(path, root):
+    text = path.read_text()
+    assert "run: .ci/run" in text
+    for word in re.findall(r"run: make (\w+)", text):
+        assert re.search(rf"^{word}:", (root / "Makefile").read_text(), re.M), word
+
+
+def test_the_pictures_of_the_readme_are_there_and_small(root):
+    for name in re.findall(r"!\[[^]]*\]\((\S+)\)", (root / "README.md").read_text()):
+        assert 10_000 < (root / name).stat().st_size <= 150_000
