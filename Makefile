@@ -23,7 +23,7 @@ book: $(READY)  ## run what is missing and build the book into _build/html
 draft: $(READY)  ## the same from smoke runs, into _build/draft
 	$(BIN)/phenomena book --edition smoke
 
-test: $(READY)  ## all tests; warnings are errors
+test: $(READY) .axe/.ready  ## all tests; warnings are errors
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 run: $(READY)  ## one chapter: make run CHAPTER=benign_memorization ARGS="-p seeds=3"
@@ -38,6 +38,10 @@ bench: $(READY) .bench/.ready  ## every benchmark, interleaved on one pinned cor
 
 .bench/.ready: benchmarks/requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --target .bench --no-deps --require-hashes -r $<
+	touch $@
+
+.axe/.ready: tests/requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --target .axe --no-deps --require-hashes -r $<
 	touch $@
 
 lint: $(READY)  ## style and types, notebooks included
@@ -56,7 +60,10 @@ lock: $(READY)  ## rewrite the locks from pyproject.toml with the newest version
 	echo jax | $(BIN)/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --generate-hashes \
 		--no-annotate --no-header --no-emit-index-url --constraint requirements.lock - \
 		--output-file benchmarks/requirements.lock
+	echo axe-playwright-python | $(BIN)/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 \
+		--generate-hashes --no-annotate --no-header --no-emit-index-url --no-deps - \
+		--output-file tests/requirements.lock
 	sed -i "s/^UV_VERSION := .*/UV_VERSION := $$(sed -n 's/^uv==\([^ ;\\]*\).*/\1/p' requirements.lock)/" Makefile
 
 clean:  ## remove runs, builds and the environment
-	rm -rf .venv .bench _build runs
+	rm -rf .venv .bench .axe _build runs

@@ -5,9 +5,13 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import nbformat
 import pytest
@@ -156,15 +160,59 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return project
 
 
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The address at which a local web server shows the folder."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    """Debian's Chromium, driven by playwright."""
+    """Debian's Chromium, driven by playwright; it knows no host but this one."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        options = ["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
+        chromium = play.chromium.launch(executable_path=str(CHROMIUM), args=options)
         yield chromium
         chromium.close()
+
+
+class Visit:
+    """A tab, the requests that would have left the site's address, and what its console complained of."""
+
+    def __init__(self, browser: Any, site: str, **options: Any) -> None:
+        self.site = site
+        self.context = browser.new_context(**options)
+        self.page = self.context.new_page()
+        self.strays: list[str] = []
+        self.errors: list[str] = []
+        self.page.route(lambda url: not url.startswith((site, "data:", "blob:")), self._stop)
+        self.page.set_default_timeout(10_000)
+        self.page.on("console", self._hear)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    def _stop(self, route: Any) -> None:
+        self.strays.append(route.request.url)
+        route.abort()
+
+    def _hear(self, message: Any) -> None:
+        if message.type in ("error", "warning"):
+            self.errors.append(f"{message.text} {message.location.get('url', '')}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.context.close()
 
 
 Command = Callable[..., subprocess.CompletedProcess[str]]

@@ -1,15 +1,13 @@
 """Moving figures: what `show` refuses, what stands in the page, and how it moves in a browser."""
 
 import re
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
 
 import altair as alt
 import nbformat
 import pandas as pd
 import pytest
-from conftest import add_pages, without_browser, write_chapter
+from conftest import Visit, add_pages, served, without_browser, write_chapter
 from matplotlib.figure import Figure
 
 from phenomena.runs import book
@@ -131,45 +129,21 @@ def test_staging_again_leaves_the_bundle_alone_and_drops_it_when_unused(shelf, r
 # --- in a browser -----------------------------------------------------------------------------------------------------
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture(scope="module")
 def site(shelf):
     """Address of the built pages on a local web server."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=shelf / "_build" / "draft"))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with served(shelf / "_build" / "draft") as address:
+        yield address
 
 
-THEMES_OWN = ("THEBE_JS_URL", "invalid theme mode", "favicon.ico")  # complaints of the theme on every page
-
-
-class Visit:
-    """A page that is open, the requests that left its host, and what its console complained of."""
+class Toy(Visit):
+    """The toy chapter's page, open in a tab."""
 
     def __init__(self, browser, site, **options):
-        self.context = browser.new_context(**options)
-        self.page, self.strays, self.errors = self.context.new_page(), [], []
-        self.page.route(lambda url: not url.startswith(site), self.stop)
-        self.page.set_default_timeout(10_000)
-        self.page.on("console", lambda m: m.type in ("error", "warning") and self.complain(f"{m.text} {m.location}"))
-        self.page.on("pageerror", lambda error: self.complain(str(error)))
+        super().__init__(browser, site, **options)
         self.page.goto(f"{site}/notebooks/toy.html")
         self.figure = self.page.locator("#toy-point")
         self.slider, self.menu = self.figure.get_by_label("stop"), self.figure.get_by_label("kind")
-
-    def stop(self, route):
-        self.strays.append(route.request.url)
-        route.abort()
-
-    def complain(self, text):
-        if not any(word in text for word in THEMES_OWN):
-            self.errors.append(text)
 
     def drawing(self):
         return self.figure.locator("svg .mark-symbol path").get_attribute("transform")
@@ -180,15 +154,8 @@ class Visit:
 
 @pytest.fixture
 def visit(browser, site):
-    visits = []
-
-    def open_page(**options):
-        visits.append(Visit(browser, site, **options))
-        return visits[-1]
-
-    yield open_page
-    for opened in visits:
-        opened.context.close()
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(Toy(browser, site, **options))
 
 
 @without_browser
