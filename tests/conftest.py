@@ -196,7 +196,7 @@ class Visit:
         self.strays: list[str] = []
         self.errors: list[str] = []
         self.page.route(lambda url: not url.startswith((site, "data:", "blob:")), self._stop)
-        self.page.set_default_timeout(10_000)
+        self.page.set_default_timeout(60_000)  # where much else runs, a page may take long
         self.page.on("console", self._hear)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
 
