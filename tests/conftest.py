@@ -125,10 +125,12 @@ def write_chapter(
 
 
 def add_pages(root: Path, repository: Path) -> None:
-    """Puts the pages around the chapters of this book beside a toy chapter."""
-    for name in ("_config.yml", "index.md", "book"):
+    """Puts pages of this book that quote no chapter beside a toy chapter, and a small cover."""
+    (root / "book").mkdir()
+    for name in ("_config.yml", "book/_static", "book/references.bib", "book/how_to_rerun.md", "book/bibliography.md"):
         source = repository / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, root / name)
+    (root / "index.md").write_text("# Toys\n\nClaims: {{ book.totals }}.\n\n{{ book.gallery }}\n")
     toc = {"format": "jb-book", "root": "index", "parts": [
         {"caption": "Chapters", "chapters": [{"file": "notebooks/toy"}]},
         {"caption": "Rest", "chapters": [{"file": f"book/{n}"}

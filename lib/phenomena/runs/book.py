@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import vl_convert
 import yaml
 from nbformat.v4 import new_markdown_cell
 
-from phenomena.runs import downloads, records, runner
+from phenomena.runs import downloads, prose, records, runner
 from phenomena.runs.chapters import Project
 from phenomena.runs.errors import RunFailed, nearest
 from phenomena.runs.keys import code
@@ -104,8 +105,9 @@ def gate(page: Page) -> None:
 
 def stage(project: Project, pages: list[Page], target: Path, draft: bool) -> None:
     """Writes the whole source of the book into the target folder; files whose bytes stay the same keep their times."""
-    files: dict[str, bytes] = {"index.md": (project.root / "index.md").read_bytes()}
-    for path in sorted((project.root / "book").rglob("*")):
+    sources = [project.root / "index.md", project.root / "CONTRIBUTING.md", *sorted((project.root / "book").rglob("*"))]
+    files: dict[str, bytes] = {"genindex.md": b"# Index\n"}  # Sphinx puts the index in its place
+    for path in sources:
         if path.is_file():
             files[path.relative_to(project.root).as_posix()] = path.read_bytes()
     extra = {f"{DOWNLOADS}/{name}": content for name, content in data_files(pages).items()}
@@ -120,6 +122,7 @@ def stage(project: Project, pages: list[Page], target: Path, draft: bool) -> Non
     files["_config.yml"] = _config((project.root / "_config.yml").read_text(encoding="utf-8"), draft)
     toc = files["book/_toc.yml"].decode()
     files["book/_toc.yml"] = _toc(toc, pages)
+    files |= _prose(files, pages)
     pages = sorted(pages, key=lambda page: toc.find(f"notebooks/{page.chapter.name}"))  # the order of the book
     files["book/results.md"] = results_page(pages).encode()
     files["book/runs.md"] = runs_page(pages).encode()
@@ -164,6 +167,17 @@ def _toc(text: str, pages: list[Page]) -> bytes:
     return yaml.safe_dump(toc, sort_keys=False).encode()
 
 
+def _prose(files: Mapping[str, bytes], pages: list[Page]) -> dict[str, bytes]:
+    """The cover's pictures, and the pages outside the chapters with their quotations filled in."""
+    toc = yaml.safe_load(files["book/_toc.yml"])
+    order = [Path(entry["file"]).name for part in toc.get("parts", [toc]) for entry in part.get("chapters", [])]
+    covers = {prose.cover_name(page): prose.cover(page) for page in prose.first_pages(pages)}
+    texts = prose.quotable_anywhere(pages, order)
+    filled = {name: prose.fill(content.decode(), texts, name).encode() for name, content in files.items()
+              if name == "index.md" or Path(name).match("book/*.md")}  # fmt: skip
+    return filled | {name: shown[1] for name, shown in covers.items() if shown}
+
+
 # --- one page ---------------------------------------------------------------------------------------------------------
 
 
@@ -171,7 +185,7 @@ def staged_notebook(page: Page, colab: str | None = None) -> nbformat.NotebookNo
     """The source notebook's cells with the run's outputs, and what the record says of the run."""
     run = nbformat.read(page.folder / records.NOTEBOOK, as_version=4)
     executed = [cell for cell in run.cells if cell.cell_type == "code"]
-    moving = moving_figures(page)
+    moving, quotable = moving_figures(page), prose.quotable(page)
     staged = nbformat.from_dict({**page.chapter.source, "cells": []})
     for cell in map(nbformat.from_dict, page.chapter.source.cells):
         tags = cell.metadata.get("tags", [])
@@ -179,6 +193,8 @@ def staged_notebook(page: Page, colab: str | None = None) -> nbformat.NotebookNo
             cell = _with_outputs(cell, executed.pop(0), page)
         elif "verdicts" in tags:
             cell.source = verdict_table(page)
+        else:
+            cell.source = prose.fill(cell.source, quotable, page.chapter.notebook.name)
         staged.cells.append(cell)
         name = cell.metadata.get("mystnb", {}).get("figure", {}).get("name")
         if name in moving:

@@ -92,6 +92,7 @@ class ChapterFile(Strict):
 
     title: str
     about: str
+    cover: str | None = None  # name of the figure on the book's first page
     editions: dict[Slug, Edition]
     claims: list[Claim]
 
