@@ -133,7 +133,6 @@ def gallery_entry(page: "Page") -> str:
     if shown is None:
         return text + "\n"
     alt = re.sub(r"([\[\]\\])", r"\\\1", shown[0])
-    return (
-        f"::::{{grid}}\n:gutter: 3\n\n:::{{grid-item}}\n:columns: 12 12 7 7\n\n[![{alt}](/{cover_name(page)})]({link})\n:::\n\n"
-        f":::{{grid-item}}\n:columns: 12 12 5 5\n\n{text}\n:::\n::::\n"
-    )
+    picture = f"[![{alt}](/{cover_name(page)})]({link})"
+    columns = [f":::{{grid-item}}\n:columns: 12 12 {n} {n}\n\n{part}\n:::\n" for n, part in ((7, picture), (5, text))]
+    return "::::{grid}\n:gutter: 3\n\n" + "\n".join(columns) + "::::\n"
