@@ -221,3 +221,20 @@ def test_terms_and_entries_of_the_index_are_marked(chapter):
     text = "\n".join(words(chapter))
     assert text.count("{term}`") >= 3, "terms are linked at their first use"
     assert "{index}`" in text
+
+
+# --- bibliography -----------------------------------------------------------------------------------------------------
+
+
+def test_every_entry_of_the_bibliography_has_a_link_and_is_cited():
+    entries = re.split(r"^(?=@)", (ROOT / "book" / "references.bib").read_text(), flags=re.M)[1:]
+    everything = "\n".join([path.read_text() for path in PAGES] + [text for c in CHAPTERS for text in words(c)])
+    cited = {key for keys in re.findall(r"\{cite(?::\w+)?\}`([^`]+)`", everything) for key in keys.split(",")}
+    links = [
+        r"doi = \{10\.\d{4,}/\S+\}",
+        r"eprint = \{\d{4}\.\d{4,5}\},\n  archiveprefix = \{arXiv\}",
+        r"url = \{https://\S+\}",
+    ]
+    for entry in entries:
+        assert any(re.search(f"^  {link}", entry, re.M) for link in links), entry
+        assert re.match(r"@\w+\{(\w+),", entry)[1] in cited
