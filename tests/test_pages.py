@@ -1,12 +1,17 @@
 """The words of the book: no measured number is typed, every quotation names something, chapters are alike."""
 
+import io
 import json
 import math
 import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import yaml
+from matplotlib.colors import to_rgb
+from PIL import Image
 from scipy.stats import norm
 
 from phenomena.runs import book, prose
@@ -14,6 +19,7 @@ from phenomena.runs.chapters import Chapter, Project
 from phenomena.runs.errors import BadInput
 from phenomena.runs.parameters import parse_assignments
 from phenomena.runs.records import Record
+from phenomena.science import plots
 
 ROOT = Path(__file__).parents[1]
 CHAPTERS = Project(ROOT).chapters()
@@ -199,6 +205,19 @@ def test_a_cover_is_small_and_leads_to_its_chapter(ran):
         prose.cover(with_cover(page, "lime"))
 
 
+def test_a_cover_keeps_the_colours_of_its_lines_apart():
+    plots.use_style()
+    figure, (ax,) = plots.panels(1, height=4)
+    colours = [ax.plot([0, 1], [i, i + 1])[0].get_color() for i in range(4)]
+    large = io.BytesIO()
+    figure.savefig(large, dpi=144)
+    small = Image.open(io.BytesIO(prose._small(large.getvalue()))).convert("RGB")
+    assert small.width == prose.COVER_WIDTH
+    seen = np.array(small).reshape(-1, 3).astype(int)
+    for colour in colours:
+        assert np.abs(seen - np.multiply(to_rgb(colour), 255)).max(1).min() < 12, colour
+
+
 # --- chapters alike ---------------------------------------------------------------------------------------------------
 
 
@@ -214,6 +233,22 @@ def test_three_exercises_or_more_with_a_command_in_every_solution(chapter):
         edition = re.search(r"--edition (\w+)", options)
         assigned = [a or b or c for a, b, c in re.findall(r"""-p (?:"([^"]+)"|'([^']+)'|(\S+))""", options)]
         chapter.resolve(edition[1] if edition else "default", parse_assignments(assigned))  # raises what a run would
+
+
+def test_every_page_stands_in_the_table_of_contents():
+    toc = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
+    listed = {entry["file"] for part in toc["parts"] for entry in part["chapters"]}
+    written = {f"book/{path.stem}" for path in (ROOT / "book").glob("*.md")} | {f"notebooks/{c.name}" for c in CHAPTERS}
+    assert listed - written == {"book/results", "book/runs", "genindex"}  # compiled
+    assert written <= listed
+
+
+@each
+def test_the_first_cell_says_what_was_expected_and_what_this_run_gave(chapter):
+    first = words(chapter)[0]
+    expected, run = first.partition("**Expected.**")[2].partition("**In this run.**")[::2]
+    assert "{cite}`" in expected and "{{ " not in expected
+    assert run.partition("**Time.**")[0].count("{{ ") >= 3
 
 
 @each

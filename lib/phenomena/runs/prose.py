@@ -121,7 +121,8 @@ def _small(png: bytes) -> bytes:
         (COVER_WIDTH, round(picture.height * COVER_WIDTH / picture.width)), Image.Resampling.LANCZOS
     )
     out = io.BytesIO()
-    picture.quantize(64, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+    # with 64 colours the orange and the vermilion of the cycle become one
+    picture.quantize(256, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
     return out.getvalue()
 
 
