@@ -110,9 +110,9 @@ def test_results_and_runs_pages_are_compiled_from_records(shelf):
     pages = book.find_pages(shelf, "default")
     results = book.results_page(pages)
     assert '1 <span class="verdict reproduced">' in results
-    seen = "{numref}`Fig. %s <toy-line>`"
-    badge = '<span class="verdict reproduced">reproduced</span>'
-    assert f"| High is above low. | 1.0 | 1 [1, 1], n = 3 | > 0.5 | {badge} | {seen} | toy |" in results
+    shown = '<span class="verdict reproduced">reproduced</span> {numref}`Fig. %s <toy-line>`'
+    claim = "High is above low. <br><small>Small scale: toy.</small>"
+    assert f"| {claim} | 1.0 | 1 [1, 1], n = 3; asked: > 0.5 | {shown} |" in results
     assert "| [Toy](../notebooks/toy.ipynb) | 1 | 0 | 1 | 2 |" in results
     (contradicted,) = re.findall(r"^- .*", results.partition("## Contradicted")[2].partition("## Inconcl")[0], re.M)
     assert contradicted.startswith("- High is small. Paper: none. Measured: 0.51 [")

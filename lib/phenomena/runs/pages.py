@@ -173,14 +173,14 @@ def results_page(pages: list[Page]) -> str:
     ]
     for verdict in ("contradicted", "inconclusive"):
         text += [f"(results-{verdict})=\n## {verdict.capitalize()}", _of_verdict(pages, verdict)]
-    head = ("claim", "paper", "measured", "threshold", "verdict", "figure", "what the small scale leaves out")
     for page in pages:
         rows = [
-            (v.claim.statement, v.claim.paper, _measured(v), v.claim.threshold, badge(v.verdict),
-             figure_link(page, v.claim.figure) if v.claim.figure else "–", v.claim.scale)
+            (f"{v.claim.statement} <br><small>Small scale: {v.claim.scale}.</small>", v.claim.paper,
+             f"{_measured(v)}; asked: {v.claim.threshold}",
+             badge(v.verdict) + (f" {figure_link(page, v.claim.figure)}" if v.claim.figure else ""))
             for v in page.verdicts
         ]  # fmt: skip
-        text += [f"## {_link(page)}", table(head, rows)]
+        text += [f"## {_link(page)}", table(("claim", "paper", "measured", "verdict"), rows)]
     return "\n\n".join(text) + "\n"
 
 
