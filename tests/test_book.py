@@ -111,7 +111,7 @@ def test_results_and_runs_pages_are_compiled_from_records(shelf):
     results = book.results_page(pages)
     assert '1 <span class="verdict reproduced">' in results
     shown = '<span class="verdict reproduced">reproduced</span> {numref}`Fig. %s <toy-line>`'
-    claim = "High is above low. <br><small>Small scale: toy.</small>"
+    claim = "High is above low. <br><small>`apart`; small scale: toy.</small>"
     assert f"| {claim} | 1.0 | 1 [1, 1], n = 3; asked: > 0.5 | {shown} |" in results
     assert "| [Toy](../notebooks/toy.ipynb) | 1 | 0 | 1 | 2 |" in results
     (contradicted,) = re.findall(r"^- .*", results.partition("## Contradicted")[2].partition("## Inconcl")[0], re.M)

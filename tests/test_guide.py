@@ -55,13 +55,13 @@ def test_commands_say_what_the_pages_show(project, phenomena, pytestconfig):
             for command, output in commands(block):
                 program, *words = shlex.split(command, comments=True)
                 if program != "phenomena" or words[0] == "book":  # what makes the whole book is tested elsewhere
-                    fresh += f"$ {command}\n{output}\n"
+                    fresh += f"$ {command}\n{output}\n".replace("\n\n", "\n")
                     continue
                 if command not in said:
                     done = phenomena(project, *words)
                     assert done.returncode in (0, 2), done.stderr
                     said[command] = shortened(done.stdout or done.stderr)
-                fresh += f"$ {command}\n{said[command]}\n"
+                fresh += f"$ {command}\n{said[command]}\n" if said[command] else f"$ {command}\n"
                 if os.environ.get("WRITE_GUIDE") != "1":
                     assert masked(output) == masked(said[command]), f"{name}: $ {command}"
             text = text.replace(block, fresh)

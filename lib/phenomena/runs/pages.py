@@ -175,7 +175,7 @@ def results_page(pages: list[Page]) -> str:
         text += [f"(results-{verdict})=\n## {verdict.capitalize()}", _of_verdict(pages, verdict)]
     for page in pages:
         rows = [
-            (f"{v.claim.statement} <br><small>Small scale: {v.claim.scale}.</small>", v.claim.paper,
+            (f"{v.claim.statement} <br><small>`{v.claim.name}`; small scale: {v.claim.scale}.</small>", v.claim.paper,
              f"{_measured(v)}; asked: {v.claim.threshold}",
              badge(v.verdict) + (f" {figure_link(page, v.claim.figure)}" if v.claim.figure else ""))
             for v in page.verdicts
