@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help book draft test run picture bench lint format lock clean
+.PHONY: help book draft pdf test browser run picture bench lint format lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -23,8 +23,15 @@ book: $(READY)  ## run what is missing and build the book into _build/html
 draft: $(READY)  ## the same from smoke runs, into _build/draft
 	$(BIN)/phenomena book --edition smoke
 
-test: $(READY) .axe/.ready  ## all tests; warnings are errors
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+pdf: book  ## the book as one PDF, _build/phenomena.pdf (Debian's chromium and poppler-utils)
+	$(BIN)/python -m phenomena.runs.pdf _build/html _build/phenomena.pdf
+
+BUILT := --ignore tests/test_browser.py --ignore tests/test_pdf.py
+test: $(READY)  ## all tests but those of `make browser`; warnings are errors
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(BUILT)
+
+browser: $(READY) .axe/.ready draft  ## tests of the built draft in Debian's chromium, and of its PDF
+	CI_BROWSER=1 $(BIN)/python -m pytest --numprocesses auto tests/test_browser.py tests/test_pdf.py
 
 run: $(READY)  ## one chapter: make run CHAPTER=benign_memorization ARGS="-p seeds=3"
 	$(BIN)/phenomena run $(CHAPTER) $(ARGS)
