@@ -4,6 +4,7 @@ import io
 import json
 import math
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 from scipy.stats import norm
 
-from phenomena.runs import book, prose
+from phenomena.runs import book, compare, prose
 from phenomena.runs.chapters import Chapter, Project
 from phenomena.runs.errors import BadInput
 from phenomena.runs.parameters import parse_assignments
@@ -166,6 +167,19 @@ def test_a_quotation_is_mean_interval_and_number_of_seeds(ran):
     for values, shown in (([None, None], "– [–, –], n = 0"), ([None, 2.0], "2 [–, –], n = 1")):
         some = replace(page, record=page.record.model_copy(update={"values": page.record.values | {"odd": values}}))
         assert prose.quotable(some)["toy.odd"] == shown
+
+
+def test_a_published_record_can_be_quoted_without_its_run(ran, tmp_path):
+    shutil.copytree(ran.root, tmp_path / "shelf")
+    project = type(ran)(tmp_path / "shelf")
+    chapter = project.chapter("toy")
+    (page,) = book.find_pages(project, "smoke")
+    assert not any(name.startswith("published.") for name in prose.quotable(page))
+    path = compare.published_path(project, chapter, "smoke")
+    path.parent.mkdir(parents=True)
+    path.write_text(page.record.model_copy(update={"values": {"high": [3.0, 5.0, None]}}).model_dump_json())
+    text = prose.fill("{{ published.toy.smoke.high }}", prose.quotable(page), "page")
+    assert text == "4 [−8.71, 16.7], n = 2"
 
 
 def test_an_unknown_name_is_refused_with_the_nearest(ran):

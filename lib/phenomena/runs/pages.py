@@ -1,7 +1,7 @@
 """What stands on the book's pages beside prose and outputs: text compiled from records, nothing typed by hand."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -139,17 +139,22 @@ def _seen(page: Page, v: claims.Verdict) -> str:
 
 
 def _number(x: float | None) -> str:
-    return "–" if x is None else f"{x:.3g}".replace("-", "−")
+    return "–" if x is None or x != x else f"{x:.3g}".replace("-", "−")
+
+
+def measured(mean: float | None, low: float | None, high: float | None, seeds: int) -> str:
+    """Mean, interval and number of seeds at three digits, dashes where there is nothing."""
+    return f"{_number(mean)} [{_number(low)}, {_number(high)}], n = {seeds}"
 
 
 def _measured(v: claims.Verdict) -> str:
-    return f"{_number(v.measured)} [{_number(v.low)}, {_number(v.high)}], n = {v.seeds}"
+    return measured(v.measured, v.low, v.high, v.seeds)
 
 
 # --- pages over all runs ----------------------------------------------------------------------------------------------
 
 
-def count(pages: list[Page]) -> dict[str, int]:
+def count(pages: Sequence[Page]) -> dict[str, int]:
     """How many claims of all pages have each verdict."""
     verdicts = [v.verdict for page in pages for v in page.verdicts]
     return {name: verdicts.count(name) for name in claims.VERDICTS}

@@ -1,7 +1,9 @@
 """Numbers in prose: pages and markdown cells quote recorded values by name, so that no measured number is typed.
 
 `{{ chapter.value }}` stands for a recorded value, `{{ chapter.claim.measured }}` for what a claim measures and
-`{{ chapter.claim.verdict }}` for its verdict. On pages outside the chapters, `{{ book.totals }}` counts all verdicts
+`{{ chapter.claim.verdict }}` for its verdict, all of them of the run that the page shows.
+`{{ published.chapter.edition.value }}` stands for a value of a published record of that edition, whose run need not be
+there: it may take hours, or another machine. On pages outside the chapters, `{{ book.totals }}` counts all verdicts
 and `{{ book.gallery }}` shows a figure of every chapter.
 """
 
@@ -9,51 +11,42 @@ import base64
 import io
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import nbformat
 from PIL import Image
 
-from phenomena.runs import claims, records
+from phenomena.runs import compare, records
+from phenomena.runs.chapters import Project
 from phenomena.runs.errors import BadInput, nearest
 from phenomena.runs.notebook import MIME
+from phenomena.runs.pages import Page, badge, count, measured
+from phenomena.runs.records import Record
 from phenomena.statistics import interval
-
-if TYPE_CHECKING:
-    from phenomena.runs.pages import Page
 
 QUOTE = re.compile(r"\{\{ *([\w.]+) *\}\}")
 COVER_WIDTH = 672  # pixels: a page's width at 96 dpi
 
 
-def number(x: float | None) -> str:
-    """A number at three digits; a dash where there is none."""
-    return "–" if x is None or x != x else f"{x:.3g}".replace("-", "−")
-
-
-def measured(mean: float | None, low: float | None, high: float | None, seeds: int) -> str:
-    """Mean, interval and number of seeds, as in every table of verdicts."""
-    return f"{number(mean)} [{number(low)}, {number(high)}], n = {seeds}"
-
-
-def badge(verdict: str) -> str:
-    """A verdict as readers see it."""
-    return f'<span class="verdict {verdict}">{verdict}</span>'
-
-
-def quotable(page: "Page") -> dict[str, str]:
+def quotable(page: Page) -> dict[str, str]:
     """What may be quoted of a run, by name."""
-    chapter, texts = page.chapter.name, {}
-    for name, values in page.record.values.items():
-        known = [v for v in values if v is not None]
-        texts[f"{chapter}.{name}"] = measured(*interval(known or [float("nan")]), len(known))
+    chapter, project = page.chapter.name, Project(page.chapter.notebook.parents[1])
+    texts = {f"{chapter}.{name}": text for name, text in _values(page.record).items()}
+    for edition in page.chapter.file.editions:
+        if compare.published_path(project, page.chapter, edition).exists():
+            values = _values(compare.published(project, page.chapter, edition))
+            texts |= {f"published.{chapter}.{edition}.{name}": text for name, text in values.items()}
     for v in page.verdicts:
         texts[f"{chapter}.{v.claim.name}.measured"] = measured(v.measured, v.low, v.high, v.seeds)
         texts[f"{chapter}.{v.claim.name}.verdict"] = f"[{badge(v.verdict)}](/notebooks/{page.name}.ipynb#verdicts)"
     return texts
 
 
-def quotable_anywhere(pages: Sequence["Page"], order: Sequence[str]) -> dict[str, str]:
+def _values(record: Record) -> dict[str, str]:
+    known = {name: [v for v in values if v is not None] for name, values in record.values.items()}
+    return {name: measured(*interval(values or [float("nan")]), len(values)) for name, values in known.items()}
+
+
+def quotable_anywhere(pages: Sequence[Page], order: Sequence[str]) -> dict[str, str]:
     """What pages outside the chapters may quote: every chapter's first run, totals, and the gallery in that order."""
     totals = ", ".join(f"{n} {badge(verdict)}" for verdict, n in count(pages).items())
     shown = sorted(first_pages(pages), key=lambda page: [*order, page.name].index(page.name))
@@ -63,15 +56,9 @@ def quotable_anywhere(pages: Sequence["Page"], order: Sequence[str]) -> dict[str
     return texts
 
 
-def first_pages(pages: Sequence["Page"]) -> list["Page"]:
+def first_pages(pages: Sequence[Page]) -> list[Page]:
     """Each chapter's own page, without those of its further editions."""
     return [page for page in pages if page.name == page.chapter.name]
-
-
-def count(pages: Sequence["Page"]) -> dict[str, int]:
-    """How many claims of these pages have each verdict."""
-    verdicts = [v.verdict for page in pages for v in page.verdicts]
-    return {name: verdicts.count(name) for name in claims.VERDICTS}
 
 
 def fill(text: str, texts: Mapping[str, str], place: str) -> str:
@@ -91,12 +78,12 @@ def fill(text: str, texts: Mapping[str, str], place: str) -> str:
 # --- the cover --------------------------------------------------------------------------------------------------------
 
 
-def cover_name(page: "Page") -> str:
+def cover_name(page: Page) -> str:
     """Path of the page's cover picture in the book's source."""
     return f"book/covers/{page.name}.png"
 
 
-def cover(page: "Page") -> tuple[str, bytes] | None:
+def cover(page: Page) -> tuple[str, bytes] | None:
     """Alternative text and small picture of the figure that the chapter's yaml names as its cover.
 
     None where it names none. Raises `BadInput` when the run has no such figure.
@@ -126,7 +113,7 @@ def _small(png: bytes) -> bytes:
     return out.getvalue()
 
 
-def gallery_entry(page: "Page") -> str:
+def gallery_entry(page: Page) -> str:
     """A chapter on the cover: its picture, which leads to it, and beside it what it shows and its verdicts."""
     shown, link = cover(page), f"/notebooks/{page.name}.ipynb"
     verdicts = ", ".join(f"{n} {badge(verdict)}" for verdict, n in count([page]).items() if n)
