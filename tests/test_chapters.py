@@ -48,7 +48,7 @@ def test_skeleton_is_that_of_every_chapter(chapter):
     ]
     assert [h for h in headings if h in wanted] == wanted
     first = chapter.source.cells[0].source
-    for word in ("**Source.**", "**Expected**", "**Time.**", "**What would refute it.**"):
+    for word in ("**Source.**", "**Expected.**", "**Time.**", "**What would refute it.**"):
         assert word in first
 
 
