@@ -10,6 +10,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from conftest import add_pages
+
+from phenomena.runs import book
+from phenomena.runs.chapters import Project
 
 PAGES = ("README.md", "book/how_to_rerun.md")
 BLOCK = re.compile(r"(?<=^```console\n).*?(?=^```$)", re.M | re.S)
@@ -68,6 +72,14 @@ def test_commands_say_what_the_pages_show(project, phenomena, pytestconfig):
         if os.environ.get("WRITE_GUIDE") == "1":
             path.write_text(text, encoding="utf-8")
     assert {shlex.split(c)[1] for c in said} >= {"list", "show", "run", "claims", "sweep", "compare", "publish"}
+
+
+def test_the_book_ends_with_the_line_that_is_shown(ran, tmp_path, pytestconfig):
+    shown = dict(pair for name in PAGES for block in BLOCK.findall((pytestconfig.rootpath / name).read_text())
+                 for pair in commands(block))["phenomena book --edition smoke"]  # fmt: skip
+    shutil.copytree(ran.root, tmp_path / "shelf")
+    add_pages(tmp_path / "shelf", pytestconfig.rootpath)
+    assert masked(book.book(Project(tmp_path / "shelf"), "smoke")) == masked(shown)
 
 
 def test_a_mask_hides_measurements_alone():
