@@ -14,7 +14,8 @@ from conftest import Visit, served, without_browser
 ROOT = Path(__file__).parents[1]
 BOOK = ROOT / os.environ.get("BOOK", "_build/draft")
 AXE = ROOT / ".axe" / "axe_playwright_python" / "axe.min.js"
-PAGES = sorted(p.relative_to(BOOK).as_posix() for p in BOOK.rglob("*.html") if "_static" not in p.parts)
+FILES = [path.relative_to(BOOK) for path in BOOK.rglob("*.html")]
+PAGES = sorted(path.as_posix() for path in FILES if not path.parts[0].startswith("_"))  # not those of the tools
 GLOSSARY = BOOK / "book" / "glossary.html"
 BUDGET = 1_500_000  # bytes of a page beside shared scripts and styles
 SIZE = {"width": 1280, "height": 900}
