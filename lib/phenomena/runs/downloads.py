@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from phenomena.runs import keys, records
+from phenomena.runs import keys, prose, records
 from phenomena.runs.chapters import Project
 from phenomena.runs.errors import BadInput
 from phenomena.runs.notebook import MIME, REPORTED
@@ -52,12 +52,21 @@ def files(page: Page) -> dict[str, bytes]:
     name = page.name
     found = {
         f"{name}.ipynb": page.chapter.notebook.read_bytes(),
-        f"{name}-executed.ipynb": (page.folder / records.NOTEBOOK).read_bytes(),
+        f"{name}-executed.ipynb": nbformat.writes(executed(page)).encode(),
         f"{name}-record.json": (page.folder / records.RECORD).read_bytes(),
         f"{name}.yaml": page.chapter.notebook.with_suffix(".yaml").read_bytes(),
     }
     found |= {f"{figure.name}.csv": figure.data for figure in figures(page.folder) if figure.data}
     return {f"{name}/{path}": content for path, content in found.items()}
+
+
+def executed(page: Page) -> nbformat.NotebookNode:
+    """The run's notebook with the values that its prose quotes; its prose is that of the day when it was run."""
+    notebook, texts = nbformat.read(page.folder / records.NOTEBOOK, as_version=4), prose.quotable(page)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = prose.QUOTE.sub(lambda quote: texts.get(quote[1], quote[0]), cell.source)
+    return notebook
 
 
 @dataclass(frozen=True)
