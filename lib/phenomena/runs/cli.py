@@ -234,10 +234,7 @@ def _compared(table: "Comparison", csv_file: Path | None, html_file: Path | None
     rows = table.rows(list(names))  # refuses an unknown name before anything is written
     for path, content in ((csv_file, table.csv), (html_file, table.html)):
         if path:
-            fresh = path.with_name(f"{path.name}.new")
-            fresh.write_text(content(), encoding="utf-8")
-            fresh.replace(path)
-            click.echo(str(path))
+            _write(path, content().encode())
     if not (csv_file or html_file):
         _table(rows)
 
@@ -295,8 +292,7 @@ def figure(chapter: str, name: str, edition: str, png: Path | None, csv_file: Pa
         raise BadInput(f"{chapter}, figure {name}: drawn from no data of its own: --png is accepted")
     for path, content in ((png, figures[name].picture), (csv_file, figures[name].data)):
         if path:
-            path.write_bytes(content)
-            click.echo(str(path))
+            _write(path, content)
 
 
 @commands.command()
@@ -315,6 +311,14 @@ def book(edition: str) -> None:
     from phenomena.runs.book import book as build
 
     click.echo(build(_project(), edition))
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Puts a whole file into place and says so."""
+    fresh = path.with_name(f"{path.name}.new")
+    fresh.write_bytes(content)
+    fresh.replace(path)
+    click.echo(str(path))
 
 
 def _option(edition: str) -> str:
