@@ -141,12 +141,14 @@ def test_what_is_accounted_for_passes(honest):
 @pytest.fixture(scope="module")
 def published():
     """Every chapter's published record as a page of the book."""
-    records = {c: (ROOT / "book" / "published" / c.name / "default.json").read_text() for c in CHAPTERS}
+    paths = {c: ROOT / "book" / "published" / c.name / "default.json" for c in CHAPTERS}
+    records = {c: path.read_text() for c, path in paths.items() if path.exists()}  # a new chapter has none yet
     return [book.Page(c, "default", ROOT, Record.model_validate(json.loads(text))) for c, text in records.items()]
 
 
 def test_every_quotation_names_something_recorded(published):
     everywhere = {"book.totals": "", "book.gallery": ""}
+    assert published
     for page in published:
         own = prose.quotable(page)
         everywhere |= own
