@@ -112,10 +112,10 @@ def test_results_and_runs_pages_are_compiled_from_records(shelf):
     assert '1 <span class="verdict reproduced">' in results
     shown = '<span class="verdict reproduced">reproduced</span> {numref}`Fig. %s <toy-line>`'
     claim = "High is above low. <br><small>`apart`; small scale: toy.</small>"
-    assert f"| {claim} | 1.0 | 1 [1, 1], n = 3; asked: > 0.5 | {shown} |" in results
+    assert f"| {claim} | 1.0 | 1 [1, 1], n\u00a0=\u00a03; asked: > 0.5 | {shown} |" in results
     assert "| [Toy](../notebooks/toy.ipynb) | 1 | 0 | 1 | 2 |" in results
     (contradicted,) = re.findall(r"^- .*", results.partition("## Contradicted")[2].partition("## Inconcl")[0], re.M)
-    assert contradicted.startswith("- High is small. Paper: none. Measured: 0.51 [")
+    assert contradicted.startswith("- High is small. Paper: none. Measured: 0.510 [")
     record = pages[0].record
     runs = book.runs_page(pages)
     assert f"| {record.seconds['total']:.0f} | {record.peak_memory_mb:.0f} MB |" in runs

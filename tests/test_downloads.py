@@ -48,7 +48,7 @@ def test_the_executed_copy_says_the_values_that_its_prose_quotes(shelf):
     notebook = nbformat.read(page.folder / records.NOTEBOOK, as_version=4)
     notebook.cells[0].source += "\n\n{{ toy.high }} and {{ toy.gone }}"
     nbformat.write(notebook, page.folder / records.NOTEBOOK)
-    assert downloads.executed(page).cells[0].source.endswith("0.51 [0.485, 0.535], n = 3 and {{ toy.gone }}")
+    assert downloads.executed(page).cells[0].source.endswith("0.510 [0.485, 0.535], n\u00a0=\u00a03 and {{ toy.gone }}")
 
 
 def staged(project, edition="default"):

@@ -161,12 +161,14 @@ def test_every_quotation_names_something_recorded(published):
 def test_a_quotation_is_mean_interval_and_number_of_seeds(ran):
     (page,) = book.find_pages(ran, "smoke")
     texts = prose.quotable(page)
-    two = "0.105 [0.0415, 0.169], n = 2"  # 0.1 and 0.11 with Student's quantile for one degree of freedom, 12.7
+    two = (
+        "0.105 [0.041, 0.169], n\u00a0=\u00a02"  # 0.1 and 0.11 with Student's quantile for one degree of freedom, 13
+    )
     assert prose.fill("High is {{ toy.high }}.", texts, "page") == f"High is {two}."
     assert prose.fill("{{toy.small.measured}}", texts, "page") == two
     badge = '<span class="verdict inconclusive">inconclusive</span>'
     assert prose.fill("{{ toy.small.verdict }}", texts, "page") == f"[{badge}](/notebooks/toy.ipynb#verdicts)"
-    for values, shown in (([None, None], "– [–, –], n = 0"), ([None, 2.0], "2 [–, –], n = 1")):
+    for values, shown in (([None, None], "– [–, –], n\u00a0=\u00a00"), ([None, 2.0], "2 [–, –], n\u00a0=\u00a01")):
         some = replace(page, record=page.record.model_copy(update={"values": page.record.values | {"odd": values}}))
         assert prose.quotable(some)["toy.odd"] == shown
 
@@ -181,7 +183,7 @@ def test_a_published_record_can_be_quoted_without_its_run(ran, tmp_path):
     path.parent.mkdir(parents=True)
     path.write_text(page.record.model_copy(update={"values": {"high": [3.0, 5.0, None]}}).model_dump_json())
     text = prose.fill("{{ published.toy.smoke.high }}", prose.quotable(page), "page")
-    assert text == "4 [−8.71, 16.7], n = 2"
+    assert text == "4 [−9, 17], n\u00a0=\u00a02"
 
 
 def test_an_unknown_name_is_refused_with_the_nearest(ran):

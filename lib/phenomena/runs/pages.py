@@ -1,6 +1,7 @@
 """What stands on the book's pages beside prose and outputs: text compiled from records, nothing typed by hand."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -138,13 +139,14 @@ def _seen(page: Page, v: claims.Verdict) -> str:
     return f", seen in {figure_link(page, v.claim.figure)}" if v.claim.figure else ""
 
 
-def _number(x: float | None) -> str:
-    return "–" if x is None or x != x else f"{x:.3g}".replace("-", "−")
-
-
 def measured(mean: float | None, low: float | None, high: float | None, seeds: int) -> str:
-    """Mean, interval and number of seeds at three digits, dashes where there is nothing."""
-    return f"{_number(mean)} [{_number(low)}, {_number(high)}], n = {seeds}"
+    """Mean, interval and number of seeds, as precise as the interval is wide; dashes where there is nothing."""
+    form = ".3g"
+    if low is not None and high is not None and high > low:
+        decimals = 1 - math.floor(math.log10((high - low) / 2))  # two digits of half the interval
+        form = f".{max(decimals, 0)}f" if decimals < 6 else form
+    shown = ["–" if x is None or math.isnan(x) else f"{x:{form}}".replace("-", "−") for x in (mean, low, high)]
+    return f"{shown[0]} [{shown[1]}, {shown[2]}], n\u00a0=\u00a0{seeds}"  # no line ends before the number
 
 
 def _measured(v: claims.Verdict) -> str:
