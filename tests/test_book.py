@@ -94,6 +94,19 @@ def test_staging_leaves_unchanged_files_alone_and_removes_old_ones(shelf, tmp_pa
     assert {p: p.stat().st_mtime_ns for p in target.rglob("*") if p.is_file()} == times
 
 
+def test_a_page_that_is_gone_is_not_left_where_it_was_built(shelf, tmp_path):
+    pages, target = book.find_pages(shelf, "default"), tmp_path / "work" / "source"
+    built = tmp_path / "work" / "_build" / "html" / "notebooks" / "toy.html"
+    book.stage(shelf, pages, target, draft=False)
+    built.parent.mkdir(parents=True)
+    built.touch()
+    book.stage(shelf, pages, target, draft=False)
+    assert built.exists()
+    (target / "notebooks" / "gone.ipynb").touch()
+    book.stage(shelf, pages, target, draft=False)
+    assert not built.exists()
+
+
 def test_further_editions_stand_below_their_chapter(shelf):
     path = shelf.root / "notebooks" / "toy.yaml"
     content = yaml.safe_load(path.read_text())

@@ -161,9 +161,7 @@ def test_every_quotation_names_something_recorded(published):
 def test_a_quotation_is_mean_interval_and_number_of_seeds(ran):
     (page,) = book.find_pages(ran, "smoke")
     texts = prose.quotable(page)
-    two = (
-        "0.105 [0.041, 0.169], n\u00a0=\u00a02"  # 0.1 and 0.11 with Student's quantile for one degree of freedom, 13
-    )
+    two = "0.105 [0.041, 0.169], n\u00a0=\u00a02"  # 0.1 and 0.11 with Student's quantile for one degree of freedom, 13
     assert prose.fill("High is {{ toy.high }}.", texts, "page") == f"High is {two}."
     assert prose.fill("{{toy.small.measured}}", texts, "page") == two
     badge = '<span class="verdict inconclusive">inconclusive</span>'

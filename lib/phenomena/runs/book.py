@@ -4,6 +4,7 @@ Staged pages take prose and metadata from the source notebooks and outputs from 
 needs no new run. Everything happens in `_build/`; nothing is written back into a source.
 """
 
+import base64
 import json
 import shutil
 import subprocess
@@ -135,9 +136,11 @@ def stage(project: Project, pages: list[Page], target: Path, draft: bool) -> Non
         if not path.is_file() or path.read_bytes() != content:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-    for path in [p for p in target.rglob("*") if p.is_file()]:
-        if path.relative_to(target).as_posix() not in files:
-            path.unlink()
+    gone = [p for p in target.rglob("*") if p.is_file() and p.relative_to(target).as_posix() not in files]
+    for path in gone:
+        path.unlink()
+    if any(path.suffix in (".md", ".ipynb") for path in gone):  # Sphinx would leave the page where it was built
+        shutil.rmtree(target.parent / "_build", ignore_errors=True)
 
 
 def _vega() -> bytes:
@@ -221,6 +224,9 @@ def _with_outputs(cell: nbformat.NotebookNode, executed: nbformat.NotebookNode, 
         if output.get("name") == "stderr" or (bundle is not None and "figure" not in bundle):
             continue
         if bundle is not None:
+            output.data["image/png"] = base64.b64encode(
+                prose.light(base64.b64decode(output.data["image/png"]))
+            ).decode()
             figure = bundle["figure"]
             cell.metadata["mystnb"] = {
                 "image": {"alt": figure["alt"]},

@@ -8,6 +8,8 @@ from sphinx.application import Sphinx
 MENDED = {
     # a corner of a pandas table heads nothing, and an empty heading is read out as one
     r"<th></th>": "<td></td>",
+    # the sidebar's arrows, by which a chapter's further editions unfold, have no name
+    r'<summary><span class="toctree-toggle"': '<summary aria-label="further pages"><span class="toctree-toggle"',
     # an entry of the bibliography has a role that is no more, and that a list does not take
     r'role="doc-biblioentry"': 'role="listitem"',
     # fonts are asked for ahead in a manner that is refused to pages on disk; the styles ask for them all the same
