@@ -32,7 +32,7 @@ def nothing_written(project):
         (
             ["rnu", "toy"],
             "unknown command 'rnu'; did you mean 'run'? "
-            "accepted: list, show, run, sweep, compare, claims, publish, book",
+            "accepted: list, show, run, sweep, compare, claims, figure, publish, book",
         ),
         (["run"], "Missing argument 'CHAPTER'."),
         (["run", "toy", "--forse"], "No such option '--forse'. Did you mean '--force'?"),
