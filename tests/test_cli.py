@@ -139,3 +139,26 @@ def test_progress_with_time_left_on_a_terminal(project):
     assert status == 0
     assert "toy · measuring" in text
     assert "left in this part]" in text
+
+
+@pytest.fixture
+def figures(ran, phenomena: Command):
+    """The command that saves a figure of the toy chapter's smoke run."""
+    return lambda *words: phenomena(ran.root, "figure", "toy", *words, "--edition", "smoke")
+
+
+def test_a_figure_is_saved_with_its_data(figures, tmp_path):
+    done = figures("line", "--png", str(tmp_path / "a.png"), "--csv", str(tmp_path / "a.csv"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [str(tmp_path / "a.png"), str(tmp_path / "a.csv")]
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "a.csv").read_text().splitlines()[1:] == ["0.1", "0.11"]
+
+
+def test_a_figure_that_is_not_there_is_refused(figures):
+    for words, message in (
+        (["lime", "--png", "a.png"], "toy: unknown figure 'lime'; did you mean 'line'? shown: line"),
+        (["line"], "toy, figure line: nothing to write: --png PATH, --csv PATH or both are expected"),
+    ):
+        done = figures(*words)
+        assert (done.returncode, done.stderr) == (2, f"phenomena: {message}\n")
