@@ -304,6 +304,19 @@ def test_the_scheduler_gone_is_said_and_nothing_is_lost(project, tmp_path_factor
     assert all(records.read(folder) for folder in (project.runs / "toy").iterdir())
 
 
+@pytest.mark.parametrize("call", ["nthreads", "submit"])
+def test_the_scheduler_may_go_while_points_are_sent(project, client, monkeypatch, call):
+    def lost(*_, **__):
+        raise ConnectionResetError(104, "Connection reset by peer")
+
+    wanted = points(project, {"rate": ["0.1"]})
+    monkeypatch.setattr(client, call, lost)
+    with pytest.raises(RunFailed, match=r"the scheduler went away; .* \(ConnectionResetError\)$"):
+        sweep.sweep(project, wanted, client)
+    monkeypatch.undo()
+    assert len(sweep.sweep(project, wanted, client).done) == 1  # no lock was left behind
+
+
 def test_a_full_disk_fails_one_run_whole(project, client, monkeypatch):
     put, calls = runner.put, []
 

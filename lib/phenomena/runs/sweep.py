@@ -11,7 +11,7 @@ import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -25,6 +25,7 @@ from phenomena.runs.chapters import Chapter, Project
 from phenomena.runs.errors import BadInput, RunFailed, nearest
 
 ANSWER_WITHIN = 8  # seconds for a scheduler to answer
+GONE = "the scheduler went away; what was done is kept: start the sweep again to go on"
 SLACK = 5  # a run may take this many times what its edition states
 
 
@@ -282,6 +283,15 @@ def sweep(
     return state.outcome
 
 
+@contextmanager
+def _scheduler_there() -> Iterator[None]:
+    """Raises `RunFailed` for whatever a lost connection raises in there; distributed has many kinds."""
+    try:
+        yield
+    except Exception as error:
+        raise RunFailed(f"{GONE} ({type(error).__name__})") from error
+
+
 class _Sweep:
     """What is under way: each flying point with the lock that this process holds for it."""
 
@@ -294,7 +304,8 @@ class _Sweep:
 
     def submit(self) -> None:
         """Sends points out until every worker has one and one more in store; looks at each waiting point once."""
-        room = 2 * max(1, sum(self.client.nthreads().values())) - len(self.flying)
+        with _scheduler_there():
+            room = 2 * max(1, sum(self.client.nthreads().values())) - len(self.flying)
         for _ in range(len(self.waiting)):
             if room <= 0:
                 return
@@ -310,7 +321,13 @@ class _Sweep:
                 self.outcome.there.append(point)
                 continue
             name = f"{point.chapter.name}-{point.key}-{uuid.uuid4().hex[:8]}"
-            self.flying[self.client.submit(self.work, self._task(point), key=name, pure=False)] = point, lock
+            try:
+                with _scheduler_there():
+                    future = self.client.submit(self.work, self._task(point), key=name, pure=False)
+            except RunFailed:
+                lock.release()
+                raise
+            self.flying[future] = point, lock
             room -= 1
 
     def _task(self, point: Point) -> Task:
@@ -337,15 +354,10 @@ class _Sweep:
         if not self.flying:
             time.sleep(0.2)  # all that is left is executed elsewhere
             return []
-        gone = "the scheduler went away; what was done is kept: start the sweep again to go on"
-        try:
+        with _scheduler_there(), suppress(TimeoutError):
             wait(list(self.flying), timeout=1, return_when="FIRST_COMPLETED")
-        except TimeoutError:
-            pass
-        except Exception as error:  # distributed raises many kinds when a connection is lost
-            raise RunFailed(f"{gone} ({type(error).__name__})") from error
         if self.client.status != "running":
-            raise RunFailed(gone)
+            raise RunFailed(GONE)
         return [future for future in self.flying if future.status not in ("pending", "lost")]
 
     def land(self, future: Any) -> None:
