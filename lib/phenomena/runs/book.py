@@ -131,15 +131,16 @@ def stage(project: Project, pages: list[Page], target: Path, draft: bool) -> Non
         there = (target / VEGA).read_bytes() if (target / VEGA).is_file() else b""
         files[VEGA] = there if there.endswith(VEGA_END) else _vega()  # a build that was killed may have left half of it
     files |= {f"{EXTRA}/{path}": content for path, content in extra.items()}
-    for name, content in files.items():
-        path = target / name
-        if not path.is_file() or path.read_bytes() != content:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+    changed = [target / name for name, content in files.items()
+               if not (target / name).is_file() or (target / name).read_bytes() != content]  # fmt: skip
+    for path in changed:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(files[path.relative_to(target).as_posix()])
     gone = [p for p in target.rglob("*") if p.is_file() and p.relative_to(target).as_posix() not in files]
     for path in gone:
         path.unlink()
-    if any(path.suffix in (".md", ".ipynb") for path in gone):  # Sphinx would leave the page where it was built
+    # Sphinx would leave a page that is gone, and does not look at styles and scripts where no page has changed
+    if any(path.suffix in (".md", ".ipynb") for path in gone) or any(path.parent.name == "_static" for path in changed):
         shutil.rmtree(target.parent / "_build", ignore_errors=True)
 
 
