@@ -321,9 +321,10 @@ class _Sweep:
                 self.outcome.there.append(point)
                 continue
             name = f"{point.chapter.name}-{point.key}-{uuid.uuid4().hex[:8]}"
+            task = self._task(point)  # reads files, whose faults are none of the scheduler's
             try:
                 with _scheduler_there():
-                    future = self.client.submit(self.work, self._task(point), key=name, pure=False)
+                    future = self.client.submit(self.work, task, key=name, pure=False)
             except RunFailed:
                 lock.release()
                 raise
