@@ -13,6 +13,7 @@ from conftest import Command, add_pages
 from phenomena.runs import book, records
 from phenomena.runs.errors import RunFailed
 from phenomena.runs.notebook import MIME
+from phenomena.runs.pages import verdict_table
 
 
 @pytest.fixture
@@ -82,6 +83,11 @@ def test_a_claim_names_a_figure_that_its_run_shows(shelf):
     path.write_text(path.read_text().replace("figure: line", "figure: lines"))
     with pytest.raises(RunFailed, match=r"toy: claim apart: no figure 'lines'; did you mean 'line'\? shown: line"):
         book.gate(page(shelf))
+    shown = page(shelf)
+    nothing = {name: [None] * len(values) for name, values in shown.record.values.items()}
+    unmeasured = replace(shown, record=shown.record.model_copy(update={"values": nothing}))
+    book.gate(unmeasured)  # a suite without analogies draws none
+    assert "seen in" not in verdict_table(unmeasured) and "not measured" in verdict_table(unmeasured)
 
 
 def test_staging_leaves_unchanged_files_alone_and_removes_old_ones(shelf, tmp_path):

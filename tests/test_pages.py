@@ -166,7 +166,7 @@ def test_a_quotation_is_mean_interval_and_number_of_seeds(ran):
     assert prose.fill("{{toy.small.measured}}", texts, "page") == two
     badge = '<span class="verdict inconclusive">inconclusive</span>'
     assert prose.fill("{{ toy.small.verdict }}", texts, "page") == f"[{badge}](/notebooks/toy.ipynb#verdicts)"
-    for values, shown in (([None, None], "– [–, –], n\u00a0=\u00a00"), ([None, 2.0], "2 [–, –], n\u00a0=\u00a01")):
+    for values, shown in (([None, None], "not measured, n\u00a0=\u00a00"), ([None, 2.0], "2, n\u00a0=\u00a01")):
         some = replace(page, record=page.record.model_copy(update={"values": page.record.values | {"odd": values}}))
         assert prose.quotable(some)["toy.odd"] == shown
 

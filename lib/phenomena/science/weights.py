@@ -1,14 +1,16 @@
 """Weights in files: safetensors, never pickles; and a cache of trained weights.
 
 The cache lies in `PHENOMENA_DATA`, in the folder `weights`; a file's name is a digest of everything that determines its
-content, so nothing in it ever grows stale, and it may be deleted at any time.
+content, so nothing in it ever grows stale, and it may be deleted at any time. Nothing is ever deleted from it here: a
+run of an edition leaves up to some gigabytes.
 """
 
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +21,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from phenomena.science import datasets
+
+NETWORKS = ("torch", "transformers", "open_clip_torch", "timm")  # what the code of a trained network may come from
 
 
 def save(path: Path, state: dict[str, Tensor]) -> None:
@@ -33,8 +37,8 @@ def save(path: Path, state: dict[str, Tensor]) -> None:
         Path(fresh).unlink(missing_ok=True)
 
 
-def load(path: Path) -> dict[str, Tensor]:
-    """The state in a safetensors file. A pickle is refused: opening one can run any code.
+def load(path: Path, device: str = "cpu") -> dict[str, Tensor]:
+    """The state in a safetensors file, on that device. A pickle is refused: opening one can run any code.
 
     Raises `ValueError` for a pickle, with the way to convert it, and for anything else that is not safetensors.
     """
@@ -42,34 +46,49 @@ def load(path: Path) -> dict[str, Tensor]:
         start = file.read(2)
     if start == b"PK" or start[:1] == b"\x80":  # torch.save since 1.6 is a zip; before, and elsewhere, a bare pickle
         raise ValueError(
-            f"{path} is a pickle, and opening one can run any code: safetensors is accepted. Where you trust it, "
-            f"convert it once: safetensors.torch.save_file({{k: v.contiguous() for k, v in torch.load({path.name!r}, "
-            f"weights_only=True).items()}}, {path.with_suffix('.safetensors').name!r})"
+            f"{path} is a pickle, and opening one can run any code: safetensors is accepted. A pickled module, as the "
+            f"official checkpoints are, opens beside its own code alone: save its state_dict() there. A pickled state, "
+            f"where you trust it, is converted by safetensors.torch.save_file({{k: v.contiguous() for k, v in "
+            f"torch.load({path.name!r}, weights_only=True).items()}}, {path.with_suffix('.safetensors').name!r})"
         )
     try:
-        return load_file(path)
+        return load_file(path, device)
     except SafetensorError as error:
         raise ValueError(f"{path} is not a safetensors file ({error})") from error
 
 
-def digest(modules: list[ModuleType]) -> str:
-    """sha256 over the sources of these modules, in order: for the key of what they train."""
-    return hashlib.sha256(b"\0".join(Path(str(m.__file__)).read_bytes() for m in modules)).hexdigest()
+def digest(modules: Iterable[ModuleType], tensors: Iterable[Tensor] = ()) -> str:
+    """sha256 over the sources of these modules and the content of these tensors, in order: for the key of weights."""
+    found = hashlib.sha256()
+    for module in modules:
+        found.update(Path(str(module.__file__)).read_bytes())
+    for tensor in tensors:
+        found.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
-def cached(make: Callable[[], dict[str, Tensor]], key: dict[str, Any] | None) -> dict[str, Tensor]:
+def cached(make: Callable[[], dict[str, Tensor]], key: dict[str, Any] | None, device: str = "cpu") -> dict[str, Tensor]:
     """`make()`, from the cache where a file of that key is there, else made and kept.
 
-    key: everything that determines the result, as JSON; torch's version, the number of threads and the processor's
-    vector instructions are added, since sums depend on them in the last bit. None: made afresh, nothing kept.
+    key: everything that determines the result, as JSON; the versions of torch and of libraries of networks, the number
+    of threads and the processor's vector instructions are added, since sums depend on them in the last bit. None: made
+    afresh, nothing kept. device: where weights from the cache are put.
     """
     if key is None:
         return make()
-    machine = [torch.__version__, torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()]
+    machine = [torch.get_num_threads(), torch.backends.cpu.get_cpu_capability(), device, *map(_version, NETWORKS)]
     text = json.dumps({"machine": machine, **key}, sort_keys=True)
     path = datasets.CACHE / "weights" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.safetensors"
     if path.is_file():
-        return load(path)
+        return load(path, device)
     state = make()
     save(path, state)
     return state
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
