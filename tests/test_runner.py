@@ -12,6 +12,7 @@ import nbformat
 import papermill
 import psutil
 import pytest
+import torch
 from conftest import CHAPTER, PARAMETERS, values_of, write_chapter
 
 from phenomena.runs import keys, records, runner
@@ -276,3 +277,33 @@ def test_infinite_values_are_refused():
         record(x=[1.0, float("inf")])
     with pytest.raises(BadInput, match="record: x is"):
         record(x=[])
+
+
+def test_a_record_says_how_many_seeds_gave_a_value(monkeypatch):
+    from phenomena.runs import notebook
+
+    shown = []
+    monkeypatch.setattr(notebook, "display", lambda bundle, **_: shown.append(bundle))
+    nan = float("nan")
+    notebook.record(all=[1.0, 3.0], one=[2.0, nan], none=[nan, nan])
+    assert shown[0]["text/plain"].splitlines() == [
+        "all: 2 [-10.7, 14.7], n = 2",  # Student's quantile for one degree of freedom is 12.7
+        "one: 2, n = 1",
+        "none: not measured, n = 0",
+    ]
+    assert shown[0][notebook.MIME]["values"]["one"] == [2.0, None]
+
+
+def test_a_record_tells_threads_and_packages_as_they_are_in_the_end(monkeypatch):
+    """A notebook sets its threads, and imports an extra, after its parameters are checked."""
+    from phenomena.runs import notebook
+
+    shown = []
+    monkeypatch.setattr(notebook, "display", lambda bundle, **_: shown.append(bundle[notebook.MIME]))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    monkeypatch.delitem(sys.modules, "safetensors", raising=False)
+    notebook.record(x=[1.0])
+    monkeypatch.setitem(sys.modules, "safetensors", sys)
+    notebook.record(x=[1.0])
+    assert [facts["threads"] for facts in shown] == [7, 7]
+    assert ["safetensors" in facts["versions"] for facts in shown] == [False, True]
