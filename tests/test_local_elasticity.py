@@ -181,6 +181,16 @@ def test_estimator_of_the_i_model_is_the_product_formula():
     torch.testing.assert_close(b[1], -((m0 / rest0) * rest / m).abs().log().mean())
 
 
+def test_estimator_of_the_l_model_is_the_formula_for_three_classes():
+    """A = (P + 2 Q) / 3 and B = 2 (Q - P) / 3 with the scores' growth P along their mean and Q across, written out."""
+    x = random(2, 3, 3) + 2 * torch.eye(3)
+    a, b = elastic.estimate(x, "L")
+    z = torch.stack([x[:, k, k] - x[:, k].mean(1) for k in range(3)], 1)  # d_k . X_k
+    mean, rest = z.mean(1), z - z.mean(1, keepdim=True)
+    p, q = 3 * (mean[1] / mean[0]).abs().log(), 3 * (rest[1] / rest[0]).abs().log().mean()
+    torch.testing.assert_close(torch.stack([a[1], b[1]]), torch.stack([(p + 2 * q) / 3, 2 * (q - p) / 3]))
+
+
 def test_derivative_of_a_parabola_is_exact():
     t = torch.arange(0, 1000, 10, dtype=F64)
     torch.testing.assert_close(elastic.derivative(t**2 / 100, 75, 10), t / 50)
@@ -288,6 +298,8 @@ def test_training_at_once_is_training_one_by_one(channels, classes):
 
 def test_float32_stays_close_and_a_part_is_the_same_to_the_bit():
     net, x, _, labels, order = setting(dtype=torch.float32)
+    labels, order = labels[[0, 1, 2, 0, 1]], order[[0, 1, 2, 2, 0]]
+    net = elastic.lenet(5, 1, 3, generator(1))
     settings = {"lr": 0.02, "every": 60, "observed": x[:7]}
     single = elastic.train(net, x, labels, order, **settings)
     double = elastic.train({k: v.double() for k, v in net.items()}, x.double(), labels, order, lr=0.02, every=60,
@@ -295,6 +307,8 @@ def test_float32_stays_close_and_a_part_is_the_same_to_the_bit():
     torch.testing.assert_close(single.looks.double(), double.looks, rtol=1e-3, atol=1e-5)
     again = elastic.train(net, x, labels, order, **settings)
     assert torch.equal(single.looks, again.looks)
+    part = elastic.train({k: v[:2] for k, v in net.items()}, x, labels[:2], order[:2], **settings)
+    assert torch.equal(part.looks, single.looks[:2]) and torch.equal(part.seen, single.seen[:2])
 
 
 def test_logits_are_those_of_a_torch_module():
