@@ -1,10 +1,14 @@
 """The equation against SciPy's integrator and its exact law, estimators by inversion, LeNets against PyTorch."""
 
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from phenomena.runs import notebook as notebook_side
+from phenomena.runs.chapters import Project
 from phenomena.science import datasets, geomnist, neural_collapse
 from phenomena.science import local_elasticity as elastic
 
@@ -381,3 +385,87 @@ def test_direct_elasticity_is_the_relative_change_by_one_step():
     keep = torch.cat([(y == 0).nonzero(), (y == 1).nonzero(), (y == 2).nonzero()[:1]]).squeeze(1)
     with pytest.raises(ValueError, match=r"images a class \[3, 3, 1\]: 2 or more"):
         elastic.direct(net, x[keep], y[keep], lr)
+
+
+# --- the notebook at corners of its parameters ----------------------------------------------------
+
+
+def cells(last, /, **parameters):
+    """Runs the notebook's code in this process up to the cell `last`; returns its names, recorded values, figures."""
+    project, shown, values = Project(Path(__file__).parents[1]), {}, {}
+    chapter = project.chapter("local_elasticity")
+
+    def display(bundle, **_):
+        content = bundle[notebook_side.MIME]
+        values.update(content.get("values", {}))
+        shown.update({content["figure"]["name"]: content["figure"]} if "figure" in content else {})
+
+    namespace = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(notebook_side, "display", display)
+        for cell in (c for c in chapter.source.cells if c.cell_type == "code"):
+            exec(cell.source, namespace)
+            if "parameters" in cell.metadata.get("tags", []):
+                namespace |= chapter.resolve("smoke", parameters)
+            if cell.id == last:
+                return namespace, values, shown
+    raise AssertionError(f"no cell {last}")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"observed": 11}, "observed 11: up to test_samples, 10, are accepted"),
+        ({"every": 30, "window": 90}, "steps 100 and every 30: a multiple of every is accepted"),
+        ({"corruption": [0.5, 0.0, 0.501]}, "at least 0.0025 apart are accepted"),
+        ({"paths": 5000, "levels": 13}, "cloud 10 need 3.7 GB: up to 1 is accepted"),
+        ({"window": 2000}, "a window of 2000 steps is"),
+        ({"last": 2000}, "a window of 2000 steps is longer"),
+    ],
+)
+def test_parameters_that_do_not_go_together_are_refused_at_once(parameters, message):
+    with pytest.raises(ValueError, match=message):
+        cells("refusals", **parameters)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # matplotlib on tensors
+def test_claims_on_the_equation_are_measured_where_they_say_on_any_grid():
+    names, values, shown = cells("cell-15", classes=2, amplitude=10.0, horizon=120.0)
+    t = names["t"]
+    assert 0.7 not in names["grid"]
+    gap = elastic.integrated_power(t, 0.7, 10.0) - elastic.integrated_power(t, 1.2, 10.0)
+    torch.testing.assert_close(names["points"]["separated_alpha"], gap)
+    torch.testing.assert_close(names["points"]["slice_above"], 1.7 * t.log())
+    assert len(values["slice_half"]) == len(values["separated_early"]) == 2
+    assert set(names["slice_data"]["T"]) == {"T = 100", "T = 10000", "T = 120"}
+    assert set(names["lines"]["β"]) == {"tail index 0.40", "tail index 1.20", "tail index 1.60", "β = 0"}
+    assert "from one to nought" not in shown["slices"]["alt"]
+    assert names["sde"]["share"].notna().all()  # no step too long for two classes
+
+
+@pytest.fixture(scope="module")
+def small():
+    """Everything at sizes at which windows, batches and looks meet the ends of what there is."""
+    corner = {"every": 25, "window": 75, "collapse_classes": 2, "collapse_samples": 5, "collapse_epochs": 2}
+    return cells("cell-45", **corner)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # matplotlib on tensors
+def test_the_notebook_at_its_smallest(small):
+    names, values, _ = small
+    assert names["stretch"] == 100 and names["stops"] == [0, 20, 100]
+    assert sorted(set(names["curves"]["epoch"]))[-1] == 2 and names["curves"]["fitted"].notna().all()
+    assert len(values["constant_pcritical"]) == 2 and len(values["marked_pcritical"]) == 2
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # matplotlib on tensors
+def test_marks_and_networks_that_say_one_class_are_counted(small):
+    names, _, shown = small
+    frame, said = names["frame"], elastic.logits(names["found"].net, names["data"].x_test).argmax(2)
+    for letter, integral in (("α", "A"), ("β", "B")):
+        assert frame.loc[frame[f"{integral} (I)"] < 0, f"marked {letter} (I)"].all()
+    one = (said == said[:, :1]).all(1).numpy()
+    assert np.array_equal(frame["constant"].to_numpy()[-len(one) :], one)
+    told = shown["transition"]
+    assert "Networks that put every test image into one class" in told["caption"] and "rise towards" not in told["alt"]
+    assert "gone" not in shown["impacts"]["alt"]
