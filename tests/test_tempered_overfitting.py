@@ -1,12 +1,15 @@
 """The chapter's data, reduction, exact interpolators and kernels, against closed forms and slow oracles."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy.optimize import linprog
 
+from phenomena.runs.chapters import Project
+from phenomena.runs.errors import BadInput
 from phenomena.science import tempered_overfitting as tempered
 from phenomena.science.two_layer import Networks, initial, outputs, train, train_lbfgs
 
@@ -206,6 +209,22 @@ def test_no_trained_network_has_a_smaller_norm():
             assert sum(q.square().sum() for q in local).item() / 2 >= least * (1 - 1e-4)
 
 
+def test_kkt_points_are_balanced_and_here_of_least_norm():
+    """At a stationary point v_j² = w_j² + b_j² for every unit, kinks on data points included."""
+    x, y = draw_1d(4, 6)
+    x = 2 * x - 1
+    trained = train_lbfgs(initial(4, 1, 12, generator(), scale=3.0, dtype=F64), x.unsqueeze(2), y, 1500, target=0.01)
+    fits = (y * outputs(trained.net, x.unsqueeze(2)) > 0).all(1).nonzero().flatten().tolist()
+    assert len(fits) >= 2
+    for i in fits:
+        point, converged = tempered.max_margin_kkt_1d(Networks(*(q[i : i + 1] for q in trained.net)), x[i], y[i])
+        assert converged
+        inner = point.w[:, 0].square() + point.b.square()
+        torch.testing.assert_close(inner, point.v.square(), rtol=1e-3, atol=1e-3)
+        norm = sum(q.square().sum() for q in point).item() / 2
+        assert norm == pytest.approx(tempered.min_norm_1d(x[i], y[i]).norm, rel=1e-4)
+
+
 def test_kkt_solver_refuses_a_network_that_does_not_interpolate():
     x, y = draw_1d(1, 6)
     net = Networks(torch.ones(1, 1, 2, dtype=F64), torch.ones(1, 2, dtype=F64), torch.zeros(1, 2, dtype=F64))
@@ -320,3 +339,24 @@ def test_kkt_points_from_trained_networks():
     assert ((noisy.error >= 0) & (noisy.error <= 1)).all()
     with pytest.raises(ValueError, match="m is 0"):
         tempered.overfit_kkt(0, 0.1, 1, torch.Generator())
+
+
+# --- the notebook ----------------------------------------------------------------------------------
+
+CHAPTER = Project(Path(__file__).parents[1]).chapter("tempered_overfitting")
+
+
+@pytest.mark.parametrize(
+    "changed", [{"samples_levels": [2]}, {"kernel_sizes": [16, 32]}, {"kernel_sizes": [16, 32, 2000]}]
+)
+def test_sizes_that_no_study_can_use_are_refused_by_their_type(changed):
+    with pytest.raises(BadInput, match=next(iter(changed))):
+        CHAPTER.resolve("smoke", changed)
+
+
+@pytest.mark.parametrize("changed", [{"flips": [0.0]}, {"flips": [0.4, 0.5]}, {"kernel_sizes": [16, 16, 32]}])
+def test_lists_that_no_study_can_use_are_refused_before_the_data(changed):
+    (cell,) = [cell for cell in CHAPTER.source.cells if cell.id == "check-lists"]
+    exec(cell.source, CHAPTER.resolve("smoke"))
+    with pytest.raises(ValueError, match=f"^{next(iter(changed))} is .* accepted$"):
+        exec(cell.source, CHAPTER.resolve("smoke", changed))

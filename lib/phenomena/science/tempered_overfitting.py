@@ -225,9 +225,9 @@ def bias_free_limit(p: float, random_ties: bool = False) -> float:
     independent
     N(0, (1 - p) m / d) and N(0, p m / d). Then Pr[a <= 0] = 1/2 and Pr[0 < a <= b] = arctan(sqrt(p / (1 -
     p))) / 2 pi.
-    Trained networks come near it only from a small initial scale and late in training: wide networks at the
-    usual scale
-    keep the constant part of their initial weights. random_ties: a <= 0 and b <= 0, where N = 0, counts half
+    Trained networks stay below it; from a small initial scale, late in training and with many flips they come
+    near the value with random_ties. Wide networks at the usual scale keep the constant part of their initial
+    weights while flips are few. random_ties: a <= 0 and b <= 0, where N = 0, counts half
     (initial weights decide there): 1/8 less.
     """
     return 0.5 + math.asin(math.sqrt(p)) / (2 * math.pi) - (0.125 if random_ties else 0.0)
