@@ -3,13 +3,14 @@
 import math
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 from test_datasets import make_cifar10
 
 from phenomena.runs.chapters import Project
 from phenomena.science import benign_memorization as chapter
-from phenomena.science import datasets
+from phenomena.science import datasets, networks, probes, training
 
 X = torch.randn(12, 1, 40, generator=torch.Generator().manual_seed(0))
 NAMES = ["shift", "noise"]
@@ -65,8 +66,47 @@ def test_same_class_groups_are_disjoint_and_pure():
 
 def test_value_at_equal_accuracy():
     assert chapter.at_accuracy([0.1, 0.5, 0.9], [1.0, 2.0, 4.0], 0.7) == pytest.approx(3.0)
-    assert chapter.at_accuracy([0.4, 0.5], [1.0, 2.0], 0.2) == 1.0
+    assert chapter.at_accuracy([0.4, 0.5], [1.0, 2.0], 0.4) == 1.0
+    assert math.isnan(chapter.at_accuracy([0.4, 0.5], [1.0, 2.0], 0.2))  # the first look is above it already
     assert math.isnan(chapter.at_accuracy([0.1, 0.2], [1.0, 2.0], 0.5))
+
+
+def test_looks_are_close_at_the_start_and_then_even():
+    assert chapter.looks(100) == [0, 1, 2, 4, 8, *range(10, 101, 10)]
+    assert chapter.looks(45) == [0, 1, 2, *range(4, 45, 4), 45]
+    assert chapter.looks(3) == [0, 1, 2, 3]
+
+
+def test_partly_random_labels():
+    drawn, true = torch.full((10, 4), 7), torch.arange(40).view(10, 4)
+    generator = torch.Generator().manual_seed(0)
+    before = generator.get_state()
+    assert torch.equal(chapter.partly_random(drawn, true, 1.0, generator), drawn)
+    assert torch.equal(generator.get_state(), before)
+    half = chapter.partly_random(drawn, true + 100, 0.5, generator)
+    assert (half == 7).sum() == 20 and torch.equal(half[half != 7], (true + 100)[half != 7])
+    assert torch.equal(chapter.partly_random(drawn, true, 0.0, generator), true)
+
+
+def test_a_look_is_the_two_accuracies_one_by_one():
+    data = datasets.subset(datasets.digits(), 60, 50, torch.Generator().manual_seed(0))
+    form = {"width": 4, "depth": 2, "hidden": 8, "seed": 0}
+    network = networks.encoder_projector("cnn", data.x_train.shape[1:], 10, **form)
+    train, test = (networks.layers(network, x)["pool"] for x in (data.x_train, data.x_test))
+    knn = probes.accuracy(probes.knn_predict(train, data.y_train, test, 5), data.y_test)
+    answers = probes.accuracy(training.predict(network, data.x_test), data.y_test)
+    assert chapter.look(network, data, 5) == (knn, answers)
+
+
+def test_wide_layers_are_probed_with_fewer_rows(monkeypatch):
+    data, seen = datasets.digits(), []
+    small = datasets.Dataset(data.x_train[:40], data.y_train[:40], data.x_test[:10], data.y_test[:10], 10)
+    plain = chapter.probes.linear_predict
+    monkeypatch.setattr(chapter, "LARGEST", 64 * 30)
+    monkeypatch.setattr(chapter.probes, "linear_predict", lambda f, *rest: (seen.append(len(f)), plain(f, *rest))[1])
+    network = torch.nn.Sequential(torch.nn.AvgPool2d(2))
+    frame = chapter.measure(network, small, small.y_train, small.x_train[:, None].expand(40, 2, 1, 8, 8), k=5)
+    assert seen == [30, 40] and frame["value"].notna().all()
 
 
 def test_measure_reads_labels_where_they_are():
@@ -107,3 +147,24 @@ def test_paper_edition_loads_and_takes_its_first_steps(monkeypatch, tmp_path):
     ]  # fmt: skip
     assert set(main["arm"]) == {"untrained", "no augmentation", "augmentation", "true labels"}
     assert main["value"].notna().all()
+
+
+def test_side_studies_keep_to_the_rows_and_seeds_of_the_main_one():
+    """The whole notebook, asked for more rows and seeds in its side studies than in the main one; partial noise."""
+    chapter_files = Project(Path(__file__).parents[1]).chapter("benign_memorization")
+    small = {
+        "samples": 50, "test_samples": 50, "side_samples": 100, "seeds": 1, "side_seeds": 2, "copies_levels": [1],
+        "noise": 0.5, "epochs": 1, "k": 5,
+    }  # fmt: skip
+    values, figures, namespace = {}, [], {"check_parameters": None}
+    for cell in chapter_files.source.cells:
+        if cell.cell_type != "code" or cell.source == "check_parameters(globals())":
+            continue
+        exec(cell.source, namespace)
+        namespace |= {"record": lambda **v: values.update(v), "show": lambda figure, **_: figures.append(figure)}
+        if "parameters" in cell.metadata.get("tags", []):
+            namespace |= chapter_files.resolve("smoke", small)
+    for figure in figures:
+        plt.close(figure)
+    assert {name: len(column) for name, column in values.items() if len(column) != 1} == {}
+    assert math.isnan(values["fitted_independent"][0]) and math.isnan(values["knn_alike"][0])

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from phenomena.science import augment, datasets, networks, probes, training
 
+LARGEST = 2**27  # entries of a layer's features that the linear probe and pairs of views take; more rows are left out
+
 
 def views(x: Tensor, names: Sequence[str], strength: float, copies: int, generator: torch.Generator) -> Tensor:
     """Every sample's B augmentations: float (n, B, ...), drawn once.
@@ -94,10 +96,38 @@ def largest_group(data: datasets.Dataset, groups: int) -> int:
     return rarest // -(-groups // data.classes)
 
 
-def encoder_knn(network: nn.Sequential, data: datasets.Dataset, k: int) -> float:
-    """Accuracy of k-NN on the encoder's output: training rows with true labels as reference, test rows as queries."""
-    train, test = (networks.layers(network, x)["pool"] for x in (data.x_train, data.x_test))
-    return probes.accuracy(probes.knn_predict(train, data.y_train, test, k), data.y_test)
+def partly_random(drawn: Tensor, true: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Labels of which a random `share` is that of `drawn` and the rest that of `true`, both int64 of one shape.
+
+    With share 1 it is `drawn`, and nothing is taken from the generator.
+    """
+    if share == 1:
+        return drawn
+    kept = torch.randperm(drawn.numel(), generator=generator)[round(share * drawn.numel()) :].to(drawn.device)
+    labels = drawn.flatten().clone()
+    labels[kept] = true.flatten()[kept]
+    return labels.view_as(drawn)
+
+
+def look(network: nn.Sequential, data: datasets.Dataset, k: int) -> tuple[float, float]:
+    """Accuracy on the test rows of k-NN on the encoder's output, and of the network's own answers.
+
+    Reference of the k-NN are the training rows with their true labels.
+    """
+    train = networks.layers(network, data.x_train)["pool"]
+    test = networks.layers(network, data.x_test)
+    knn = probes.knn_predict(train, data.y_train, test["pool"], k)
+    return probes.accuracy(knn, data.y_test), probes.accuracy(test["logits"].argmax(1), data.y_test)
+
+
+def looks(steps: int) -> list[int]:
+    """Steps at which a training run is looked at: ten spread evenly, and before the first of them 0, 1, 2, 4, ...
+
+    A single version of a sample is fitted within the first of the even ones.
+    """
+    every = max(1, steps // 10)
+    early = {0} | {2**i for i in range(every.bit_length()) if 2**i < every}
+    return sorted(early | set(range(every, steps + 1, every)) | {steps})
 
 
 def measure(network: nn.Sequential, data: datasets.Dataset, labels: Tensor, pair: Tensor, k: int) -> pd.DataFrame:
@@ -110,13 +140,17 @@ def measure(network: nn.Sequential, data: datasets.Dataset, labels: Tensor, pair
     "memorised": leave-one-out k-NN accuracy on the random labels, i.e. how far samples lie beside those that share
     their random label (chance: 1 / classes);
     "distance": `probes.augmentation_distance` between the two views.
+    "linear" and "distance" take the first rows only where all of them would have more than `LARGEST` entries, the
+    first in that layer, the second in the widest.
     """
     train, test = networks.layers(network, data.x_train), networks.layers(network, data.x_test)
-    first, second = (networks.layers(network, pair[:, i]) for i in range(2))
+    pairs = max(2, LARGEST // max(features.shape[1] for features in train.values()))
+    first, second = (networks.layers(network, pair[:pairs, i]) for i in range(2))
     rows = []
     for layer, features in train.items():
         knn = probes.knn_predict(features, data.y_train, test[layer], k)
-        linear = probes.linear_predict(features, data.y_train, test[layer])
+        few = max(1, LARGEST // features.shape[1])
+        linear = probes.linear_predict(features[:few], data.y_train[:few], test[layer])
         memorised = probes.knn_predict(features, labels, features, k, leave_one_out=True)
         rows += [
             (layer, "knn", probes.accuracy(knn, data.y_test)),
@@ -128,14 +162,15 @@ def measure(network: nn.Sequential, data: datasets.Dataset, labels: Tensor, pair
 
 
 def at_accuracy(accuracies: Sequence[float], values: Sequence[float], level: float) -> float:
-    """Value where the accuracy first reaches `level`, linear between checkpoints; nan where it never does.
+    """Value where the accuracy first reaches `level`, linear between looks; nan where none brackets the level.
 
-    accuracies, values: (t,), one entry a checkpoint in the order of training.
+    That is where it is never reached, and where the first look is above it already.
+    accuracies, values: (t,), one entry a look in the order of training.
     """
     for i, accuracy in enumerate(accuracies):
         if accuracy >= level:
             if i == 0:
-                return float(values[0])
+                return float(values[0]) if accuracy == level else float("nan")
             share = (level - accuracies[i - 1]) / (accuracy - accuracies[i - 1])
             return float(values[i - 1] + share * (values[i] - values[i - 1]))
     return float("nan")
