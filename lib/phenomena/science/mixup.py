@@ -195,9 +195,10 @@ def draw(
 ) -> Draw:
     """Batches of mixed rows with mixed labels for `training.train`.
 
-    x: float (n, ...); labels: int64 (n,). partner: "any" row of the data, itself included; any "other" row; or another
-    row of the same "batch" (a permutation of it). lambdas: one a "batch" or one a "row". method: "mixup" or "cutmix"
-    (one box a batch). mixed_labels off: inputs are mixed, and the label is that of the part with the larger share.
+    x: float (n, ...); labels: int64 (n,). partner: "any" row of the data, itself included; any "other" row; or a row of
+    the same "batch" (a permutation of it, which may leave rows in their place). lambdas: one a "batch" or one a "row".
+    method: "mixup" or "cutmix" (one box a batch). mixed_labels off: inputs are mixed, and the label is that of the part
+    with the larger share.
     Raises `ValueError` for another word, or data of one class.
     """
     words = {partner: ("any", "other", "batch"), lambdas: ("batch", "row"), method: ("mixup", "cutmix")}
