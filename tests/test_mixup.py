@@ -1,13 +1,20 @@
 """Mixup: the closed form against sampling and by hand, laws by their moments, mixing against torchvision, geometry."""
 
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
 from scipy.spatial.distance import cdist
 from torchvision.transforms import v2
 
-from phenomena.science import mixup, probes, training
+from phenomena.runs.parameters import VOCABULARY
+from phenomena.science import datasets, mixup, probes, training
 from phenomena.science import softmax_networks as networks
 
 
@@ -445,3 +452,92 @@ def test_calibrated_predictions_have_no_error():
     assert probes.accuracy(p.argmax(1), labels) == pytest.approx(0.75, abs=0.01)
     with pytest.raises(ValueError, match="no distributions"):
         mixup.calibration(2 * p, labels)
+
+
+# The notebook's cells
+
+CELLS = {
+    cell["id"]: "".join(cell["source"])
+    for cell in json.loads((Path(__file__).parents[1] / "notebooks" / "mixup.ipynb").read_text())["cells"]
+}
+
+
+def cells(*names, given=None, **changed):
+    """Names after these cells of the notebook, at its default parameters but for what is changed."""
+    space = dict(VOCABULARY) | {"datasets": datasets, "torch": torch, "np": np, "pd": pd, "math": math, "mixup": mixup}
+    exec(CELLS["cell-03"], space)
+    space |= changed | (given or {})
+    for name in names:
+        exec(CELLS[name], space)
+    return space
+
+
+@pytest.mark.parametrize(
+    ("changed", "match"),
+    [
+        ({"long_points": 3, "long_classes": [4, 5]}, r"long_classes is \[4, 5\]: one of 3 \(long_points\) or fewer"),
+        ({"condition_samples": 1298}, "condition_samples is 1298: digits has 1297"),
+        ({"samples": 4001}, "samples is 4001: mnist1d has 4000"),
+        ({"dataset": "digits", "test_samples": 501}, "test_samples is 501: digits has 500"),
+        ({"network": "resnet18", "dataset": "digits", "test_samples": 500}, "mnist1d .* holds no images"),
+    ],
+)
+def test_parameters_that_cannot_go_together_are_refused_before_anything_is_trained(changed, match):
+    with pytest.raises(ValueError, match=match):
+        cells("parameters-together", "cell-08", **changed)
+
+
+def test_entries_given_twice_count_once():
+    space = cells("parameters-together", moons_alphas=[1.0, 1.0], condition_sets=["digits", "digits"])
+    assert space["moons_alphas"] == [1.0] and space["condition_sets"] == ["digits"]
+
+
+def test_memory_of_wrong_labels_is_measured_on_those_alone():
+    """A network that knows every true label gives none of the wrong ones back."""
+
+    def fit(s, draw, rows, data, observe, every):
+        knows = SimpleNamespace(eval=lambda: lambda part: torch.zeros(len(part), data.classes))
+        predict = {data.x_train: data.y_train, data.x_test: data.y_test}
+        space["training"].predict = lambda net, x: predict[x]
+        observe(None, 0)
+        looks.append(every)
+        return knows
+
+    looks = []
+    space = {
+        "fit": fit,
+        "training": SimpleNamespace(predict=lambda net, x: 0),
+        "batches": lambda *rest, **options: None,
+    }
+    space = cells(
+        "cell-08",
+        "study-measures",
+        "cell-39",
+        given=space | {"probes": SimpleNamespace(accuracy=share_right)},
+        samples=200,
+    )
+    noisy, clean = space["study"](0, 0.0, 0.5), space["study"](0, 0.0)
+    assert noisy["wrong"] == 0 and 0.45 < noisy["train"] < 0.65 and np.isnan(clean["wrong"])
+    assert looks == [8, 0], "looks at the test points are for the best epoch under noise"
+
+
+def share_right(predicted, labels):
+    return (predicted == labels).float().mean().item() if torch.is_tensor(predicted) else 0.0
+
+
+@pytest.mark.parametrize("side_seeds", [2, 5])
+def test_arms_hold_the_weak_alpha_and_variants_the_seeds_of_the_arms(side_seeds):
+    def study(s, a, **options):
+        return {"seed": s, "alpha": a, "train": a, "last": a, "ece": a}
+
+    found = {}
+    given = {"study": study, "track": lambda jobs, name: jobs, "record": found.update}
+    space = cells("cell-40", given=given, alphas=[0.1], data_range=range(10, 13))
+    assert found["last_weak"].tolist() == [0.4] * 3 and found["train_strong"].tolist() == [1024.0] * 3
+    named = space["sweep"].assign(arm=space["sweep"]["alpha"].map(lambda a: f"{a:g}" if a else "ERM"))
+    space |= {"named": named, "side_seeds": side_seeds, "data_seeds": 3}
+    for name in ("cell-46", "ways-record"):
+        exec(CELLS[name], space)
+    assert {len(found[name]) for name in ("ece_unmixed", "ece_mixed", "no_self_strong", "side_row")} == {
+        min(side_seeds, 3)
+    }
