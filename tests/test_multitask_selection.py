@@ -1,11 +1,18 @@
 """The chapter's simulations, scores and baselines against closed forms, limits and scikit-learn."""
 
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 from sklearn.linear_model import LinearRegression
 
+from phenomena.runs.parameters import VOCABULARY
+from phenomena.science import mixed_multitask as mixed
 from phenomena.science import multitask_selection as chapter
 
 
@@ -161,11 +168,22 @@ def test_each_baseline_learns_from_its_own_labels_and_nothing_from_others(method
 
 def test_penalty_chosen_on_other_labels_still_fits_the_own():
     d = chapter.simulate(100, 10, 1, 1, rng(1), active=2)
-    for method in ("ridge", "lasso"):
-        row = chapter.separate(method, d, seed=0, tuned_on=d.y_test).row(d)
-        assert row["all"] > 0.3 or method == "lasso"
+    row = chapter.separate("ridge", d, seed=0, tuned_on=d.y_test).row(d)
+    assert row["all"] > 0.3
+    values = replace(d, **{name: getattr(d, name)[1:] for name in ("x", "y", "x_test", "y_test", "classes", "w")})
+    for method in ("lasso", "elastic net"):  # other labels ask for a penalty so large that nothing is left
+        own, other = (chapter.separate(method, values, seed=0, tuned_on=on) for on in (None, values.y_test))
+        assert (own.strength > 0).sum() > (other.strength > 0).sum()
     with pytest.raises(ValueError, match="'forest' is not known: one of lasso"):
         chapter.separate("forest", d, seed=0)
+
+
+@pytest.mark.parametrize("method", ["linear SVM", "RBF SVM"])
+def test_units_of_the_target_do_not_matter_to_a_support_vector_machine(method):
+    d = draw()
+    scaled = replace(d, y=[y if c else 10 + 30 * y for y, c in zip(d.y, d.classes, strict=True)])
+    for a, b, c in zip(*(chapter.separate(method, x, seed=0).scores for x in (d, scaled)), d.classes, strict=True):
+        assert b == pytest.approx(a if c else 10 + 30 * a)
 
 
 def test_same_seed_same_scores():
@@ -188,4 +206,65 @@ def test_medical_tasks_hold_no_target_among_the_features(load, rows, features):
         assert (np.abs(np.corrcoef(data.x.T, target)[-1, :-1]) < 0.999).all()
     d = chapter.split(data, 100, rng())
     assert [len(y) for y in d.y_test] == [100] * 4 and [len(y) for y in d.y] == [rows - 100] * 4
-    assert not (d.x_test[0] == d.x_test[1]).all()
+    for x, test in zip(d.x, d.x_test, strict=True):  # outcomes of people who are tested on are not trained on
+        assert (test == d.x_test[0]).all() and (x == d.x[0]).all()
+    assert not {row.tobytes() for row in d.x_test[0]} & {row.tobytes() for row in d.x[0]}
+
+
+# --- the notebook's cells --------------------------------------------------------------------------------------------
+
+CELLS = {
+    cell["id"]: "".join(cell["source"])
+    for cell in json.loads((Path(__file__).parents[1] / "notebooks" / "multitask_selection.ipynb").read_text())["cells"]
+}
+
+
+def cells(*names, **changed):
+    """Names after these cells of the notebook, at its default parameters but for what is changed."""
+    space = dict(VOCABULARY) | {"np": np, "mixed": mixed}
+    exec(CELLS["cell-03"], space)
+    space |= changed
+    for name in names:
+        exec(CELLS[name], space)
+    return space
+
+
+@pytest.mark.parametrize(
+    ("changed", "match"),
+    [
+        ({"ratios": [0.01]}, "5 rows with 500 features, 10 .2 folds. or more"),
+        ({"minorities": [0.2, 0.04]}, "4 of 100 rows .side_rows. in the rarer class, 5"),
+    ],
+)
+def test_too_few_rows_for_the_folds_are_refused_before_anything_is_fitted(changed, match):
+    with pytest.raises(ValueError, match=match):
+        cells("parameters-together", **changed)
+
+
+def test_entries_given_twice_count_once():
+    assert cells("parameters-together", minorities=[0.2, 0.2])["minorities"] == [0.2]
+
+
+def test_scikit_learn_is_compared_with_where_there_are_two_tasks():
+    from sklearn.linear_model import MultiTaskLasso
+
+    d = chapter.simulate(60, 20, 1, 1, rng(), active=4)
+    given = {"problem": SimpleNamespace(x=d.x), "example": d, "MultiTaskLasso": MultiTaskLasso, "places": [0]}
+    given |= {"twin": np.ones(1), "exact": {"objective": SimpleNamespace(iloc=np.ones(1))}}
+    found = {}
+    cells("cell-10", record=found.update, **given)
+    assert found["scikit_learn_apart"][0] < 1e-6
+
+
+def test_features_of_strength_zero_are_not_found():
+    d = chapter.simulate(30, 10, 2, 2, rng(), active=4, own=True)
+    nothing = chapter.Fit([np.zeros(30)] * 4, np.zeros(10))
+    source = CELLS["cell-26"].partition("jobs =")[0]
+    space = cells() | {
+        "draw": lambda *rest, **own: d,
+        "selection": SimpleNamespace(joint=lambda *rest, **settings: (nothing, None)),
+    }
+    space |= {"SHARED": {}, "PLAIN": None, "WEIGHTED": None, "EVEN": None}
+    space["kinds"] = lambda d: ((d.w != 0)[d.classes].any(0), (d.w != 0)[~d.classes].any(0))
+    exec(source, space)
+    assert space["weigh"]("own", 0, None)["labels found"] == 0

@@ -14,7 +14,16 @@ from scipy.special import expit
 from scipy.stats import norm
 from sklearn.datasets import load_breast_cancer, load_diabetes
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
-from sklearn.linear_model import ElasticNetCV, LassoCV, LogisticRegression, LogisticRegressionCV, Ridge, RidgeCV
+from sklearn.linear_model import (
+    ElasticNet,
+    ElasticNetCV,
+    Lasso,
+    LassoCV,
+    LogisticRegression,
+    LogisticRegressionCV,
+    Ridge,
+    RidgeCV,
+)
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, SVR
 
@@ -277,13 +286,17 @@ def _ridge(x: Array, y: Array, tuned: Array, is_class: bool, seed: int, trees: i
 def _lasso(x: Array, y: Array, tuned: Array, is_class: bool, seed: int, trees: int) -> Model:
     if is_class:
         return _logistic(x, y, tuned, seed, _penalties(x, y), 1.0)
-    return _linear(LassoCV(alphas=30, eps=0.01, cv=5, tol=1e-3, max_iter=10_000).fit(x, y))
+    common: dict[str, Any] = {"tol": 1e-3, "max_iter": 10_000}
+    found = LassoCV(alphas=30, eps=0.01, cv=5, **common).fit(x, tuned)
+    return _linear(found if tuned is y else Lasso(found.alpha_, **common).fit(x, y))
 
 
 def _elastic_net(x: Array, y: Array, tuned: Array, is_class: bool, seed: int, trees: int) -> Model:
     if is_class:
         return _logistic(x, y, tuned, seed, 2 * _penalties(x, y), 0.5)
-    return _linear(ElasticNetCV(l1_ratio=0.5, alphas=30, eps=0.01, cv=5, tol=1e-3, max_iter=10_000).fit(x, y))
+    common: dict[str, Any] = {"l1_ratio": 0.5, "tol": 1e-3, "max_iter": 10_000}
+    found = ElasticNetCV(alphas=30, eps=0.01, cv=5, **common).fit(x, tuned)
+    return _linear(found if tuned is y else ElasticNet(found.alpha_, **common).fit(x, y))
 
 
 def _forest(x: Array, y: Array, tuned: Array, is_class: bool, seed: int, trees: int) -> Model:
@@ -297,10 +310,11 @@ def _forest(x: Array, y: Array, tuned: Array, is_class: bool, seed: int, trees: 
 
 def _svm(kernel: str) -> Callable[..., Model]:
     def fit(x: Array, y: Array, tuned: Array, is_class: bool, seed: int, trees: int) -> Model:
-        model = (SVC if is_class else SVR)(kernel=kernel).fit(x, y)
-        return (model.decision_function if is_class else model.predict), (
-            np.ravel(model.coef_) if kernel == "linear" else None
-        )
+        # values in standard units: C = 1 and epsilon = 0.1 are meant for those
+        mean, spread = (0.0, 1.0) if is_class else (y.mean(), y.std())
+        model = (SVC if is_class else SVR)(kernel=kernel).fit(x, (y - mean) / spread)
+        scored = model.decision_function if is_class else model.predict
+        return (lambda x: scored(x) * spread + mean), (np.ravel(model.coef_) if kernel == "linear" else None)
 
     return fit
 
@@ -357,14 +371,17 @@ def breast_cancer() -> Medical:
 
 
 def split(data: Medical, test: int, rng: Generator) -> Draw:
-    """Different random rows for every task as test rows, the others for training; w is unknown (nan)."""
-    orders = [rng.permutation(len(data.x)) for _ in data.tasks]
-    pairs = list(zip(orders, data.y.T, strict=True))
+    """The same random people as test rows of every task, the others for training; w is unknown (nan).
+
+    With people of its own for every task, a joint model would be trained on outcomes of those that it is tested on.
+    """
+    order = rng.permutation(len(data.x))
+    tests, trains = order[:test], order[test:]
     return Draw(
-        x=[data.x[order[test:]] for order in orders],
-        y=[target[order[test:]] for order, target in pairs],
-        x_test=[data.x[order[:test]] for order in orders],
-        y_test=[target[order[:test]] for order, target in pairs],
+        x=[data.x[trains] for _ in data.tasks],
+        y=[target[trains] for target in data.y.T],
+        x_test=[data.x[tests] for _ in data.tasks],
+        y_test=[target[tests] for target in data.y.T],
         classes=data.classes,
         w=np.full((len(data.tasks), data.x.shape[1]), np.nan),
     )
