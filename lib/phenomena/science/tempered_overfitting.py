@@ -221,14 +221,11 @@ def bias_free_limit(p: float, random_ties: bool = False) -> float:
     p) / 2 pi.
 
     Nearly orthogonal points: the max-margin network has one neuron of each sign, N(x) = relu(a) - relu(b)
-    with a = sum over labels +1 of x_i . x and b = sum over labels -1 of x_i . x; at a test point these are
-    independent
-    N(0, (1 - p) m / d) and N(0, p m / d). Then Pr[a <= 0] = 1/2 and Pr[0 < a <= b] = arctan(sqrt(p / (1 -
-    p))) / 2 pi.
-    Trained networks stay below it; from a small initial scale, late in training and with many flips they come
-    near the value with random_ties. Wide networks at the usual scale keep the constant part of their initial
-    weights while flips are few. random_ties: a <= 0 and b <= 0, where N = 0, counts half
-    (initial weights decide there): 1/8 less.
+    with a = sum over labels +1 of x_i . x and b = sum over labels -1 of x_i . x; at a test point these are independent
+    N(0, (1 - p) m / d) and N(0, p m / d). Then Pr[a <= 0] = 1/2 and Pr[0 < a <= b] = arctan(sqrt(p / (1 - p))) / 2 pi.
+    Trained networks stay below it; from a small initial scale, late in training and with many flips they come near the
+    value with random_ties. Wide networks at the usual scale keep the constant part of their initial weights while flips
+    are few. random_ties: a <= 0 and b <= 0, where N = 0, counts half (initial weights decide there): 1/8 less.
     """
     return 0.5 + math.asin(math.sqrt(p)) / (2 * math.pi) - (0.125 if random_ties else 0.0)
 
