@@ -139,6 +139,13 @@ def add_pages(root: Path, repository: Path) -> None:
     (root / "book" / "_toc.yml").write_text(yaml.safe_dump(toc))
 
 
+@pytest.fixture(autouse=True)
+def same_random_numbers() -> None:
+    """A test that draws from torch's own generator draws the same in every run and order."""
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     """A toy project of its own for every test."""
