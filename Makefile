@@ -24,14 +24,14 @@ draft: $(READY)  ## the same from smoke runs, into _build/draft
 	$(BIN)/phenomena book --edition smoke
 
 pdf: book  ## the book as one PDF, _build/phenomena.pdf (Debian's chromium and poppler-utils)
-	$(BIN)/python -m phenomena.runs.pdf _build/html _build/phenomena.pdf
+	$(BIN)/python -m phenomena.runs.book.pdf _build/html _build/phenomena.pdf
 
-BUILT := --ignore tests/test_browser.py --ignore tests/test_pdf.py
+BUILT := --ignore tests/book/test_browser.py --ignore tests/book/test_pdf.py
 test: $(READY)  ## all tests but those of `make browser`; warnings are errors
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(BUILT)
 
 browser: $(READY) .axe/.ready draft  ## tests of the built draft in Debian's chromium, and of its PDF
-	CI_BROWSER=1 $(BIN)/python -m pytest --numprocesses auto tests/test_browser.py tests/test_pdf.py
+	CI_BROWSER=1 $(BIN)/python -m pytest --numprocesses auto tests/book/test_browser.py tests/book/test_pdf.py
 
 run: $(READY)  ## one chapter: make run CHAPTER=benign_memorization ARGS="-p seeds=3"
 	$(BIN)/phenomena run $(CHAPTER) $(ARGS)

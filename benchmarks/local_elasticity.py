@@ -22,8 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from phenomena.science import geomnist
-from phenomena.science import local_elasticity as elastic
+from phenomena.chapters.local_elasticity import theory as elastic
+from phenomena.science import geomnist, label_noise
 
 LR = 0.005
 
@@ -31,7 +31,7 @@ LR = 0.005
 def setting(trials: int, steps: int) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(0)
     x, y = geomnist.generate(500, 3, generator)
-    labels = torch.stack([elastic.corrupt(y, 0.3, 3, generator) for _ in range(trials)])
+    labels = torch.stack([label_noise.corrupt_evenly(y, 0.3, 3, generator) for _ in range(trials)])
     order = torch.randint(len(x), (trials, steps), generator=generator)
     return {"x": x, "labels": labels, "order": order} | elastic.lenet(trials, 1, 3, generator)
 

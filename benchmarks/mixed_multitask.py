@@ -28,8 +28,8 @@ from pathlib import Path
 
 import numpy as np
 
-from phenomena.science import mixed_multitask as mixed
-from phenomena.science import multitask_selection as selection
+from phenomena.chapters.multitask_selection import mixed_multitask as mixed
+from phenomena.chapters.multitask_selection import study as selection
 
 TOL = 1e-6
 R_SCRIPT = """

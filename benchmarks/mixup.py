@@ -16,7 +16,9 @@ import time
 
 import torch
 
-from phenomena.science import datasets, mixup, softmax_networks
+from phenomena.chapters.mixup import softmax_networks
+from phenomena.chapters.mixup import theory as mixup
+from phenomena.science import datasets
 
 
 def plain_distances(x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -22,12 +22,13 @@ import papermill
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from phenomena.runs import records, sweep
-from phenomena.runs.chapters import Project
-from phenomena.runs.keys import code
+from phenomena.runs.execute import sweep
+from phenomena.runs.store import runs as records
+from phenomena.runs.store.chapters import Project
+from phenomena.runs.store.keys import code
 
 IMPORTS = """import torch
-from phenomena.runs.notebook import check_parameters, record"""
+from phenomena.runs.contract.notebook import check_parameters, record"""
 PARAMETERS = """seed: int = 0  # the first seed
 seeds: int = 2  # how many seeds"""
 BODY = "record(value=[float(torch.tensor(s) ** 2) for s in range(seed, seed + seeds)])"

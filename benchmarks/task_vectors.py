@@ -23,7 +23,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from phenomena.science import task_vectors
+from phenomena.chapters.task_arithmetic import task_vectors
 
 State = dict[str, Tensor]
 

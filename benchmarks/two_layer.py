@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from phenomena.science.two_layer import Networks, initial, train
+from phenomena.chapters.tempered_overfitting.two_layer import Networks, initial, train
 
 try:
     import jax

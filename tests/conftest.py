@@ -18,7 +18,7 @@ import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from phenomena.runs.chapters import Project
+from phenomena.runs.store.chapters import Project
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in runs: small tensors are several times slower with two threads
 
@@ -33,7 +33,7 @@ import time
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Le, MinLen
-from phenomena.runs.notebook import check_parameters, record, show, track"""
+from phenomena.runs.contract.notebook import check_parameters, record, show, track"""
 
 PARAMETERS = """\
 kind: Literal["plain", "fancy"] = "plain"  # which kind
@@ -74,33 +74,33 @@ kind_of = alt.param(name="kind", value="tall", bind=alt.binding_select(options=[
 reading = alt.param(name="reading", expr=f"{json.dumps(texts)}[at] + ' ' + kind")
 points = alt.Chart(pd.DataFrame({"i": range(len(values)), "v": values})).transform_filter("datum.i == at")
 chart = points.mark_point(size=200).encode(x="i:Q", y="v:Q").add_params(at, kind_of, reading)
-show(Figure(), name="point", caption="A point.", alt="A </script> <b> & B.", moving=chart)"""
+show(Figure(), name="point", caption="A point.", alt="A </script> <b> & B.", interactive=chart)"""
 
-AGAIN = 'show(Figure(), name="again", caption="Once more.", alt="The same again.", moving=chart)'
+AGAIN = 'show(Figure(), name="again", caption="Once more.", alt="The same again.", interactive=chart)'
 
 CHAPTER = {
     "title": "Toy",
-    "about": "A chapter for tests.",
+    "summary": "A chapter for tests.",
     "editions": {
-        "default": {"about": "all", "cost": {"seconds": 3, "memory_mb": 200, "machine": "one core"}},
+        "default": {"summary": "all", "cost": {"seconds": 3, "memory_mb": 200, "machine": "one core"}},
         "smoke": {
-            "about": "less",
+            "summary": "less",
             "cost": {"seconds": 2, "memory_mb": 200, "machine": "one core"},
             "parameters": {"seeds": 2, "rate": "1e-1"},
         },
     },
     "claims": [
-        {"name": "apart", "statement": "High is above low.", "place": "Section 1", "paper": "1.0", "scale": "toy",
-         "figure": "line",
-         "measured": "high - low", "above": 0.5, "reason": "half of it"},
-        {"name": "small", "statement": "High is small.", "place": "Section 2", "paper": "none", "scale": "toy",
-         "measured": "high", "below": 0.1, "reason": "a tenth"},
+        {"name": "apart", "statement": "High is above low.", "source": "Section 1", "paper_value": "1.0",
+         "caveat": "toy", "figure": "line",
+         "measured": "high - low", "above": 0.5, "rationale": "half of it"},
+        {"name": "small", "statement": "High is small.", "source": "Section 2", "paper_value": "none", "caveat": "toy",
+         "measured": "high", "below": 0.1, "rationale": "a tenth"},
     ],
 }  # fmt: skip
 
 
 def write_chapter(
-    root: Path, name: str = "toy", parameters: str = PARAMETERS, chapter: object = CHAPTER, moving: bool = False
+    root: Path, name: str = "toy", parameters: str = PARAMETERS, chapter: object = CHAPTER, interactive: bool = False
 ) -> None:
     cells = [
         new_markdown_cell("# Toy\n\nA toy."),
@@ -112,7 +112,7 @@ def write_chapter(
         new_code_cell(BODY),
         new_markdown_cell("## Figure"),
         new_code_cell(FIGURE),
-        *[new_code_cell(source) for source in (MOVING, AGAIN) if moving],
+        *[new_code_cell(source) for source in (MOVING, AGAIN) if interactive],
         new_markdown_cell("## Verdicts"),
         new_markdown_cell("In the book, the verdicts stand here.", metadata={"tags": ["verdicts"]}),
     ]
@@ -157,7 +157,7 @@ def project(tmp_path: Path) -> Project:
 @pytest.fixture(scope="session")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A toy project whose default and smoke editions have been run once, for tests that only look."""
-    from phenomena.runs import runner
+    from phenomena.runs.execute import runner
 
     root = tmp_path_factory.mktemp("ran")
     (root / "requirements.lock").write_text("toy==1\n")

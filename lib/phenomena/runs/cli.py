@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from phenomena.runs.chapters import Project, find_project
-from phenomena.runs.errors import BadInput, RunFailed, nearest
-from phenomena.runs.parameters import parse_assignments
+from phenomena.runs.contract.errors import BadInput, RunFailed, nearest
+from phenomena.runs.contract.parameters import parse_assignments
+from phenomena.runs.store.chapters import Project, find_project
 
 if TYPE_CHECKING:  # pandas is imported only by the commands that need it
-    from phenomena.runs.claims import Verdict
     from phenomena.runs.compare import Comparison
-    from phenomena.runs.sweep import Outcome
+    from phenomena.runs.execute.sweep import Outcome
+    from phenomena.runs.store.claims import Verdict
 
 
 def main() -> NoReturn:
@@ -68,7 +68,7 @@ def list_() -> None:
     chapters = _project().chapters()
     width = max((len(chapter.name) for chapter in chapters), default=0)
     for chapter in chapters:
-        click.echo(f"{chapter.name:{width}}  {chapter.file.about}")
+        click.echo(f"{chapter.name:{width}}  {chapter.file.summary}")
 
 
 @commands.command()
@@ -77,12 +77,12 @@ def show(chapter: str) -> None:
     """A chapter's parameters, editions with their cost, and claims."""
     found = _project().chapter(chapter)
     file = found.file
-    click.echo(f"{file.title}\n{file.about}\n\nParameters")
+    click.echo(f"{file.title}\n{file.summary}\n\nParameters")
     _table([(p.name, p.accepted, json.dumps(p.default), p.meaning) for p in found.declaration.values()])
     click.echo("\nEditions")
     _table(
         [
-            (name, f"{e.cost.seconds:g} s, {e.cost.memory_mb:g} MB on {e.cost.machine}", e.about)
+            (name, f"{e.cost.seconds:g} s, {e.cost.memory_mb:g} MB on {e.cost.machine}", e.summary)
             for name, e in file.editions.items()
         ]
     )
@@ -102,7 +102,9 @@ def run(chapter: str, edition: str, assignments: tuple[str, ...], force: bool) -
     overrides = parse_assignments(assignments)
     parameters = found.resolve(edition, overrides)
     name = next((e for e in (edition, *found.file.editions) if found.resolve(e) == parameters), None)
-    from phenomena.runs import claims, records, runner  # a second of imports that bad input need not wait for
+    from phenomena.runs.execute import runner  # a second of imports that bad input need not wait for
+    from phenomena.runs.store import claims
+    from phenomena.runs.store import runs as records
 
     folder, executed = runner.run(project, found, parameters, name, force)
     record = records.read(folder)
@@ -140,8 +142,8 @@ def sweep(
 ) -> None:
     """Run a chapter at every point of a grid of parameters, on two local workers or on a Dask cluster."""
     from phenomena.runs import compare as comparisons
-    from phenomena.runs import records
-    from phenomena.runs import sweep as sweeps
+    from phenomena.runs.execute import sweep as sweeps
+    from phenomena.runs.store import runs as records
 
     project = _project()
     found = project.chapter(chapter)
@@ -249,7 +251,8 @@ def claims_(chapter: str | None, edition: str, as_json: bool) -> None:
     chapters = [project.chapter(chapter)] if chapter else project.chapters()
     if chapters and not chapter and not any(edition in c.file.editions for c in chapters):
         chapters[0].resolve(edition)  # raises: unknown everywhere
-    from phenomena.runs import claims, records
+    from phenomena.runs.store import claims
+    from phenomena.runs.store import runs as records
 
     rows = []
     for found in [c for c in chapters if chapter or edition in c.file.editions]:
@@ -277,7 +280,8 @@ def figure(chapter: str, name: str, edition: str, png: Path | None, csv_file: Pa
     project = _project()
     found = project.chapter(chapter)
     found.resolve(edition)  # refuses an unknown one
-    from phenomena.runs import downloads, records
+    from phenomena.runs.book import downloads
+    from phenomena.runs.store import runs as records
 
     run_there = records.current(project, found, edition)
     if run_there is None:
@@ -308,7 +312,7 @@ def publish() -> None:
 @click.option("--edition", default="default", help="smoke makes a draft.")
 def book(edition: str) -> None:
     """Run what is missing, check that all runs are whole and current, and build the book strictly."""
-    from phenomena.runs.book import book as build
+    from phenomena.runs.book.build import book as build
 
     click.echo(build(_project(), edition))
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from phenomena.runs import claims, keys, records
-from phenomena.runs.chapters import Chapter, Project
-from phenomena.runs.errors import BadInput, nearest
-from phenomena.runs.records import Record
+from phenomena.runs.contract.errors import BadInput, nearest
+from phenomena.runs.store import claims, keys
+from phenomena.runs.store import runs as records
+from phenomena.runs.store.chapters import Chapter, Project
+from phenomena.runs.store.runs import Record
 from phenomena.statistics import interval
 
 WIDTH = 5  # measured columns that a terminal's table shows unless others are named

@@ -1,1 +1,1 @@
-"""Pure functions on tensors: data, augmentation, networks, training, probes, plots, one module a chapter."""
+"""Pure functions on tensors and tidy frames that two or more chapters use."""

@@ -202,18 +202,3 @@ def subset(data: Dataset, train: int, test: int, generator: torch.Generator) -> 
         rows.append(torch.randperm(len(labels), generator=generator)[:wanted].to(labels.device))
     first, second = rows
     return Dataset(data.x_train[first], data.y_train[first], data.x_test[second], data.y_test[second], data.classes)
-
-
-def randomise_labels(labels: Tensor, share: float, classes: int, generator: torch.Generator) -> Tensor:
-    """Labels of which a random `share` of the rows is redrawn uniformly over all classes.
-
-    A redrawn label is right with probability 1 / classes, as in Anagnostidis et al. (2023).
-    labels: int64 (n,). Returns int64 (n,). Raises `ValueError` for a share outside [0, 1].
-    """
-    if not 0 <= share <= 1:
-        raise ValueError(f"share of random labels is {share}: 0 to 1 is accepted")
-    chosen = torch.randperm(len(labels), generator=generator)[: round(share * len(labels))]
-    drawn = torch.randint(classes, (len(chosen),), generator=generator)
-    noisy = labels.clone()
-    noisy[chosen.to(labels.device)] = drawn.to(labels.device)
-    return noisy

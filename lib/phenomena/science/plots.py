@@ -1,6 +1,8 @@
 """Figures in one style. Every function draws into the `ax` it is given and returns it."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
@@ -17,8 +19,12 @@ from phenomena.statistics import interval
 MARKERS = "osD^vPX*"
 
 
-def use_style() -> None:
-    """The book's style sheet: seaborn's cycle "colorblind", white ground, readable at page width."""
+def start() -> None:
+    """What every notebook begins with: one thread, so that values do not depend on the number of cores, and the style.
+
+    The book's style sheet has seaborn's cycle "colorblind" on white ground, readable at page width.
+    """
+    torch.set_num_threads(1)
     plt.style.use(str(files("phenomena.science") / "book.mplstyle"))
 
 
@@ -80,10 +86,138 @@ def samples(ax: Axes, sample: Tensor, versions: Tensor, title: str) -> Axes:
     return ax
 
 
-def label(ax: Axes, x: str, y: str, title: str = "", chance: float | None = None) -> Axes:
+def label_axes(ax: Axes, x: str, y: str, title: str = "", chance: float | None = None) -> Axes:
     """Names both axes; draws a dotted line at chance level where there is one."""
     ax.set(xlabel=x, ylabel=y, title=title)
     if chance is not None:
         ax.axhline(chance, color="0.4", linestyle=":", linewidth=1, zorder=0)
         ax.annotate("chance", (0.01, chance), xycoords=("axes fraction", "data"), ha="left", va="top", color="0.4")
     return ax
+
+
+# --- figures that a reader moves --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One kind of mark drawn from a tidy frame; x, y, y2, colour, shape and detail name its columns.
+
+    mark: Vega-Lite's name, such as "line", "point", "bar", "area", "rule"; style: its properties, such as
+    {"strokeDash": [6, 4]} or {"color": "#bbb"}. y2: the other end of an area or rule. detail: a line for each of its
+    values, all of one colour. order: the column along which a line is drawn, x otherwise.
+    background: drawn as it is wherever the controls stand, although the frame has their columns.
+    """
+
+    frame: pd.DataFrame
+    mark: str = "line"
+    x: str | None = "x"
+    y: str | None = "y"
+    y2: str | None = None
+    colour: str | None = None
+    shape: str | None = None
+    detail: str | None = None
+    order: str | None = None
+    background: bool = False
+    style: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Title, range and type of scale ("linear", "log", "nominal") of an axis."""
+
+    title: str
+    domain: tuple[float, float] | None = None
+    scale: str = "linear"
+
+
+def slider(
+    *layers: Layer,
+    x: Axis,
+    y: Axis,
+    controls: Mapping[str, str],
+    reading: Callable[..., str],
+    start: Mapping[str, Any] | None = None,
+) -> Any:
+    """A chart that a reader moves, for `show(..., interactive=)`: layers on shared axes, with up to three controls.
+
+    controls: column -> what the control is called. Numbers in the column make a slider over the values that occur,
+    texts a menu. A layer without the column stays as it is. start: the value at which a control starts, the nearest
+    that occurs; the first otherwise. reading: called with the value of each control by name, says in words what is then
+    seen. Returns an Altair chart.
+    Raises `ValueError` for no or more than three controls, or one that is no column of any layer.
+    """
+    import altair as alt  # a second of import that only notebooks with such a chart need
+
+    if not 1 <= len(controls) <= 3:
+        raise ValueError(f"{len(controls)} controls: 1 to 3 are accepted")
+    stops = {column: _stops(column, layers) for column in controls}
+    keys = {column: f"k{i}" for i, column in enumerate(controls)}
+    parameters: list[Any] = []
+    for column, title in controls.items():
+        values, wanted = stops[column], (start or {}).get(column)
+        if isinstance(values[0], str):
+            menu = alt.binding_select(options=values, name=title)
+            at = values.index(wanted) if wanted in values else 0
+            parameters.append(alt.param(name=f"at_{keys[column]}", value=values[at], bind=menu))
+            parameters.append(alt.param(name=keys[column], expr=f"indexof({json.dumps(values)}, at_{keys[column]})"))
+        else:
+            at = 0 if wanted is None else min(range(len(values)), key=lambda i: abs(values[i] - wanted))
+            bind = alt.binding_range(min=0, max=len(values) - 1, step=1, name=title)
+            parameters.append(alt.param(name=keys[column], value=at, bind=bind))
+    texts = _readings(list(stops), stops, {}, reading)
+    parameters.append(alt.param(name="reading", expr=json.dumps(texts) + "".join(f"[{keys[c]}]" for c in stops)))
+    return alt.layer(*(_drawn(layer, x, y, stops, keys) for layer in layers)).add_params(*parameters)
+
+
+def _stops(column: str, layers: Sequence[Layer]) -> list[Any]:
+    """The values at which a control can stand: numbers in their order, texts in that of their appearance."""
+    there = [layer.frame[column] for layer in layers if column in layer.frame]
+    if not there:
+        raise ValueError(f"control {column!r} is a column of no layer")
+    values = [v.item() if hasattr(v, "item") else v for part in there for v in part.unique()]
+    return list(dict.fromkeys(values if isinstance(values[0], str) else sorted(values)))
+
+
+def _readings(
+    left: list[str], stops: Mapping[str, list[Any]], chosen: dict[str, Any], reading: Callable[..., str]
+) -> Any:
+    """The sentences as nested lists, an axis a control."""
+    if not left:
+        return reading(**chosen)
+    return [_readings(left[1:], stops, chosen | {left[0]: value}, reading) for value in stops[left[0]]]
+
+
+def _drawn(layer: Layer, x: Axis, y: Axis, stops: Mapping[str, list[Any]], keys: Mapping[str, str]) -> Any:
+    """A layer in Vega-Lite, its columns under short names: every row carries them."""
+    import altair as alt
+
+    channels = {"x": layer.x, "y": layer.y, "y2": layer.y2, "c": layer.colour, "s": layer.shape, "d": layer.detail,
+                "o": layer.order}  # fmt: skip
+    used = {short: column for short, column in channels.items() if column is not None}
+    data = pd.DataFrame({short: layer.frame[column].to_numpy() for short, column in used.items()})
+    filters = [] if layer.background else [column for column in stops if column in layer.frame]
+    for column in filters:
+        data[keys[column]] = layer.frame[column].map(stops[column].index).to_numpy()
+    encoding: dict[str, Any] = {}
+    for channel, axis, kind in (("x", x, alt.X), ("y", y, alt.Y)):
+        if channel in used:
+            nominal = axis.scale == "nominal"
+            limits: dict[str, Any] = {"domain": list(axis.domain)} if axis.domain else {}
+            limits |= {"type": axis.scale, "nice": False, "zero": False}
+            scale = alt.Undefined if nominal else alt.Scale(**limits)
+            encoding[channel] = kind(f"{channel}:{'N' if nominal else 'Q'}", title=axis.title, scale=scale, sort=None)
+    if "y2" in used:
+        encoding["y2"] = alt.Y2("y2:Q")
+    if "c" in used:
+        order = list(dict.fromkeys(data["c"]))
+        encoding["color"] = alt.Color("c:N", title=None, sort=None, scale=alt.Scale(domain=order))
+        if layer.mark == "bar" and x.scale == "nominal":
+            encoding["xOffset"] = alt.XOffset("c:N", sort=None)
+    if "s" in used:
+        encoding["shape"] = alt.Shape("s:N", title=None, sort=None)
+    if "d" in used:
+        encoding["detail"] = alt.Detail("d:N")
+    if "o" in used:
+        encoding["order"] = alt.Order("o:Q")
+    chart = getattr(alt.Chart(data), f"mark_{layer.mark}")(**layer.style).encode(**encoding)
+    return chart.transform_filter(" && ".join(f"datum.{keys[c]} == {keys[c]}" for c in filters)) if filters else chart

@@ -47,11 +47,6 @@ def linear_predict(features: Tensor, labels: Tensor, queries: Tensor, ridge: flo
     return (q @ weights + offset).argmax(1)
 
 
-def accuracy(predicted: Tensor, labels: Tensor) -> float:
-    """Share of equal entries, 0 to 1."""
-    return (predicted == labels).float().mean().item()
-
-
 def augmentation_distance(first: Tensor, second: Tensor) -> float:
     """Distance between two views of a sample relative to that between views of different samples.
 

@@ -1,0 +1,1 @@
+"""What one chapter uses, a folder each: theory (formulas, closed forms) and study (experiments as functions)."""

@@ -1,0 +1,1 @@
+"""Benign memorization (Anagnostidis et al. 2023)."""

@@ -1,0 +1,1 @@
+"""Local elasticity (Zhang, Wang and Su 2021)."""

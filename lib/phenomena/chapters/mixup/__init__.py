@@ -1,0 +1,1 @@
+"""Mixup and its dependence on the data (Chidambaram et al. 2022)."""

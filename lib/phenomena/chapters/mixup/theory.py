@@ -1,0 +1,376 @@
+"""Mixup (Zhang et al. 2018) and what it does to a data set (Chidambaram et al. 2022): rows are trained on as
+
+    lambda x_i + (1 - lambda) x_j    with label    lambda y_i + (1 - lambda) y_j,    lambda ~ F symmetric on [0, 1].
+
+Letters: n rows, d features, c classes, m queries; targets are distributions over classes, float (n, c).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.optimize import minimize
+from scipy.special import betainc, betaincinv
+from torch import Tensor
+
+from phenomena.science.training import Draw
+
+
+class MixingLaw(NamedTuple):
+    """A law F of lambda on [0, 1], symmetric about 1/2.
+
+    mass(a, b): float64 arrays a <= b -> P[a <= lambda <= b] and E[lambda; a <= lambda <= b], entry by entry.
+    quantile(u): float64 tensor of numbers uniform on [0, 1) -> lambda of the same shape.
+    """
+
+    mass: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+    quantile: Callable[[Tensor], Tensor]
+
+
+def beta_law(alpha: float) -> MixingLaw:
+    """Beta(alpha, alpha): near 0 lambda is 0 or 1, at 1 it is uniform, far above 1 it is 1/2.
+
+    Drawn by the inverse of its distribution function, right to the last digit from alpha = 1e-4 to 1e4. The usual
+    ratio of two gamma variables is not: below 0.01 both underflow, and the ratio collapses to 1/2.
+    Raises `ValueError` unless alpha is positive and finite.
+    """
+    if not 0 < alpha < np.inf:
+        raise ValueError(f"alpha is {alpha}: a positive finite number is accepted")
+
+    def mass(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        share = betainc(alpha, alpha, high) - betainc(alpha, alpha, low)
+        return share, (betainc(alpha + 1, alpha, high) - betainc(alpha + 1, alpha, low)) / 2  # E lambda = 1/2
+
+    return MixingLaw(mass, lambda u: torch.from_numpy(np.asarray(betaincinv(alpha, alpha, u.numpy()))))
+
+
+def atoms_law(values: list[float], weights: list[float]) -> MixingLaw:
+    """lambda takes one of the values with these probabilities; [0.5], [1.0] is the limit alpha -> infinity.
+
+    Raises `ValueError` for values outside [0, 1], weights that are no distribution, or a law that is not symmetric.
+    """
+    v, w = np.array(values, float), np.array(weights, float)
+    order = np.argsort(v)
+    v, w = v[order], w[order]
+    if len(v) != len(w) or not len(v) or (v < 0).any() or (v > 1).any() or (w <= 0).any() or abs(w.sum() - 1) > 1e-9:
+        raise ValueError(
+            f"values {values} with weights {weights}: values in [0, 1], positive weights of sum 1 expected"
+        )
+    if not (np.allclose(v, 1 - v[::-1]) and np.allclose(w, w[::-1])):
+        raise ValueError(f"values {values} with weights {weights} are not symmetric about 1/2")
+
+    def mass(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        inside = w * ((low[..., None] <= v) & (v <= high[..., None]))
+        return inside.sum(-1), inside @ v
+
+    def quantile(u: Tensor) -> Tensor:
+        return torch.from_numpy(v[np.searchsorted(w.cumsum()[:-1], u.numpy(), side="right")])
+
+    return MixingLaw(mass, quantile)
+
+
+def optimum(x: Tensor, targets: Tensor, queries: Tensor, law: MixingLaw, epsilon: float) -> Tensor:
+    """What a network without limits learns from Mixup, seen within a ball (Chidambaram et al. 2022, Lemma 2.3).
+
+        h_eps(q) = E[lambda y_i + (1 - lambda) y_j ; |lambda x_i + (1 - lambda) x_j - q| <= eps] / P[the same event]
+
+    over pairs (i, j) uniform among all n^2, a row with itself included. Each pair passes the ball for lambda within one
+    interval, whose mass is exact. The lemma's xi_ij and xi^lambda_ij, summed over classes, are what is summed here over
+    rows; labels may be any distributions.
+    x: float (n, d); targets: float (n, c), see above; queries: float (m, d). Returns float64 (m, c).
+    Raises `ValueError` for fewer than two classes, coincident rows of different label (there the optimum over
+    classifiers of finite loss is not defined), epsilon <= 0, or a query whose ball no segment meets.
+    """
+    check_rows(x, targets)
+    if epsilon <= 0:
+        raise ValueError(f"epsilon is {epsilon}: a positive radius is accepted")
+    x, targets, queries = x.double(), targets.double(), queries.double()
+    n = len(x)
+    step = x[:, None] - x[None]  # (n, n, d): lambda x_i + (1 - lambda) x_j = x_j + lambda step_ij
+    length = step.square().sum(2)
+    result = []
+    chunk = max(1, 2**22 // n**2)  # queries at a time, for some ten arrays of 32 MB
+    for start in range(0, len(queries), chunk):
+        offset = x - queries[start : start + chunk, None]  # (m, n, d), of x_j
+        # |offset_j + lambda step_ij|^2 <= eps^2: length lambda^2 + 2 along lambda + beyond <= 0
+        along = torch.einsum("mjd,ijd->mij", offset, step)
+        beyond = (offset.square().sum(2) - epsilon**2)[:, None]  # (m, 1, n)
+        root = (along.square() - length * beyond).sqrt()  # nan: the line of i and j passes by
+        still = (length == 0).expand_as(along)  # the row with itself or a copy: inside for every lambda, or for none
+        low = torch.where(still, 0.0, (-along - root) / length)
+        high = torch.where(still, 1.0, (-along + root) / length)
+        inside = torch.where(still, beyond <= 0, (low <= 1) & (high >= 0))
+        low, high = (torch.where(inside, end, 0.0).clamp(0, 1) for end in (low, high))
+        share, first = (torch.from_numpy(np.asarray(part)) * inside for part in law.mass(low.numpy(), high.numpy()))
+        total = share.sum((1, 2))
+        if (total == 0).any():
+            lost = queries[start + int((total == 0).nonzero()[0])]
+            raise ValueError(
+                f"epsilon {epsilon} leaves no mass at {[round(v, 4) for v in lost.tolist()]}: "
+                "no mixed point of this law comes so near"
+            )
+        mixed = first.sum(2) @ targets + (share - first).sum(1) @ targets
+        result.append(mixed / total[:, None])
+    return torch.cat(result)
+
+
+def check_rows(x: Tensor, targets: Tensor) -> None:
+    """Raises `ValueError` for targets that are no distributions, one class alone, or equal rows of different label."""
+    if len(x) != len(targets) or targets.dim() != 2:
+        raise ValueError(f"targets {tuple(targets.shape)} for rows {tuple(x.shape)}: (rows, classes) expected")
+    if (targets < 0).any() or (targets.sum(1) - 1).abs().max() > 1e-5:
+        raise ValueError("targets are no distributions: entries of 0 or more that sum to 1 in every row expected")
+    if ((targets > 0).sum(0) > 0).sum() < 2:
+        raise ValueError("all rows are of one class: Mixup between classes needs two")
+    _, group = torch.unique(x, dim=0, return_inverse=True)
+    for rows in (group == group[:, None])[torch.bincount(group)[group] > 1]:
+        if (targets[rows] - targets[rows][0]).abs().max() > 1e-6:
+            raise ValueError(
+                f"rows {rows.nonzero().flatten().tolist()} coincide and differ in label: "
+                "the closed form is not defined there"
+            )
+
+
+def alternating_line(points: int, classes: int) -> tuple[Tensor, Tensor]:
+    """The points 0, 1, ..., points - 1 on a line with labels 0, 1, ..., classes - 1, 0, ... (X_points^classes).
+
+    Returns float (points, 1) and one-hot float (points, classes). Raises `ValueError` below 2 classes or points.
+    """
+    if classes < 2 or points < classes:
+        raise ValueError(f"{points} points and {classes} classes: 2 classes or more, and a point for each, expected")
+    at = torch.arange(points)
+    return at[:, None].float(), F.one_hot(at % classes, classes).float()
+
+
+def middle_of_three(alpha: float, epsilon: float) -> float:
+    """Probability of the outer points' class at the middle of X_3^2, from the lemma by hand.
+
+        p = (2 P + 4 e) / (2 P + 4 c + 1),  P = Pr[|lambda - 1/2| <= eps/2],  c = Pr[lambda <= eps],  e = E[lambda; c]
+
+    for epsilon < 1/2; the limit alpha -> infinity is 2/3. Raises `ValueError` for another epsilon.
+    """
+    if not 0 < epsilon < 0.5:
+        raise ValueError(f"epsilon is {epsilon}: between 0 and 1/2 is accepted")
+    mass = beta_law(alpha).mass
+    near, _ = mass(np.array(0.5 - epsilon / 2), np.array(0.5 + epsilon / 2))
+    end, first = mass(np.array(0.0), np.array(epsilon))
+    return float((2 * near + 4 * first) / (2 * near + 4 * end + 1))
+
+
+def mix(x: Tensor, partner: Tensor, lam: Tensor) -> Tensor:
+    """lambda x + (1 - lambda) partner. x, partner: float (b, ...); lam: float (b,), or (1,) for one lambda a batch."""
+    return torch.lerp(partner, x, lam.view(-1, *[1] * (x.dim() - 1)))
+
+
+def cut_mix(x: Tensor, partner: Tensor, lam: float, centre: list[int]) -> tuple[Tensor, float]:
+    """A box of the partner set into x (CutMix, Yun et al. 2019), and the share of x that is left.
+
+    The box takes the share 1 - lam of the sample and is cut off at its border; its half sides are rounded down.
+    x, partner: float (b, channels, l) or (b, channels, h, w); centre: of the box, one number for each of l, or h and w.
+    """
+    sides, half = x.shape[2:], ((1 - lam) ** (1 / len(x.shape[2:]))) / 2
+    box = [
+        slice(max(at - int(half * side), 0), min(at + int(half * side), side))
+        for at, side in zip(centre, sides, strict=True)
+    ]
+    mixed = x.clone()
+    mixed[:, :, *box] = partner[:, :, *box]
+    cut = np.prod([part.stop - part.start for part in box]) / np.prod(sides)
+    return mixed, float(1 - cut)
+
+
+def draw(
+    x: Tensor,
+    labels: Tensor,
+    classes: int,
+    law: MixingLaw,
+    generator: torch.Generator,
+    *,
+    partner: str = "any",
+    lambdas: str = "batch",
+    method: str = "mixup",
+    mixed_labels: bool = True,
+) -> Draw:
+    """Batches of mixed rows with mixed labels for `training.train`.
+
+    x: float (n, ...); labels: int64 (n,). partner: "any" row of the data, itself included; any "other" row; or a row of
+    the same "batch" (a permutation of it, which may leave rows in their place). lambdas: one a "batch" or one a "row".
+    method: "mixup" or "cutmix" (one box a batch). mixed_labels off: inputs are mixed, and the label is that of the part
+    with the larger share.
+    Raises `ValueError` for another word, or data of one class.
+    """
+    words = {partner: ("any", "other", "batch"), lambdas: ("batch", "row"), method: ("mixup", "cutmix")}
+    for word, accepted in words.items():
+        if word not in accepted:
+            raise ValueError(f"{word!r} is not known: one of {', '.join(accepted)}")
+    if method == "cutmix" and lambdas == "row":
+        raise ValueError("cutmix sets one box a batch: lambdas must be 'batch'")
+    if labels.unique().numel() < 2:
+        raise ValueError("all rows are of one class: Mixup between classes needs two")
+    n, one_hot = len(x), F.one_hot(labels, classes).float()
+
+    def mixed(index: Tensor) -> tuple[Tensor, Tensor]:
+        b = len(index)
+        if partner == "batch":
+            other = index[torch.randperm(b, generator=generator)]
+        elif partner == "other":
+            other = (index + torch.randint(1, n, (b,), generator=generator)) % n
+        else:
+            other = torch.randint(n, (b,), generator=generator)
+        u = torch.rand(b if lambdas == "row" else 1, generator=generator, dtype=torch.float64)
+        lam = law.quantile(u).float()
+        index, other = index.to(x.device), other.to(x.device)
+        if method == "cutmix":
+            centre = [int(torch.randint(side, (), generator=generator)) for side in x.shape[2:]]
+            inputs, left = cut_mix(x[index], x[other], lam.item(), centre)
+            lam = torch.tensor([left])
+        else:
+            inputs = mix(x[index], x[other], lam.to(x.device))
+        weight = lam if mixed_labels else (lam >= 0.5).float()
+        return inputs, mix(one_hot[index], one_hot[other], weight.to(x.device))
+
+    return mixed
+
+
+def segment_distances(x: Tensor, labels: Tensor, block: int = 64) -> Tensor:
+    """Distance of every row to the nearest mixing segment of two rows that are both of other classes.
+
+    Assumption 2.9 of Chidambaram et al. (2022) asks that it be positive. Exact, over all n^3 / 2 pairs of a point and a
+    segment, from squared distances alone: for point q and segment (s, t), with a = |q - t|^2, b = |q - s|^2,
+    l = |s - t|^2, g = a + l - b and w = clamp(g / 2 l, 0, 1), the squared distance is a - w (g - w l).
+    x: float (n, d); labels: int64 (n,). Returns float64 (n,), inf where there is no row of another class.
+    """
+    x = x.double()
+    square = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").square_()
+    nearest = torch.full((len(x),), torch.inf, dtype=torch.float64)
+    for label in labels.unique():
+        others = (labels != label).nonzero().flatten()
+        length = square[others][:, others]
+        inverse = torch.where(length > 0, 0.5 / length, 0.0)  # a row with itself, or its copy: w = 0
+        for row in (labels == label).nonzero().flatten():
+            a = square[row, others]
+            for first in range(0, len(others), block):  # rows s of one block, rows t from its start on: each pair once
+                part = slice(first, first + block)
+                g = (a[first:] + length[part, first:]).sub_(a[part, None])
+                w = (g * inverse[part, first:]).clamp_(0, 1)
+                closer = torch.addcmul(g, w, length[part, first:], value=-1).mul_(w)
+                nearest[row] = torch.minimum(nearest[row], torch.sub(a[first:], closer, out=closer).min())
+    return nearest.clamp(min=0).sqrt()
+
+
+def recover_points(midpoints: Tensor, tolerance: float = 1e-9) -> Tensor:
+    """The m points, m >= 5, of which all m (m - 1) / 2 pairwise midpoints are given in any order.
+
+    Chidambaram et al. (2022), Theorem 2.11, states it for m >= 6 in general position. In the order of a random linear
+    function f, the two smallest midpoints are those of points 1, 2 and 1, 3; one of the next m - 2 is that of 2, 3. For
+    each guess three points follow; every further point follows from the smallest midpoint not yet explained.
+    midpoints: float64 (m (m - 1) / 2, d). Returns (m, d) in the order of f.
+    Raises `ValueError` when no set of points has these midpoints, or the number is not m (m - 1) / 2 with m >= 5.
+    """
+    m = round((1 + (1 + 8 * len(midpoints)) ** 0.5) / 2)
+    if m * (m - 1) // 2 != len(midpoints) or m < 5:
+        raise ValueError(f"{len(midpoints)} midpoints: m (m - 1) / 2 with m of 5 or more expected")
+    direction = torch.randn(midpoints.shape[1], generator=torch.Generator().manual_seed(0), dtype=midpoints.dtype)
+    ordered = midpoints[(midpoints @ direction).argsort()]
+    near = tolerance * (1 + ordered.abs().max())
+
+    def explain(points: list[Tensor], left: Tensor, new: Tensor) -> Tensor | None:
+        """The midpoints left when those of the new point with all others are taken out; None if one is missing."""
+        for point in points:
+            at = (left - (point + new) / 2).abs().amax(1).argmin() if len(left) else None
+            if at is None or (left[at] - (point + new) / 2).abs().max() > near:
+                return None
+            left = torch.cat([left[:at], left[at + 1 :]])
+        return left
+
+    for guess in range(2, m):
+        first = ordered[0] + ordered[1] - ordered[guess]
+        points: list[Tensor] = [first]
+        left: Tensor | None = ordered
+        while left is not None and len(points) < m:
+            new = 2 * left[0] - first  # the smallest midpoint left belongs to the first point and the next one
+            left = explain(points, left, new)
+            points.append(new)
+        if left is not None and not len(left):
+            return torch.stack(points)
+    raise ValueError(f"no set of {m} points has these midpoints, to a tolerance of {tolerance}")
+
+
+def two_moons(rows: int, separation: float, seed: int, noise: float = 0.1) -> tuple[Tensor, Tensor]:
+    """Two moons that a vertical line at 0 divides (the set of Chidambaram et al. 2022, section 3).
+
+    scikit-learn's moons, drawn apart until they lie on both sides of a line: each moon is moved towards its own side by
+    0.3, rows beyond the line are reflected at it, and both sides are moved away from it by `separation`.
+    Returns float (rows, 2), the line being x_1 = 0, and one-hot float (rows, 2); class 1 lies on the left.
+    """
+    from sklearn.datasets import make_moons  # half a second of import that few runs need
+
+    points, label = make_moons(rows, noise=noise, random_state=seed)
+    side = 1.0 - 2.0 * label  # moon 0 above the line
+    height = points[:, 1] + 0.3 * side
+    height = side * (np.abs(height - height.mean()) + separation)
+    x = torch.tensor(np.stack([height, points[:, 0] - 0.5], axis=1), dtype=torch.float32)
+    return x, F.one_hot(torch.tensor(label), 2).float()
+
+
+class Boundary(NamedTuple):
+    """Shape of a decision boundary in the plane: share of the square that a straight line x_1 = 0 would classify
+    otherwise, and the smallest distance of a training point to it (negative if one is on the wrong side).
+    """
+
+    bent: float
+    margin: float
+
+
+def boundary(score: Tensor, half: float, x: Tensor, correct: Tensor) -> Boundary:
+    """Measures of the boundary {score = 0} on the square [-half, half]^2.
+
+    score: float (g, g), first axis x_1, positive where the class of the right side is predicted; x: float (n, 2);
+    correct: bool (n,), rows on their own side. The boundary is taken as linear between grid points.
+    margin is nan when the square holds no boundary.
+    """
+    from contourpy import contour_generator  # comes with matplotlib
+
+    grid = np.linspace(-half, half, len(score))
+    bent = ((score > 0) != (torch.from_numpy(grid) > 0)[:, None]).float().mean().item()
+    lines = contour_generator(grid, grid, score.T.numpy()).lines(0.0)
+    ends = [(line[:-1], line[1:]) for line in lines if len(line) > 1]
+    if not ends:
+        return Boundary(bent, float("nan"))
+    start, stop = (torch.from_numpy(np.concatenate(part)) for part in zip(*ends, strict=True))
+    step, offset = stop - start, x.double()[:, None] - start  # (k, 2), (n, k, 2)
+    w = ((offset * step).sum(2) / step.square().sum(1).clamp(min=1e-300)).clamp(0, 1)
+    distance = (offset - w[..., None] * step).norm(dim=2).amin(1)
+    return Boundary(bent, torch.where(correct, distance, -distance).min().item())
+
+
+def linear_optimum(x: Tensor, signs: Tensor, law: MixingLaw, nodes: int = 64) -> Tensor:
+    """Minimiser w of the expected Mixup loss of a linear model without bias (Chidambaram et al. 2022, section 3).
+
+    L(w) = mean_ij E_lambda BCE(sigmoid(w . z), target), z = lambda x_i + (1 - lambda) x_j and its mixed target,
+    over all n^2 pairs and `nodes` midpoint quantiles of lambda; L-BFGS from 0, so that w stays in the span of the rows.
+    x: float64 (n, d); signs: -1 or 1 (n,), both present (else `ValueError`). Returns float64 (d,).
+    """
+    if signs.unique().numel() != 2:
+        raise ValueError("all rows are of one class: Mixup between classes needs two")
+    lam = law.quantile((torch.arange(nodes, dtype=torch.float64) + 0.5) / nodes)[:, None, None]
+    target = (1 + lam * signs[:, None] + (1 - lam) * signs) / 2  # (k, n, n): probability of sign 1
+
+    def objective(w: np.ndarray) -> tuple[float, np.ndarray]:
+        score = x @ torch.from_numpy(w)
+        mixed = lam * score[:, None] + (1 - lam) * score
+        loss = F.binary_cross_entropy_with_logits(mixed, target)
+        error = (torch.sigmoid(mixed) - target) / mixed.numel()
+        slope = (lam * error).sum((0, 2)) + ((1 - lam) * error).sum((0, 1))
+        return loss.item(), (slope @ x).numpy()
+
+    options = {"maxiter": 2000, "ftol": 1e-15, "gtol": 1e-10}
+    return torch.from_numpy(minimize(objective, np.zeros(x.shape[1]), jac=True, method="L-BFGS-B", options=options).x)
+
+
+def angle(first: Tensor, second: Tensor) -> float:
+    """Angle between two vectors, in degrees."""
+    first, second = F.normalize(first, dim=0), F.normalize(second, dim=0)
+    return float(torch.rad2deg(2 * torch.atan2((first - second).norm(), (first + second).norm())))  # right near 0, too

@@ -1,0 +1,1 @@
+"""Joint feature selection for mixed tasks (Cao and Schwarz 2024)."""

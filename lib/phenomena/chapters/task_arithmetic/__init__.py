@@ -1,0 +1,1 @@
+"""Task arithmetic (Ilharco et al. 2023)."""

@@ -1,0 +1,1 @@
+"""Tempered overfitting (Kornowski, Yehudai and Shamir 2023)."""

@@ -1,0 +1,298 @@
+"""Many small two-layer ReLU networks trained at once, each on its own data: the inner loop of this book.
+
+    N(x) = sum_j v_j relu(w_j . x + b_j),    loss = mean_i log(1 + exp(-y_i N(x_i))),    y_i = -1 or 1
+
+or the exponential loss mean_i exp(-y_i N(x_i)).
+
+`train` is fast, `train_readable` says the same in a few lines of autograd; a test holds them together and
+`benchmarks/two_layer.py` times them. Letters: s seeds (networks), n rows, d features, j hidden units.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.optimize import OptimizeResult, minimize
+from torch import Tensor
+
+from phenomena.science import linalg
+
+# Hidden activations trained together, in bytes. Measured on one Zen 4 core: up to here larger groups of
+# networks are faster (fewer calls); beyond about 8 MB they are slower than one network at a time (the
+# activations leave the cache).
+CACHE = 4 * 2**20
+
+
+# name -> the loss of a point and the size of its slope, as functions of -y_i N(x_i); the slope in place
+LOSSES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "logistic": (F.softplus, torch.sigmoid_),
+    "exponential": (torch.exp, torch.exp_),
+}
+
+
+class Networks(NamedTuple):
+    """Parameters of s networks: w (s, d, j), b (s, j) or None for networks without bias, v (s, j)."""
+
+    w: Tensor
+    b: Tensor | None
+    v: Tensor
+
+
+class Trained(NamedTuple):
+    """Networks after training, the loss (s,) they reached (not finite: diverged) and the steps int64 (s,)
+    they took.
+    """
+
+    net: Networks
+    loss: Tensor
+    steps: Tensor
+
+
+def initial(
+    seeds: int,
+    features: int,
+    width: int,
+    generator: torch.Generator,
+    *,
+    scale: float = 1.0,
+    bias: bool = True,
+    dimension: int | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Networks:
+    """Random networks: w ~ N(0, scale² / d), b ~ uniform(-1, 1) scale / sqrt(d), v ~ N(0, scale² / j).
+
+    On inputs of norm 1 the biases then spread the kinks over the data in every dimension. `dimension` is the
+    d of these laws where it is not the number of features: networks seen within a subspace
+    (tempered_overfitting.sphere_in_span).
+    Raises `ValueError` for a count below 1 or a scale that is not positive.
+    """
+    if min(seeds, features, width) < 1 or scale <= 0:
+        raise ValueError(f"seeds {seeds}, features {features}, width {width} must be 1 or more, scale {scale} positive")
+    kind = {"generator": generator, "dtype": dtype, "device": generator.device}
+    inner = scale / (dimension or features) ** 0.5
+    w = inner * torch.randn(seeds, features, width, **kind)  # type: ignore[call-overload]
+    b = inner * (2 * torch.rand(seeds, width, **kind) - 1) if bias else None  # type: ignore[call-overload]
+    v = scale / width**0.5 * torch.randn(seeds, width, **kind)  # type: ignore[call-overload]
+    return Networks(w, b, v)
+
+
+def outputs(net: Networks, x: Tensor) -> Tensor:
+    """N(x) of each network on its own rows. x: (s, n, d). Returns (s, n)."""
+    hidden = x @ net.w if net.b is None else torch.baddbmm(net.b.unsqueeze(1), x, net.w)
+    return (hidden.relu_() @ net.v.unsqueeze(2)).squeeze(2)
+
+
+def gradient(net: Networks, x: Tensor, y: Tensor) -> tuple[Networks, Tensor]:
+    """Closed-form gradient of the mean logistic loss of each network, and the loss (s,). Shapes as in
+    `train`.
+
+    With a_i = -y_i sigmoid(-y_i N(x_i)) / n and M_ij = 1[w_j . x_i + b_j > 0]:
+    dL/dv_j = sum_i a_i relu(w_j . x_i + b_j), dL/dw_j = v_j sum_i a_i M_ij x_i, dL/db_j = v_j sum_i a_i M_ij.
+    """
+    hidden = (x @ net.w + (0 if net.b is None else net.b.unsqueeze(1))).relu()
+    margin = y * (hidden @ net.v.unsqueeze(2)).squeeze(2)
+    a = -y * torch.sigmoid(-margin) / x.shape[1]
+    active = a.unsqueeze(2) * (hidden > 0) * net.v.unsqueeze(1)  # (s, n, j)
+    b = None if net.b is None else active.sum(1)
+    v = torch.einsum("sn,snj->sj", a, hidden)
+    return Networks(x.transpose(1, 2) @ active, b, v), F.softplus(-margin).mean(1)
+
+
+def train_lbfgs(net: Networks, x: Tensor, y: Tensor, iterations: int, *, target: float) -> Trained:
+    """Trains one network after another by L-BFGS (SciPy, memory 50) on the logistic loss, until it is
+    `target` or less.
+
+    For few rows in low dimension, where gradient descent does not interpolate within reasonable time. Use
+    float64. A line search that ends at a kink of the loss is followed by a start without memory; a network
+    that moves no more, or has not arrived after `iterations`, keeps its larger loss: count it.
+    Raises `ValueError` as `train`.
+    """
+    _check(net, x, y, iterations, 1.0, 0.0, 1, "logistic")
+    ends, losses, taken = [], [], []
+    for i in range(len(x)):
+        start = Networks(*(None if p is None else p[i : i + 1] for p in net))  # type: ignore[arg-type]
+        xs, ys = x[i : i + 1], y[i : i + 1]
+
+        def objective(
+            theta: np.ndarray, xs: Tensor = xs, ys: Tensor = ys, like: Networks = start
+        ) -> tuple[float, np.ndarray]:
+            slope, loss = gradient(_unpack(theta, like), xs, ys)
+            return loss.item(), _pack(slope)
+
+        def stop(intermediate_result: OptimizeResult) -> None:  # the name is SciPy's
+            if intermediate_result.fun <= target:
+                raise StopIteration
+
+        theta, loss, steps, moved = _pack(start), np.inf, 0, True
+        while loss > target and steps < iterations and moved:
+            options = {"maxiter": iterations - steps, "maxfun": 10**6, "maxcor": 50, "ftol": 0.0, "gtol": 0.0}
+            result = minimize(objective, theta, jac=True, method="L-BFGS-B", callback=stop, options=options)
+            theta, loss, steps, moved = result.x, result.fun, steps + result.nit, result.nit > 1
+        ends.append(_unpack(theta, start))
+        losses.append(loss)
+        taken.append(steps)
+    w, b, v = (None if p[0] is None else torch.cat(p) for p in zip(*ends, strict=True))
+    return Trained(Networks(w, b, v), x.new_tensor(losses), torch.tensor(taken))  # type: ignore[arg-type]
+
+
+def _pack(net: Networks) -> np.ndarray:
+    return torch.cat([p.flatten() for p in net if p is not None]).double().numpy()
+
+
+def _unpack(theta: np.ndarray, like: Networks) -> Networks:
+    flat = torch.as_tensor(theta).to(like.w).split([p.numel() for p in like if p is not None])
+    w, *b, v = (part.view_as(p) for part, p in zip(flat, (p for p in like if p is not None), strict=True))
+    return Networks(w, b[0] if b else None, v)
+
+
+def train_readable(
+    net: Networks,
+    x: Tensor,
+    y: Tensor,
+    steps: int,
+    *,
+    lr: float,
+    momentum: float = 0.0,
+    target: float = 0.0,
+    every: int = 50,
+    kind: str = "logistic",
+) -> Trained:
+    """What `train` computes, one network after another, by autograd and `torch.optim.SGD`."""
+    _check(net, x, y, steps, lr, momentum, every, kind)
+    results = []
+    for i in range(len(x)):
+        parameters = [p[i : i + 1].clone().requires_grad_() for p in net if p is not None]
+        w, *b, v = parameters
+        one = Networks(w, b[0] if b else None, v)
+        optimiser = torch.optim.SGD(parameters, lr, momentum=momentum)
+        for step in range(steps + 1):
+            loss = LOSSES[kind][0](-y[i] * outputs(one, x[i : i + 1])).mean()
+            finished = step and step % every == 0 and (loss <= target or not loss.isfinite())
+            if finished or step == steps:
+                break
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        results.append(([p.detach() for p in parameters], loss.detach(), step))
+    w, *b, v = (torch.cat(p) for p in zip(*(p for p, _, _ in results), strict=True))
+    loss = torch.stack([loss for _, loss, _ in results])
+    taken = torch.tensor([step for _, _, step in results], device=x.device)
+    return Trained(Networks(w, b[0] if b else None, v), loss, taken)
+
+
+@torch.no_grad()
+def train(
+    net: Networks,
+    x: Tensor,
+    y: Tensor,
+    steps: int,
+    *,
+    lr: float,
+    momentum: float = 0.0,
+    target: float = 0.0,
+    every: int = 50,
+    kind: str = "logistic",
+    group: int | None = None,
+) -> Trained:
+    """Full-batch gradient descent with heavy-ball momentum (as `torch.optim.SGD`), all networks at once.
+
+    kind: of loss, "logistic" or "exponential".
+
+    x: float (s, n, d); y: -1 or 1, float (s, n); net: same dtype and device. A network stops at the first
+    multiple of `every` steps at which its loss is `target` or less, or no longer finite. `net` is left as it
+    is.
+    group: networks trained together; by default as many as the cache holds (`CACHE`), all of them off the
+    CPU.
+
+    With the biases as the weights of a constant feature, q_i = y_i N(x_i), r_i = y_i sigmoid(-q_i) / n
+    (exponential loss: y_i exp(-q_i) / n), M_ij = 1[w_j . x_i > 0] and A = (r x)^T M,
+    shape (d, j), the descent directions are
+
+        -dL/dw_j = v_j A_j,    -dL/dv_j = sum_i r_i relu(w_j . x_i) = w_j . A_j,
+
+    the latter because relu(z) = z 1[z > 0]. So only three passes over the (n, j) activations lie between the
+    two matrix products: relu, the sum over v, the mask.
+
+    Raises `ValueError` for shapes or types that do not fit, labels other than -1 and 1, and steps, lr or
+    momentum out of range.
+    """
+    _check(net, x, y, steps, lr, momentum, every, kind)
+    v = net.v.unsqueeze(1).clone()  # (s, 1, j)
+    if net.b is None:
+        w = net.w.clone()
+    else:
+        w = torch.cat([net.w, net.b.unsqueeze(1)], 1)  # (s, d + 1, j)
+        x = torch.cat([x, x.new_ones(*x.shape[:2], 1)], 2)
+    if group is None:
+        group = max(1, CACHE // (x.shape[1] * w.shape[2] * x.element_size())) if x.is_cpu else len(x)
+    loss = x.new_empty(len(x))
+    taken = torch.empty(len(x), dtype=torch.int64, device=x.device)
+    for part in torch.arange(len(x), device=x.device).split(group):
+        state = [x[part], y[part].unsqueeze(1), w[part], v[part]]
+        with np.errstate(over="ignore", invalid="ignore"):  # a network that diverges is told by its loss
+            for index, w_end, v_end, loss_end, step in _descend(state, steps, lr, momentum, target, every, kind):
+                rows = part[index]
+                w[rows], v[rows], loss[rows], taken[rows] = w_end, v_end, loss_end, step
+    b = None if net.b is None else w[:, -1].clone()
+    return Trained(Networks(w[:, : net.w.shape[1]].contiguous(), b, v.squeeze(1)), loss, taken)
+
+
+def _descend(state: list[Tensor], steps: int, lr: float, momentum: float, target: float, every: int, kind: str):  # type: ignore[no-untyped-def]
+    """Yields (which networks, w, v, loss, step) as they finish. state: x (s, n, d), y (s, 1, n), w (s, d, j),
+    v (s, 1, j).
+    """
+    x, y, w, v = state
+    state += [torch.zeros_like(w), torch.zeros_like(v)]  # velocities
+    value, slope_ = LOSSES[kind]
+    left = torch.arange(len(x), device=x.device)
+    start = 0
+    while len(left):
+        x, y, w, v, w_velocity, v_velocity = state
+        s, n, _ = x.shape
+        hidden, sums, product = x.new_empty(s, n, w.shape[2]), torch.empty_like(w), torch.empty_like(w)
+        q, v_step, weighted = torch.empty_like(y), torch.empty_like(v), torch.empty_like(x)
+        minus_y = -y
+        labelled = x * y.transpose(1, 2) * (lr / n)  # the step length is in here, once for all steps
+        for step in range(start, steps + 1):
+            linalg.matmul(x, w, hidden).relu_()
+            # -q_i; the row v on the left: as a column on the right it is 8x slower
+            linalg.matmul(v, hidden.transpose(1, 2), q).mul_(minus_y)
+            if (step % every == 0 and step > start) or step == steps:
+                loss = value(q).mean((1, 2))
+                done = (loss <= target) | ~loss.isfinite() | (step == steps)
+                if done.any():
+                    yield left[done], w[done], v[done], loss[done], step
+                    left, start = left[~done], step
+                    state = [t[~done] for t in state]
+                    break  # to smaller buffers
+            torch.mul(labelled, slope_(q).transpose(1, 2), out=weighted)
+            linalg.matmul(weighted.transpose(1, 2), hidden.gt_(0), sums)  # lr A
+            torch.sum(torch.mul(w, sums, out=product), 1, keepdim=True, out=v_step)
+            if momentum:
+                w.add_(w_velocity.mul_(momentum).addcmul_(sums, v))
+                v.add_(v_velocity.mul_(momentum).add_(v_step))
+            else:
+                w.addcmul_(sums, v)
+                v.add_(v_step)
+
+
+def _check(net: Networks, x: Tensor, y: Tensor, steps: int, lr: float, momentum: float, every: int, kind: str) -> None:
+    if x.dim() != 3 or y.shape != x.shape[:2]:
+        raise ValueError(f"x must have shape (s, n, d) and y (s, n): they have {tuple(x.shape)} and {tuple(y.shape)}")
+    s, _, d = x.shape
+    j = net.v.shape[-1]
+    shapes = [None if p is None else tuple(p.shape) for p in net]
+    if shapes not in ([(s, d, j), (s, j), (s, j)], [(s, d, j), None, (s, j)]):
+        raise ValueError(f"the networks' w, b, v have shapes {shapes}, expected {[(s, d, j), (s, j), (s, j)]}")
+    if any(p is not None and (p.dtype != x.dtype or p.device != x.device) for p in (*net, y)):
+        raise ValueError(f"networks, x and y must share one type and device, here x has {x.dtype} on {x.device}")
+    if not bool((y.abs() == 1).all()):
+        raise ValueError("the labels y must be -1 or 1")
+    if kind not in LOSSES:
+        raise ValueError(f"loss {kind!r} is not known: one of {', '.join(LOSSES)}")
+    if steps < 0 or every < 1 or not lr > 0 or not 0 <= momentum < 1:
+        raise ValueError(
+            f"steps {steps} >= 0, every {every} >= 1, lr {lr} > 0 and 0 <= momentum {momentum} < 1 must hold"
+        )

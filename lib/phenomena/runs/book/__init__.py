@@ -1,0 +1,1 @@
+"""The book: build, pages, quotations, images, downloads, PDF, theme."""

@@ -1,0 +1,298 @@
+"""The book: runs what is missing, stages pages from runs, refuses bad ones, builds strictly.
+
+Staged pages take prose and metadata from the source notebooks and outputs from the runs, so that a change of prose
+needs no new run. Everything happens in `_build/`; nothing is written back into a source.
+"""
+
+import base64
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import nbformat
+import vl_convert
+import yaml
+from nbformat.v4 import new_markdown_cell
+
+from phenomena.runs.book import downloads
+from phenomena.runs.book import quotes as prose
+from phenomena.runs.book.pages import (
+    DOWNLOADS,
+    DRAFT,
+    Page,
+    count,
+    data_files,
+    download_list,
+    parameter_table,
+    results_page,
+    run_note,
+    runs_page,
+    verdict_table,
+)
+from phenomena.runs.contract.errors import RunFailed, nearest
+from phenomena.runs.contract.notebook import MIME
+from phenomena.runs.execute import runner
+from phenomena.runs.store import runs as records
+from phenomena.runs.store.chapters import Project
+from phenomena.runs.store.keys import code
+
+VEGA = (
+    f"book/_static/vega-{version('vl-convert-python')}.js"  # what draws interactive figures; the name tells its bytes
+)
+EXTRA = "extra"  # what goes into the built site as it is
+VEGA_END = b"})();\n"
+
+
+def book(project: Project, edition: str = "default") -> str:
+    """Builds the book from the runs of an edition; returns the line that says where it is.
+
+    `default` builds `_build/html`, with further pages for other editions that have been run. `smoke` builds a draft in
+    `_build/draft`, which says so on every page. Raises `RunFailed` when a run fails, is not whole, or the build is not
+    clean; what was built before then stays.
+    """
+    for chapter in project.chapters():
+        chapter.resolve(edition)
+    draft = edition == DRAFT
+    jobs = [(c.name, edition) for c in project.chapters() if records.current(project, c, edition) is None]
+    failed = runner.run_many(project, jobs) if jobs else []
+    if failed:
+        raise RunFailed(" | ".join(failed))
+    pages = find_pages(project, edition)
+    for page in pages:
+        gate(page)
+    work = project.root / "_build" / ("draft-work" if draft else "work")
+    stage(project, pages, work / "source", draft)
+    built = build(work)
+    target = project.root / "_build" / ("draft" if draft else "html")
+    publish(built, target)
+    counts = count(pages)
+    return f"{target.relative_to(project.root)}/index.html: {len(pages)} pages of runs; " + ", ".join(
+        f"{n} {verdict}" for verdict, n in counts.items()
+    )
+
+
+def find_pages(project: Project, edition: str) -> list[Page]:
+    """The runs to show: each chapter's in that edition, then its other editions that have been run (not in a draft)."""
+    pages = []
+    for chapter in project.chapters():
+        others = [] if edition == DRAFT else [e for e in chapter.file.editions if e not in (edition, DRAFT)]
+        for name in [edition, *others]:
+            there = records.current(project, chapter, name)
+            if there:
+                pages.append(Page(chapter, name, *there))
+    return pages
+
+
+def gate(page: Page) -> None:
+    """Raises `RunFailed` unless every code cell of the page's source was executed, in this order and without error.
+
+    So it does when a claim names a figure that the run does not show, though it measured what the claim is about.
+    """
+    notebook = nbformat.read(page.folder / records.NOTEBOOK, as_version=4)
+    if code(notebook) != code(page.chapter.source):
+        raise RunFailed(f"{page.name}: its run is of another source: phenomena run {page.chapter.name} --force")
+    for number, cell in enumerate((c for c in notebook.cells if c.cell_type == "code"), 1):
+        broken = any(output.output_type == "error" for output in cell.outputs)
+        if broken or (cell.source.strip() and cell.execution_count is None):
+            what = "raised an error" if broken else "was not executed"
+            raise RunFailed(f"{page.name}: code cell {number} {what}: phenomena run {page.chapter.name} --force")
+    shown = [figure.name for figure in page.record.figures]
+    for claim in (verdict.claim for verdict in page.verdicts if verdict.seeds):
+        if claim.figure and claim.figure not in shown:
+            hint = nearest(claim.figure, shown) or ";"
+            raise RunFailed(
+                f"{page.name}: claim {claim.name}: no figure {claim.figure!r}{hint} shown: {', '.join(shown)}"
+            )
+
+
+def stage(project: Project, pages: list[Page], target: Path, draft: bool) -> None:
+    """Writes the whole source of the book into the target folder; files whose bytes stay the same keep their times."""
+    sources = [project.root / "index.md", project.root / "CONTRIBUTING.md", *sorted((project.root / "book").rglob("*"))]
+    files: dict[str, bytes] = {"genindex.md": b"# Index\n"}  # Sphinx puts the index in its place
+    for path in sources:
+        if path.is_file():
+            files[path.relative_to(project.root).as_posix()] = path.read_bytes()
+    extra = {f"{DOWNLOADS}/{name}": content for name, content in data_files(pages).items()}
+    for page in pages:
+        colab = downloads.colab_link(project, page)
+        files[f"notebooks/{page.name}.ipynb"] = nbformat.writes(staged_notebook(page, colab)).encode()
+        files |= {f"notebooks/{name}.html": html.encode() for name, html in interactive_figures(page).items()}
+        extra |= {f"{DOWNLOADS}/{path}": content for path, content in downloads.files(page).items()}
+        if colab:
+            source = f"git+{downloads.repository(project)}@{downloads.release()}"
+            extra[f"colab/{page.name}.ipynb"] = nbformat.writes(downloads.colab_copy(page, source)).encode()
+    files["_config.yml"] = _config((project.root / "_config.yml").read_text(encoding="utf-8"), draft)
+    toc = files["book/_toc.yml"].decode()
+    files["book/_toc.yml"] = _toc(toc, pages)
+    files |= _prose(files, pages)
+    pages = sorted(pages, key=lambda page: toc.find(f"notebooks/{page.chapter.name}"))  # the order of the book
+    files["book/results.md"] = results_page(pages).encode()
+    files["book/runs.md"] = runs_page(pages).encode()
+    if any(name.startswith("notebooks/") and name.endswith(".html") for name in files):
+        there = (target / VEGA).read_bytes() if (target / VEGA).is_file() else b""
+        files[VEGA] = there if there.endswith(VEGA_END) else _vega()  # a build that was killed may have left half of it
+    files |= {f"{EXTRA}/{path}": content for path, content in extra.items()}
+    changed = [target / name for name, content in files.items()
+               if not (target / name).is_file() or (target / name).read_bytes() != content]  # fmt: skip
+    for path in changed:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(files[path.relative_to(target).as_posix()])
+    gone = [p for p in target.rglob("*") if p.is_file() and p.relative_to(target).as_posix() not in files]
+    for path in gone:
+        path.unlink()
+    # Sphinx would leave a page that is gone, and does not look at styles and scripts where no page has changed
+    if any(path.suffix in (".md", ".ipynb") for path in gone) or any(path.parent.name == "_static" for path in changed):
+        shutil.rmtree(target.parent / "_build", ignore_errors=True)
+
+
+def _vega() -> bytes:
+    """Vega, Vega-Lite and Vega-Embed in a scope of their own: their short names would meet those of other scripts."""
+    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")  # takes four seconds
+    return b"(() => {" + bundle.encode() + VEGA_END
+
+
+def _config(text: str, draft: bool) -> bytes:
+    config = yaml.safe_load(text)
+    config["sphinx"]["config"]["html_extra_path"] = [EXTRA]
+    if draft:
+        config["title"] += " (draft)"
+        options = config["sphinx"]["config"].setdefault("html_theme_options", {})
+        options["announcement"] = "Draft from smoke runs, seconds long, to check the machinery: no number here counts."
+    return yaml.safe_dump(config, sort_keys=True, allow_unicode=True).encode()
+
+
+def _toc(text: str, pages: list[Page]) -> bytes:
+    """The table of contents with each chapter's further editions below it."""
+    toc = yaml.safe_load(text)
+    for entry in [e for part in toc.get("parts", [toc]) for e in part.get("chapters", [])]:
+        first = Path(entry["file"]).name
+        further = [p.name for p in pages if p.chapter.name == first and p.name != first]
+        if further:
+            entry["sections"] = [{"file": f"notebooks/{name}"} for name in further]
+    return yaml.safe_dump(toc, sort_keys=False).encode()
+
+
+def _prose(files: Mapping[str, bytes], pages: list[Page]) -> dict[str, bytes]:
+    """The cover's pictures, and the pages outside the chapters with their quotations filled in."""
+    toc = yaml.safe_load(files["book/_toc.yml"])
+    order = [Path(entry["file"]).name for part in toc.get("parts", [toc]) for entry in part.get("chapters", [])]
+    covers = {prose.cover_name(page): prose.cover(page) for page in prose.first_pages(pages)}
+    texts = prose.quotable_anywhere(pages, order)
+    filled = {name: prose.fill(content.decode(), texts, name).encode() for name, content in files.items()
+              if name == "index.md" or Path(name).match("book/*.md")}  # fmt: skip
+    return filled | {name: shown[1] for name, shown in covers.items() if shown}
+
+
+# --- one page ---------------------------------------------------------------------------------------------------------
+
+
+def staged_notebook(page: Page, colab: str | None = None) -> nbformat.NotebookNode:
+    """The source notebook's cells with the run's outputs, and what the record says of the run."""
+    run = nbformat.read(page.folder / records.NOTEBOOK, as_version=4)
+    executed = [cell for cell in run.cells if cell.cell_type == "code"]
+    interactive, quotable = interactive_figures(page), prose.quotable(page)
+    staged = nbformat.from_dict({**page.chapter.source, "cells": []})
+    for cell in map(nbformat.from_dict, page.chapter.source.cells):
+        tags = cell.metadata.get("tags", [])
+        if cell.cell_type == "code":
+            cell = _with_outputs(cell, executed.pop(0), page)
+        elif "verdicts" in tags:
+            cell.source = verdict_table(page)
+        else:
+            cell.source = prose.fill(cell.source, quotable, page.chapter.notebook.name)
+        staged.cells.append(cell)
+        name = cell.metadata.get("mystnb", {}).get("figure", {}).get("name")
+        if name in interactive:
+            staged.cells.append(new_markdown_cell(f"```{{raw}} html\n:file: {name}.html\n```"))
+        if len(staged.cells) == 1:
+            if page.edition not in ("default", DRAFT):
+                cell.source = cell.source.replace("\n", f" ({page.edition})\n", 1)
+            staged.cells.append(new_markdown_cell(run_note(page, colab)))
+            staged.cells.append(new_markdown_cell(download_list(page, downloads.files(page))))
+        if "parameters" in tags:
+            if executed and "injected-parameters" in executed[0].metadata.get("tags", []):
+                staged.cells.append(executed.pop(0))
+            staged.cells.append(new_markdown_cell(parameter_table(page)))
+    for number, cell in enumerate(staged.cells):
+        cell["id"] = f"cell-{number:03d}"  # the same at every staging
+    return staged
+
+
+def _with_outputs(cell: nbformat.NotebookNode, executed: nbformat.NotebookNode, page: Page) -> nbformat.NotebookNode:
+    """The source cell with the outputs that readers see; a figure's caption and alternative text become metadata."""
+    cell.outputs, cell.execution_count = [], executed.execution_count
+    for output in executed.outputs:
+        bundle = output.get("data", {}).pop(MIME, None)
+        if output.get("name") == "stderr" or (bundle is not None and "figure" not in bundle):
+            continue
+        if bundle is not None:
+            output.data["image/png"] = base64.b64encode(
+                prose.light(base64.b64decode(output.data["image/png"]))
+            ).decode()
+            figure = bundle["figure"]
+            cell.metadata["mystnb"] = {
+                "image": {"alt": figure["alt"]},
+                "figure": {"caption": figure["caption"], "name": page.label(figure["name"])},
+            }
+        cell.outputs.append(output)
+    return cell
+
+
+def interactive_figures(page: Page) -> dict[str, str]:
+    """HTML of the page's interactive figures, by the figure's label in the book.
+
+    The chart stands in the page as data, and `interactive.js` puts it into the figure; the first brings the scripts.
+    Without JavaScript nothing happens and the static picture stays.
+    """
+    found: dict[str, str] = {}
+    for cell in nbformat.read(page.folder / records.NOTEBOOK, as_version=4).cells:
+        for output in cell.get("outputs", []):
+            figure = output.get("data", {}).get(MIME, {}).get("figure", {})
+            if "interactive" in figure:
+                spec = {**figure["interactive"], "description": figure["alt"]}
+                del spec["$schema"]
+                # a less-than sign could end the script
+                data = json.dumps(spec, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+                label = page.label(figure["name"])
+                found[label] = (
+                    f'<script type="application/json" class="interactive" data-figure="{label}">{data}</script>\n'
+                )
+                if len(found) == 1:
+                    scripts = [f"../_static/{Path(VEGA).name}", "../_static/interactive.js"]
+                    found[label] += "".join(f'<script defer src="{path}"></script>\n' for path in scripts)
+    return found
+
+
+# --- building ---------------------------------------------------------------------------------------------------------
+
+
+def build(work: Path) -> Path:
+    """The built pages of a staged source. Raises `RunFailed` with the warnings when there is any."""
+    source = work / "source"
+    command = [
+        str(Path(sys.executable).with_name("jupyter-book")), "build", str(source), "--path-output", str(work), "-q",
+        "--config", str(source / "_config.yml"), "--toc", str(source / "book" / "_toc.yml"), "-W", "-n", "--keep-going",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, cwd=work)
+    if done.returncode:
+        log = work / "build.log"
+        log.write_text(done.stdout + done.stderr, encoding="utf-8")
+        told = [line for line in (done.stdout + done.stderr).splitlines() if "WARNING" in line or "ERROR" in line]
+        raise RunFailed(f"the book is not clean: {' | '.join(told[:3]) or done.stderr[-300:]}; whole log: {log}")
+    return work / "_build" / "html"
+
+
+def publish(built: Path, target: Path) -> None:
+    """Puts a copy of the built pages in the place of the old ones."""
+    fresh, old = target.with_name(f"{target.name}.new"), target.with_name(f"{target.name}.old")
+    for path in (fresh, old):
+        shutil.rmtree(path, ignore_errors=True)
+    shutil.copytree(built, fresh)
+    if target.exists():
+        target.replace(old)
+    fresh.replace(target)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,136 @@
+"""Numbers in prose: pages and markdown cells quote recorded values by name, so that no measured number is typed.
+
+`{{ chapter.value }}` stands for a recorded value, `{{ chapter.claim.measured }}` for what a claim measures and
+`{{ chapter.claim.verdict }}` for its verdict, all of them of the run that the page shows.
+`{{ published.chapter.edition.value }}` stands for a value of a published record of that edition, whose run need not be
+there: it may take hours, or another machine. On pages outside the chapters, `{{ book.totals }}` counts all verdicts
+and `{{ book.gallery }}` shows a figure of every chapter.
+"""
+
+import base64
+import io
+import re
+from collections.abc import Mapping, Sequence
+
+import nbformat
+from PIL import Image
+
+from phenomena.runs import compare
+from phenomena.runs.book.pages import Page, badge, count, measured
+from phenomena.runs.contract.errors import BadInput, nearest
+from phenomena.runs.contract.notebook import MIME
+from phenomena.runs.store import runs as records
+from phenomena.runs.store.chapters import Project
+from phenomena.runs.store.runs import Record
+from phenomena.statistics import interval
+
+QUOTE = re.compile(r"\{\{ *([\w.]+) *\}\}")
+COVER_WIDTH = 672  # pixels: a page's width at 96 dpi
+
+
+def quotable(page: Page) -> dict[str, str]:
+    """What may be quoted of a run, by name."""
+    chapter, project = page.chapter.name, Project(page.chapter.notebook.parents[1])
+    texts = {f"{chapter}.{name}": text for name, text in _values(page.record).items()}
+    for edition in page.chapter.file.editions:
+        if compare.published_path(project, page.chapter, edition).exists():
+            values = _values(compare.published(project, page.chapter, edition))
+            texts |= {f"published.{chapter}.{edition}.{name}": text for name, text in values.items()}
+    for v in page.verdicts:
+        texts[f"{chapter}.{v.claim.name}.measured"] = measured(v.measured, v.low, v.high, v.seeds)
+        texts[f"{chapter}.{v.claim.name}.verdict"] = f"[{badge(v.verdict)}](/notebooks/{page.name}.ipynb#verdicts)"
+    return texts
+
+
+def _values(record: Record) -> dict[str, str]:
+    known = {name: [v for v in values if v is not None] for name, values in record.values.items()}
+    return {name: measured(*interval(values or [float("nan")]), len(values)) for name, values in known.items()}
+
+
+def quotable_anywhere(pages: Sequence[Page], order: Sequence[str]) -> dict[str, str]:
+    """What pages outside the chapters may quote: every chapter's first run, totals, and the gallery in that order."""
+    totals = ", ".join(f"{n} {badge(verdict)}" for verdict, n in count(pages).items())
+    shown = sorted(first_pages(pages), key=lambda page: [*order, page.name].index(page.name))
+    texts = {"book.totals": totals, "book.gallery": "\n".join(gallery_entry(page) for page in shown)}
+    for page in shown:
+        texts |= quotable(page)
+    return texts
+
+
+def first_pages(pages: Sequence[Page]) -> list[Page]:
+    """Each chapter's own page, without those of its further editions."""
+    return [page for page in pages if page.name == page.chapter.name]
+
+
+def fill(text: str, texts: Mapping[str, str], place: str) -> str:
+    """A text with its quotations filled in. Raises `BadInput` for a name that nothing has, with the nearest."""
+
+    def found(quote: re.Match[str]) -> str:
+        if quote[1] not in texts:
+            like = (
+                nearest(quote[1], texts) or "; accepted: chapter.value, chapter.claim.measured, chapter.claim.verdict"
+            )
+            raise BadInput(f"{place}: {quote[0]} names nothing recorded{like}")
+        return texts[quote[1]]
+
+    return QUOTE.sub(found, text)
+
+
+# --- the cover --------------------------------------------------------------------------------------------------------
+
+
+def cover_name(page: Page) -> str:
+    """Path of the page's cover picture in the book's source."""
+    return f"book/covers/{page.name}.png"
+
+
+def cover(page: Page) -> tuple[str, bytes] | None:
+    """Alternative text and small picture of the figure that the chapter's yaml names as its cover.
+
+    None where it names none. Raises `BadInput` when the run has no such figure.
+    """
+    wanted = page.chapter.file.cover
+    if wanted is None:
+        return None
+    for cell in nbformat.read(page.folder / records.NOTEBOOK, as_version=4).cells:
+        for output in cell.get("outputs", []):
+            figure = output.get("data", {}).get(MIME, {}).get("figure", {})
+            if figure.get("name") == wanted:
+                return figure["alt"], _small(base64.b64decode(output["data"]["image/png"]))
+    names = [figure.name for figure in page.record.figures]
+    like = nearest(wanted, names) or ";"
+    raise BadInput(f"{page.chapter.name}.yaml: cover: no figure {wanted!r}{like} accepted: {', '.join(names)}")
+
+
+def _small(png: bytes) -> bytes:
+    """A picture at 96 dpi with a palette: all covers load with the first page of the book."""
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    picture = picture.resize(
+        (COVER_WIDTH, round(picture.height * COVER_WIDTH / picture.width)), Image.Resampling.LANCZOS
+    )
+    return _with_palette(picture)
+
+
+def light(png: bytes) -> bytes:
+    """A picture with a palette: a third of the bytes, and no difference that is seen."""
+    return _with_palette(Image.open(io.BytesIO(png)).convert("RGB"))
+
+
+def _with_palette(picture: Image.Image) -> bytes:
+    out = io.BytesIO()
+    # with 64 colours the orange and the vermilion of the cycle become one
+    picture.quantize(256, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+    return out.getvalue()
+
+
+def gallery_entry(page: Page) -> str:
+    """A chapter on the cover: its picture, which leads to it, and beside it what it shows and its verdicts."""
+    shown, link = cover(page), f"/notebooks/{page.name}.ipynb"
+    verdicts = ", ".join(f"{n} {badge(verdict)}" for verdict, n in count([page]).items() if n)
+    text = f"**[{page.title}]({link})**\n\n{page.chapter.file.summary}\n\n{verdicts}"
+    if shown is None:
+        return text + "\n"
+    alt = re.sub(r"([\[\]\\])", r"\\\1", shown[0])
+    picture = f"[![{alt}](/{cover_name(page)})]({link})"
+    columns = [f":::{{grid-item}}\n:columns: 12 12 {n} {n}\n\n{part}\n:::\n" for n, part in ((7, picture), (5, text))]
+    return "::::{grid}\n:gutter: 3\n\n" + "\n".join(columns) + "::::\n"

@@ -1,0 +1,1 @@
+"""What notebook and runner agree on: parameters, the calls a notebook makes, errors."""

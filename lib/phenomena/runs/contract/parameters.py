@@ -1,0 +1,193 @@
+"""The one declaration of a chapter's parameters, and every check that is derived from it.
+
+A notebook's cell tagged `parameters` holds lines of the form
+
+    samples: Annotated[int, Ge(10), Le(1000)] = 500  # training points
+
+Types are plain Python; ranges come from `annotated_types`. The same pydantic model checks the command line, the
+editions' files and, inside the notebook, what a person typed there.
+"""
+
+import ast
+import io
+import json
+import tokenize
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, create_model
+
+from phenomena.runs.contract.errors import BadInput, nearest
+
+# What an annotation in the cell may name.
+VOCABULARY = {
+    "Annotated": Annotated, "Literal": Literal, "Ge": Ge, "Gt": Gt, "Le": Le, "Lt": Lt, "MinLen": MinLen,
+    "MaxLen": MaxLen, "int": int, "float": float, "str": str, "bool": bool, "list": list,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line of the cell: its type with ranges, default and meaning."""
+
+    name: str
+    type: Any
+    default: Any
+    meaning: str
+
+    @property
+    def accepted(self) -> str:
+        """What the type accepts, in words."""
+        return describe(self.type)
+
+
+def describe(kind: Any) -> str:
+    """A type in words: `int, 10 to 1000`, `one of a, b`, `list of float`."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        base, *limits = arguments
+        words = [_limit(limit) for limit in limits]
+        if [type(limit) for limit in limits] == [Ge, Le]:
+            words = [f"{limits[0].ge} to {limits[1].le}"]
+        return ", ".join([describe(base), *words])
+    if origin is Literal:
+        return f"one of {', '.join(map(str, arguments))}"
+    if origin is list:
+        return f"list of {describe(arguments[0])}" if arguments else "list"
+    if origin in (Union, UnionType):
+        return " or ".join(describe(a) for a in arguments)
+    return "none" if kind in (None, NoneType) else str(kind.__name__)
+
+
+def _limit(limit: Any) -> str:
+    words = {Ge: "at least {}", Gt: "above {}", Le: "at most {}", Lt: "below {}"}
+    if type(limit) in words:
+        (value,) = vars(limit).values() if hasattr(limit, "__dict__") else (getattr(limit, limit.__slots__[0]),)
+        return words[type(limit)].format(value)
+    return (
+        f"{limit.min_length} or more entries" if isinstance(limit, MinLen) else f"{limit.max_length} entries or fewer"
+    )
+
+
+def read_declaration(source: str, place: str = "parameters cell") -> dict[str, Parameter]:
+    """The parameters that a cell's source declares, by name, in order.
+
+    Raises `BadInput` naming the line when it holds anything but typed assignments of plain values.
+    """
+    try:
+        statements = ast.parse(source).body
+    except SyntaxError as error:
+        raise BadInput(f"{place}, line {error.lineno}: not Python ({error.msg})") from error
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    comments = {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
+    declared = {}
+    for statement in statements:
+        where = f"{place}, line {statement.lineno}"
+        if not (isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and statement.value):
+            raise BadInput(f"{where}: a typed assignment such as `k: int = 20  # meaning` is expected")
+        name, annotation = statement.target.id, ast.unparse(statement.annotation)
+        try:
+            kind = eval(annotation, {"__builtins__": {}}, VOCABULARY)  # the project's own notebook, names as listed
+            default = ast.literal_eval(statement.value)
+        except (NameError, TypeError, ValueError, SyntaxError) as error:
+            raise BadInput(f"{where}: {name} needs a known type and a plain value ({error})") from error
+        if name in declared:
+            raise BadInput(f"{where}: {name} is declared twice")
+        declared[name] = Parameter(name, kind, default, comments.get(statement.end_lineno or 0, ""))
+    for name in ("seed", "seeds"):
+        if name not in declared:
+            raise BadInput(f"{place}: every chapter declares `seed` (the first) and `seeds` (how many); no {name!r}")
+        if int not in (declared[name].type, *get_args(declared[name].type)):
+            raise BadInput(f"{place}: {name} is an int, not {declared[name].accepted}")
+    check(declared.values(), {name: p.default for name, p in declared.items()}, place)
+    return declared
+
+
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("true and false are not numbers")
+    return value
+
+
+def _from_text(value: Any) -> Any:
+    """A list or None arrives from the command line as JSON."""
+    if isinstance(value, str):
+        try:
+            return json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError("JSON expected, such as [1, 2]") from error
+    return value
+
+
+def _strict(kind: Any) -> Any:
+    """The type with what pydantic's own conversions let through refused, or text taken for lists understood."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return Annotated[(_strict(arguments[0]), *arguments[1:])]
+    if kind in (int, float):
+        return Annotated[kind, BeforeValidator(_no_bool)]
+    if origin is Literal:
+        words = {str(choice): choice for choice in arguments}
+        return Annotated[kind, BeforeValidator(lambda v: words.get(v, v) if isinstance(v, str) else v)]
+    if origin is list:
+        return Annotated[list[_strict(arguments[0])], BeforeValidator(_from_text)]  # type: ignore[misc]
+    if origin in (Union, UnionType) and NoneType in arguments:
+        rest = [a for a in arguments if a is not NoneType]
+        return _strict(rest[0]) | None if str in rest else Annotated[_strict(rest[0]) | None, BeforeValidator(_none)]
+    return kind
+
+
+def _none(value: Any) -> Any:
+    return None if value in ("none", "null") else value
+
+
+def _model(parameters: Iterable[Parameter]) -> type[BaseModel]:
+    fields: dict[str, Any] = {p.name: (_strict(p.type), ...) for p in parameters}
+    return create_model("Parameters", __config__=ConfigDict(allow_inf_nan=False, extra="forbid"), **fields)
+
+
+def check(parameters: Iterable[Parameter], values: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """The values converted to their types, every parameter's in declared order.
+
+    values: text as from a shell or yaml, or Python values, one for every parameter. Raises `BadInput` in one line: what
+    came, what is accepted, the nearest match.
+    """
+    declared = {p.name: p for p in parameters}
+    for name in values:
+        if name not in declared:
+            hint = nearest(name, declared) or ";"
+            raise BadInput(f"{place}: unknown parameter {name!r}{hint} accepted: {', '.join(declared)}")
+    try:
+        checked = _model(declared.values())(**values).model_dump()
+    except ValidationError as error:
+        faults = {str(e["loc"][0]): e["input"] for e in reversed(error.errors())}  # the first fault of each wins
+        name, given = next(reversed(faults.items()))
+        given = values.get(name, given)
+        choices = _choices(declared[name].type)
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        hint = nearest(given, choices) if isinstance(given, str) else ""
+        raise BadInput(f"{place}: {name}={given!r} is not accepted: {declared[name].accepted}{hint}{more}") from error
+    return {name: checked[name] for name in declared}
+
+
+def _choices(kind: Any) -> list[str]:
+    """The words of a Literal, wherever it stands inside the type."""
+    if get_origin(kind) is Literal:
+        return [str(a) for a in get_args(kind)]
+    return [word for a in get_args(kind) for word in _choices(a)]
+
+
+def parse_assignments(texts: Iterable[str]) -> dict[str, str]:
+    """`NAME=VALUE` texts from a command line; values stay text. Raises `BadInput` for another form or a name twice."""
+    values: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise BadInput(f"-p {text!r} is not accepted: NAME=VALUE is expected, such as -p seeds=3")
+        if name in values:
+            raise BadInput(f"-p {name} was given twice: {values[name]!r} and {value!r}")
+        values[name] = value
+    return values

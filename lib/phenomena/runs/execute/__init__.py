@@ -1,0 +1,1 @@
+"""Executing notebooks: runner, kernels, sweeps."""

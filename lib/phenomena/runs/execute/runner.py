@@ -1,0 +1,386 @@
+"""Executes a chapter's notebook and keeps the result: whole, under its key, or not at all."""
+
+import json
+import logging
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from multiprocessing import get_context
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Any, Self
+
+import nbformat
+import papermill
+import psutil
+from filelock import FileLock
+from papermill.exceptions import PapermillExecutionError
+from tqdm import tqdm
+from traitlets.config import Config
+
+from phenomena.runs.contract.errors import BadInput, RunFailed
+from phenomena.runs.contract.notebook import PROGRESS
+from phenomena.runs.execute import kernels as forked
+from phenomena.runs.store import keys
+from phenomena.runs.store import runs as records
+from phenomena.runs.store.chapters import Chapter, Project
+
+logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what matters is raised as well; types are checked before
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def run(
+    project: Project,
+    chapter: Chapter,
+    parameters: Mapping[str, Any],
+    edition: str | None = None,
+    force: bool = False,
+) -> tuple[Path, bool]:
+    """The folder of the chapter's run with these parameters, and whether it was executed now or there already.
+
+    parameters: every one, as `Chapter.resolve` returns them. edition: the name under which the record lists the run.
+    force: execute it even so, and put the new run in the place of the old. Two callers of the same run at once: one
+    executes, the other waits and takes the result. Raises `RunFailed` when a cell raises; a report is then written.
+    """
+    key = keys.run_key(project, chapter, parameters)
+    folder = project.runs / chapter.name / key
+    started = datetime.now(UTC)
+    with lock(project, chapter.name, key):
+        done = records.read(folder)
+        if done and not (force and datetime.fromisoformat(done.started) < started):
+            return folder, False
+        with partial(project) as made:
+            lock_sha256 = keys.sha256(project.lock.read_bytes())
+            execute(project, chapter, parameters, edition, key, made, lock_sha256=lock_sha256, commit=commit(project))
+            if keys.run_key(project, Chapter(chapter.notebook), parameters) != key:
+                raise RunFailed(f"{chapter.name}: notebook, library or lock changed while it ran; run it again")
+            put(made, folder)
+    return folder, True
+
+
+def lock(project: Project, chapter: str, key: str) -> FileLock:
+    """The lock that whoever executes or places a run holds."""
+    locks = project.runs / ".locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    return FileLock(locks / f"{chapter}-{key}.lock")
+
+
+def run_many(project: Project, jobs: Iterable[tuple[str, str]], workers: int = 2) -> list[str]:
+    """Runs (chapter, edition) pairs, several at a time, each in a process of its own.
+
+    A failure lets the others finish; an interrupt ends those under way and starts no other. Returns one line for each
+    that failed.
+    """
+    context = get_context("spawn")  # no pool: its workers go on with the next job after an interrupt
+    waiting, failed = list(jobs), list[str]()
+    running: dict[Any, tuple[SpawnProcess, str, str]] = {}  # by the pipe that brings the answer
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                name, edition = waiting.pop(0)
+                receiver, sender = context.Pipe(duplex=False)
+                process = context.Process(target=_run_edition, args=(project, name, edition, sender), daemon=True)
+                process.start()
+                sender.close()  # the worker's copy is then the only one: its death is seen here
+                running[receiver] = process, name, edition
+            ready: Any
+            for ready in wait(list(running)):
+                process, name, edition = running.pop(ready)
+                try:
+                    line = ready.recv()
+                except EOFError:
+                    line = f"{name}, {edition}: its process died (out of memory, or killed)"
+                process.join()
+                failed += [line] if line else []
+    finally:
+        for process, _, _ in running.values():
+            process.terminate()
+        for process, _, _ in running.values():
+            process.join()
+    return failed
+
+
+def _run_edition(project: Project, name: str, edition: str, answer: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches all; the parent passes it on, once
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    began = time.monotonic()
+    try:
+        chapter = project.chapter(name)
+        run(project, chapter, chapter.resolve(edition), edition)
+    except (RunFailed, BadInput) as error:
+        answer.send(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    else:
+        sys.stderr.write(f"{name}, {edition}: {time.monotonic() - began:.0f} s\n")
+        answer.send(None)
+
+
+@contextmanager
+def partial(project: Project) -> Iterator[Path]:
+    """A fresh folder for a run in the making; gone afterwards, as are those whose makers died."""
+    home = project.runs / ".partial"
+    home.mkdir(parents=True, exist_ok=True)
+    host = re.sub(r"\W", "_", socket.gethostname())
+    for left in home.glob(f"{host}-*"):  # of this machine: the disk may be shared with others
+        if not psutil.pid_exists(int(left.name.split("-")[1])):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = home / f"{host}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a run may take before its kernel is killed."""
+
+    seconds: float = float("inf")
+    memory_mb: float = float("inf")
+
+
+def execute(
+    project: Project,
+    chapter: Chapter,
+    parameters: Mapping[str, Any],
+    edition: str | None,
+    key: str,
+    folder: Path,
+    *,
+    lock_sha256: str,
+    commit: str | None,
+    server: forked.Server | None = None,
+    limits: Limits | None = None,
+) -> None:
+    """Writes notebook.ipynb and record.json of one run into the folder.
+
+    server: where kernels are forked from; a new process otherwise. limits: only with a server. Raises `RunFailed` after
+    writing a report when a cell raises or the kernel dies.
+    """
+    target = folder / records.NOTEBOOK
+    changed = {name: v for name, v in parameters.items() if v != chapter.declaration[name].default}
+    started, began = datetime.now(UTC), time.monotonic()
+    # One thread a kernel: the same values everywhere, and two kernels fill two cores.
+    os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})
+    kernel, verdict = _Watched(limits or Limits()), "the kernel died (out of memory, or killed)"
+    options = {"kernel_manager_class": forked.kernel_manager(server, kernel.watch)} if server else {}
+    try:
+        with _progress(chapter.name, folder / "progress.json"), private_kernel() as config, kernel:
+            papermill.execute_notebook(
+                chapter.notebook, target, changed, kernel_name="python3", language="python",
+                progress_bar=False, log_output=False, cwd=project.root, config=config, shutdown_kernel="immediate",
+                **options,
+            )  # fmt: skip
+    except (PapermillExecutionError, RuntimeError) as error:  # the latter: the kernel died or did not start
+        verdict = kernel.verdict or verdict
+        raise RunFailed(_report(project, chapter, parameters, key, target, error, verdict)) from error
+    total = time.monotonic() - began
+    notebook = nbformat.read(target, as_version=4)
+    _tidy(notebook)
+    nbformat.write(notebook, target)
+    facts = records.collect(notebook)
+    if facts.pop("parameters", None) != parameters:
+        raise RunFailed(f"{chapter.name}: no `check_parameters(globals())` after the parameters, or they changed later")
+    parts = section_seconds(notebook)
+    sources = keys.sources(chapter, lock_sha256)
+    first = int(parameters["seed"])
+    record = records.Record(
+        chapter=chapter.name,
+        edition=edition,
+        key=key,
+        parameters=dict(parameters),
+        seeds=list(range(first, first + int(parameters["seeds"]))),
+        commit=commit,
+        lock_sha256=sources.lock_sha256,
+        modules=sources.modules,
+        started=started.isoformat(timespec="milliseconds"),
+        seconds={"total": round(total, 2), "overhead": round(total - sum(parts.values()), 2), **parts},
+        **facts,
+    )
+    (folder / records.RECORD).write_text(record.model_dump_json(indent=1), encoding="utf-8")
+
+
+class _Watched:
+    """Kills a kernel that goes beyond its limits, looking twice a second; `verdict` then says why."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits, self.verdict = limits, ""
+        self._stop, self._threads = threading.Event(), list[threading.Thread]()
+
+    def watch(self, pid: int) -> None:
+        self._threads.append(threading.Thread(target=self._look, args=(pid,), daemon=True))
+        self._threads[-1].start()
+
+    def _look(self, pid: int) -> None:
+        end = time.monotonic() + self.limits.seconds
+        with suppress(psutil.Error):  # the kernel has ended
+            process = psutil.Process(pid)
+            while not self._stop.wait(0.5):
+                if process.memory_info().rss > self.limits.memory_mb * 1e6:
+                    self.verdict = f"it took more than {self.limits.memory_mb:.0f} MB, its limit"
+                elif time.monotonic() > end:
+                    self.verdict = f"it took longer than {self.limits.seconds:.0f} s, its limit"
+                if self.verdict:
+                    process.kill()
+                    return
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+@contextmanager
+def private_kernel() -> Iterator[Config]:
+    """Settings for a kernel that is spoken to through files in a folder of its own: no port that others may read.
+
+    No kernel is left behind, even by an interrupt while it starts, which nbclient does not clean up after.
+    """
+    with tempfile.TemporaryDirectory(prefix="phenomena-") as folder:
+        file = f"{folder}/kernel.json"
+        try:
+            yield Config(KernelManager={"transport": "ipc", "ip": f"{folder}/kernel", "connection_file": file})
+        finally:
+            for child in psutil.Process().children():
+                with suppress(psutil.Error):  # gone in the meantime
+                    if file in child.cmdline():
+                        child.kill()
+                        child.wait()
+
+
+def section_seconds(notebook: nbformat.NotebookNode) -> dict[str, float]:
+    """Seconds of the code cells below each `## ` heading, from Papermill's own measurement."""
+    seconds, heading = {"start": 0.0}, "start"
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            found = re.findall(r"^## (.+)$", cell.source, re.MULTILINE)
+            heading = found[-1] if found else heading
+        else:
+            spent = cell.metadata.get("papermill", {}).get("duration") or 0.0
+            seconds[heading] = seconds.get(heading, 0.0) + spent
+    return {name: round(value, 2) for name, value in seconds.items()}
+
+
+def _tidy(notebook: nbformat.NotebookNode) -> None:
+    """Takes out what belongs to this machine or this moment: absolute paths and progress bars."""
+    for path in ("input_path", "output_path"):
+        notebook.metadata.papermill[path] = Path(notebook.metadata.papermill[path]).name
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+
+
+def put(partial: Path, folder: Path) -> None:
+    """Moves a finished run into place at one stroke; an older one steps aside first."""
+    (partial / "progress.json").unlink(missing_ok=True)
+    for path in [*partial.iterdir(), partial]:
+        descriptor = os.open(path, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = partial.with_name(f"{partial.name}-old")
+    if folder.exists():
+        folder.replace(aside)
+    partial.replace(folder)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _report(
+    project: Project,
+    chapter: Chapter,
+    parameters: Mapping[str, Any],
+    key: str,
+    target: Path,
+    error: Exception,
+    death: str,
+) -> str:
+    """Writes a failed run's report and notebook to runs/.failed; returns the line that says so.
+
+    death: why a kernel died, if that is what happened.
+    """
+    folder = project.runs / ".failed" / f"{chapter.name}-{key}"
+    folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(error, PapermillExecutionError):
+        what, source = f"{error.ename}: {error.evalue}", error.source
+        where, trace = f"code cell {error.exec_count}", ANSI.sub("", "\n".join(error.traceback))
+    else:
+        what, source, where, trace = death, "", "the kernel", str(error)
+    values = "\n".join(f"- {name} = {value!r}" for name, value in parameters.items())
+    text = (
+        f"# {chapter.name} failed in {where}\n\n{what}\n\n## Cell\n\n```python\n{source}\n```\n\n"
+        f"## Traceback\n\n```\n{trace}\n```\n\n## Parameters\n\n{values}\n"
+    )
+    (folder / "report.md").write_text(text, encoding="utf-8")
+    if target.exists():
+        shutil.move(target, folder / records.NOTEBOOK)
+    report = (folder / "report.md").relative_to(project.root)
+    return f"{chapter.name}: {where} failed: {what.splitlines()[0][:600]}; report: {report}"
+
+
+def commit(project: Project) -> str | None:
+    """HEAD, with -dirty when notebooks, library or lock differ from it; None outside git."""
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", *words], cwd=project.root, capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            return None
+        return done.stdout.strip()
+
+    head = git("rev-parse", "HEAD")
+    return head and head + ("-dirty" if git("status", "--porcelain", "notebooks", "lib", "requirements.lock") else "")
+
+
+@contextmanager
+def _progress(name: str, path: Path) -> Iterator[None]:
+    """A bar with the time left on a terminal, fed by what the notebook writes to the path; nothing in a log."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    os.environ[PROGRESS] = str(path)
+    stop = threading.Event()
+    follower = threading.Thread(target=_follow, args=(name, path, stop), daemon=True)
+    follower.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        follower.join()
+        del os.environ[PROGRESS]
+
+
+def _follow(name: str, path: Path, stop: threading.Event) -> None:
+    label = None
+    columns, rows = shutil.get_terminal_size()  # tqdm would take a terminal of unknown size for one of size nought
+    start = "{desc} [{elapsed}]"
+    with tqdm(desc=f"{name} · starting", bar_format=start, leave=False, ncols=columns, nrows=rows) as bar:
+        while not stop.wait(0.5):
+            try:
+                state = json.loads(path.read_text())
+            except (OSError, json.JSONDecodeError):
+                state = {"label": None, "done": 0, "total": None}
+            if state["label"] != label:
+                label = state["label"]
+                bar.reset(state["total"])
+                bar.bar_format = "{desc} {bar} {n}/{total} [{elapsed}, {remaining} left in this part]"
+                bar.set_description_str(f"{name} · {label}")
+            bar.n = state["done"]
+            bar.refresh()

@@ -1,0 +1,410 @@
+"""Sweeps: many runs of a chapter over a grid of parameters, on Dask, here or on any cluster.
+
+The client validates everything, holds a lock for each run that is under way, sends sources and parameters to workers
+and puts what comes back into place. Workers need the package and the same versions, but no shared disk.
+"""
+
+import itertools
+import logging
+import tempfile
+import time
+import uuid
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from phenomena.runs.contract.errors import BadInput, RunFailed, nearest
+from phenomena.runs.execute import kernels as forked
+from phenomena.runs.execute import runner
+from phenomena.runs.store import keys
+from phenomena.runs.store import runs as records
+from phenomena.runs.store.chapters import Chapter, Project
+
+ANSWER_WITHIN = 8  # seconds for a scheduler to answer
+GONE = "the scheduler went away; what was done is kept: start the sweep again to go on"
+SLACK = 5  # a run may take this many times what its edition states
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run of a sweep: what the grid sets, every parameter, and the key."""
+
+    chapter: Chapter
+    edition: str
+    changed: dict[str, Any]
+    parameters: dict[str, Any]
+    key: str
+
+    @property
+    def name(self) -> str:
+        """The chapter and what the grid sets, as a person would type it."""
+        return " ".join([self.chapter.name, *(f"{name}={value}" for name, value in self.changed.items())])
+
+
+@dataclass
+class Outcome:
+    """What became of a sweep's points."""
+
+    done: list[Point] = field(default_factory=list)
+    there: list[Point] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)  # point -> why
+    seconds: float = 0.0
+
+
+def read_grid(texts: Iterable[str]) -> dict[str, list[str]]:
+    """`NAME=V1,V2,...` and `NAME=START:STOP[:STEP]` (STOP included where a step meets it) as lists of texts.
+
+    Raises `BadInput` for another form, an empty range, a value or a name that stands twice.
+    """
+    grid: dict[str, list[str]] = {}
+    for text in texts:
+        name, equals, values = text.partition("=")
+        if not equals or not name.isidentifier() or not values:
+            raise BadInput(f"-g {text!r} is not accepted: NAME=V1,V2,… or NAME=START:STOP[:STEP] is expected")
+        if name in grid:
+            raise BadInput(f"-g {name} was given twice")
+        grid[name] = _range(text, values.split(":")) if ":" in values else values.split(",")
+        twice = [value for value, count in Counter(grid[name]).items() if count > 1]
+        if twice:
+            raise BadInput(f"-g {text!r}: {twice[0]!r} stands twice")
+    return grid
+
+
+def _range(text: str, parts: list[str]) -> list[str]:
+    try:
+        start, stop, step = (Decimal(part) for part in [*parts, "1"][:3])
+        if len(parts) > 3 or not (start.is_finite() and stop.is_finite() and step.is_finite()):
+            raise InvalidOperation
+    except (InvalidOperation, ValueError) as error:
+        raise BadInput(f"-g {text!r} is not accepted: START:STOP[:STEP] are numbers, such as 0:1:0.25") from error
+    if step == 0 or (stop - start) / step < 0:
+        raise BadInput(f"-g {text!r} is empty: STEP must lead from START to STOP")
+    return [str(start + step * i) for i in range(int((stop - start) / step) + 1)]
+
+
+def read_file(path: Path) -> tuple[str, dict[str, list[Any]], dict[str, Any]]:
+    """Edition, grid and fixed parameters of a sweep file in yaml (fields `edition`, `grid`, `parameters`).
+
+    Raises `BadInput` naming what is wrong.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BadInput(f"{path}: unreadable ({' '.join(str(error).split())[:200]})") from error
+    fields = {"edition": str, "grid": dict, "parameters": dict}
+    if not isinstance(content, dict):
+        raise BadInput(f"{path}: the fields {', '.join(fields)} are expected")
+    for name, value in content.items():
+        if name not in fields:
+            raise BadInput(f"{path}: unknown field {name!r}{nearest(str(name), fields)}; accepted: {', '.join(fields)}")
+        if not isinstance(value, fields[name]):
+            raise BadInput(f"{path}: {name} is {value!r}: a {fields[name].__name__} is expected")
+    grid = content.get("grid", {})
+    for name, values in grid.items():
+        if not isinstance(values, list) or not values:
+            raise BadInput(f"{path}: grid: {name} is {values!r}: a list of values is expected")
+    return content.get("edition", "default"), grid, content.get("parameters", {})
+
+
+def points(
+    project: Project, chapter: Chapter, edition: str, grid: Mapping[str, list[Any]], fixed: Mapping[str, Any]
+) -> list[Point]:
+    """Every combination of the grid's values as a point, the last parameter varying fastest; all of them validated.
+
+    Raises `BadInput` for an empty grid, a parameter both in grid and fixed, or a value that is not accepted.
+    """
+    if not grid:
+        raise BadInput("the grid is empty: -g NAME=V1,V2,… or a sweep file with a grid is expected")
+    both = [name for name in grid if name in fixed]
+    if both:
+        raise BadInput(f"{both[0]} stands in the grid and as a fixed parameter: one of the two is expected")
+    sources = keys.sources(chapter, keys.sha256(project.lock.read_bytes()))
+    found = []
+    for values in itertools.product(*grid.values()):
+        changed = dict(zip(grid, values, strict=True))
+        parameters = chapter.resolve(edition, {**fixed, **changed})
+        shown = {name: parameters[name] for name in changed}
+        found.append(Point(chapter, edition, shown, parameters, sources.key(parameters)))
+    twins = {point.key: point for point in found}
+    if len(twins) < len(found):
+        raise BadInput("two points of the grid are the same run: different texts of one value?")
+    return found
+
+
+def missing(project: Project, wanted: list[Point]) -> list[Point]:
+    """The points of which there is no whole run."""
+    return [p for p in wanted if records.read(project.runs / p.chapter.name / p.key) is None]
+
+
+def limits(point: Point) -> runner.Limits:
+    """Time and memory a point may take: five times what its edition states, and a minute for the rest."""
+    cost = point.chapter.file.editions[point.edition].cost
+    return runner.Limits(SLACK * cost.seconds + 60, SLACK * cost.memory_mb)
+
+
+@dataclass(frozen=True)
+class Task:
+    """All that a worker needs for one run; plain values, so that it travels."""
+
+    chapter: str
+    notebook: str
+    file: str
+    edition: str
+    parameters: dict[str, Any]
+    key: str
+    lock_sha256: str
+    commit: str | None
+    limits: runner.Limits
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a worker sends back: the run's files, or why there are none and the report's files."""
+
+    files: dict[str, bytes]
+    error: str = ""
+
+
+_server: forked.Server | None = None  # of this worker process
+
+
+def on_worker(task: Task) -> Answer:
+    """Executes one run in a folder of its own, its kernel forked from this worker's server of imported modules."""
+    with tempfile.TemporaryDirectory(prefix="phenomena-") as home:
+        project = Project(Path(home))
+        (project.root / "notebooks").mkdir()
+        chapter = Chapter(project.root / "notebooks" / f"{task.chapter}.ipynb")
+        chapter.notebook.write_text(task.notebook, encoding="utf-8")
+        chapter.notebook.with_suffix(".yaml").write_text(task.file, encoding="utf-8")
+        if keys.sources(chapter, task.lock_sha256).key(task.parameters) != task.key:
+            return Answer({}, f"{task.chapter}: a worker has another version of the library: install the same on both")
+        folder = project.runs / task.chapter / task.key
+        folder.mkdir(parents=True)
+        named = task.edition if chapter.resolve(task.edition) == task.parameters else None
+        try:
+            runner.execute(
+                project, chapter, task.parameters, named, task.key, folder,
+                lock_sha256=task.lock_sha256, commit=task.commit, server=_kernels(chapter), limits=task.limits,
+            )  # fmt: skip
+        except RunFailed as error:
+            failed = project.runs / ".failed" / f"{task.chapter}-{task.key}"
+            return Answer({p.name: p.read_bytes() for p in failed.iterdir()} if failed.is_dir() else {}, str(error))
+        if keys.sources(chapter, task.lock_sha256).key(task.parameters) != task.key:
+            return Answer({}, f"{task.chapter}: a worker's library changed while it ran; run it again")
+        return Answer({name: (folder / name).read_bytes() for name in (records.NOTEBOOK, records.RECORD)})
+
+
+def _kernels(chapter: Chapter) -> forked.Server:
+    """This worker's server; a new one when another chapter needs other modules."""
+    global _server
+    sources = keys.sources(chapter, "")
+    texts = [(keys.PACKAGE / name).read_text(encoding="utf-8") for name in sources.modules]
+    wanted = forked.third_party([*sources.code, *texts])
+    if _server is None or not _server.alive() or _server.modules != wanted:
+        if _server:
+            _server.close()
+        _server = forked.Server(wanted)
+    return _server
+
+
+@contextmanager
+def cluster(scheduler: str | None, workers: int, memory_mb: float = 2000) -> Iterator[Any]:
+    """A Dask client: of the scheduler at an address, of SLURM for the word `slurm`, else of a local cluster.
+
+    Local workers are processes of one thread. Raises `BadInput` when nobody answers at the address in time.
+    """
+    from distributed import Client, LocalCluster
+
+    for name in [n for n in logging.root.manager.loggerDict if n.startswith("distributed")]:
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters is raised or reported
+    if scheduler == "slurm":
+        made: Any = slurm(workers, memory_mb)
+    elif scheduler:
+        made = None
+    else:
+        made = LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            dashboard_address=None,
+            memory_limit=0,  # none: kernels have limits of their own
+            silence_logs=logging.CRITICAL,
+        )
+    try:
+        client = Client(made or scheduler, timeout=ANSWER_WITHIN)
+    except (OSError, ValueError) as error:  # nobody there, or not an address
+        raise BadInput(f"no Dask scheduler answers at {scheduler!r} within {ANSWER_WITHIN} s ({error})") from error
+    try:
+        yield client
+    finally:
+        client.close(timeout=5)
+        if made:
+            made.close(timeout=5)
+
+
+def slurm(workers: int, memory_mb: float) -> Any:
+    """A cluster of SLURM jobs, one worker each; queue, walltime and account come from dask-jobqueue's configuration."""
+    try:
+        from dask_jobqueue import SLURMCluster
+    except ImportError as error:
+        raise BadInput("--scheduler slurm needs dask-jobqueue: install the extra phenomena[jobqueue]") from error
+    memory = f"{SLACK * memory_mb / 1000:.0f}GB"
+    made = SLURMCluster(cores=1, processes=1, memory=memory, scheduler_options={"dashboard_address": ":0"})
+    made.scale(workers)
+    return made
+
+
+def sweep(
+    project: Project,
+    wanted: list[Point],
+    client: Any,
+    work: Callable[[Task], Answer] = on_worker,
+    report: Callable[[Outcome, int], None] = lambda outcome, left: None,
+) -> Outcome:
+    """Runs what is missing of the points on the client's workers and puts the results into place as they come.
+
+    A point that another process executes is waited for, not executed twice. A lost worker's points are tried again on
+    others (three times). work: what a worker does with a `Task`. report: called with the outcome so far and the number
+    of points left. Raises `RunFailed` when the scheduler goes away; what was done stays.
+    """
+    state, began = _Sweep(project, client, work, deque(wanted)), time.monotonic()
+    try:
+        while state.waiting or state.flying:
+            state.submit()
+            for future in state.finished():
+                state.land(future)
+            state.outcome.seconds = time.monotonic() - began
+            report(state.outcome, len(state.waiting) + len(state.flying))
+    finally:
+        state.close()
+    return state.outcome
+
+
+@contextmanager
+def _scheduler_there() -> Iterator[None]:
+    """Raises `RunFailed` for whatever a lost connection raises in there; distributed has many kinds."""
+    try:
+        yield
+    except Exception as error:
+        raise RunFailed(f"{GONE} ({type(error).__name__})") from error
+
+
+class _Sweep:
+    """What is under way: each flying point with the lock that this process holds for it."""
+
+    def __init__(self, project: Project, client: Any, work: Callable[[Task], Answer], waiting: deque[Point]) -> None:
+        self.project, self.client, self.work, self.waiting = project, client, work, waiting
+        self.flying: dict[Any, tuple[Point, FileLock]] = {}
+        self.outcome = Outcome()
+        self.lock_sha256, self.commit = keys.sha256(project.lock.read_bytes()), runner.commit(project)
+        self.texts: dict[Path, str] = {}
+
+    def submit(self) -> None:
+        """Sends points out until every worker has one and one more in store; looks at each waiting point once."""
+        with _scheduler_there():
+            room = 2 * max(1, sum(self.client.nthreads().values())) - len(self.flying)
+        for _ in range(len(self.waiting)):
+            if room <= 0:
+                return
+            point = self.waiting.popleft()
+            lock = runner.lock(self.project, point.chapter.name, point.key)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:  # another process executes it
+                self.waiting.append(point)
+                continue
+            if not missing(self.project, [point]):
+                lock.release()
+                self.outcome.there.append(point)
+                continue
+            name = f"{point.chapter.name}-{point.key}-{uuid.uuid4().hex[:8]}"
+            task = self._task(point)  # reads files, whose faults are none of the scheduler's
+            try:
+                with _scheduler_there():
+                    future = self.client.submit(self.work, task, key=name, pure=False)
+            except RunFailed:
+                lock.release()
+                raise
+            self.flying[future] = point, lock
+            room -= 1
+
+    def _task(self, point: Point) -> Task:
+        notebook = point.chapter.notebook
+        for path in (notebook, notebook.with_suffix(".yaml")):
+            if path not in self.texts:
+                self.texts[path] = path.read_text(encoding="utf-8")
+        return Task(
+            chapter=point.chapter.name,
+            notebook=self.texts[notebook],
+            file=self.texts[notebook.with_suffix(".yaml")],
+            edition=point.edition,
+            parameters=point.parameters,
+            key=point.key,
+            lock_sha256=self.lock_sha256,
+            commit=self.commit,
+            limits=limits(point),
+        )
+
+    def finished(self) -> list[Any]:
+        """The futures that are finished, after a second at most. Raises `RunFailed` when the scheduler is gone."""
+        from distributed import wait
+
+        if not self.flying:
+            time.sleep(0.2)  # all that is left is executed elsewhere
+            return []
+        with _scheduler_there(), suppress(TimeoutError):
+            wait(list(self.flying), timeout=1, return_when="FIRST_COMPLETED")
+        if self.client.status != "running":
+            raise RunFailed(GONE)
+        return [future for future in self.flying if future.status not in ("pending", "lost")]
+
+    def land(self, future: Any) -> None:
+        """Puts a finished run into place, or notes why there is none, and lets go of its lock."""
+        point, lock = self.flying.pop(future)
+        try:
+            why = _land(self.project, point, future)
+        finally:
+            lock.release()
+        if why:
+            self.outcome.failed[point.name] = why
+        else:
+            self.outcome.done.append(point)
+
+    def close(self) -> None:
+        """Lets go of what is still under way."""
+        for future, (_, lock) in self.flying.items():
+            if self.client.status == "running":
+                future.cancel()
+            lock.release()
+
+
+def _land(project: Project, point: Point, future: Any) -> str:
+    """Puts a finished run into place; returns why there is none."""
+    if future.status != "finished":
+        error = future.exception() if future.status == "error" else None
+        if type(error).__name__ == "KilledWorker":
+            return "its workers died again and again (out of memory, or killed)"
+        return f"the worker failed: {error!r}"[:600] if error else f"it was {future.status}"
+    answer: Answer = future.result()
+    name = f"{point.chapter.name}-{point.key}"
+    try:
+        if answer.error:
+            if answer.files:
+                failed = project.runs / ".failed" / name
+                failed.mkdir(parents=True, exist_ok=True)
+                for file, content in answer.files.items():
+                    (failed / file).write_bytes(content)
+            return answer.error
+        with runner.partial(project) as made:
+            for file, content in answer.files.items():
+                (made / file).write_bytes(content)
+            runner.put(made, project.runs / point.chapter.name / point.key)
+    except OSError as error:  # the disk is full: this run fails whole, later ones may find room
+        return f"it could not be written: {error.strerror or error}"
+    return ""

@@ -1,0 +1,1 @@
+"""Chapters, keys, runs with their records, claims, git."""

@@ -1,0 +1,213 @@
+"""A project's chapters: a notebook and beside it a yaml file with its editions and claims."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import nbformat
+import yaml
+from annotated_types import Gt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from phenomena.runs.contract.errors import BadInput, nearest
+from phenomena.runs.contract.parameters import Parameter, check, read_declaration
+
+Slug = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a name that stands twice in one mapping, where yaml would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value]
+        for number, name in enumerate(names):
+            if name in names[:number]:
+                raise yaml.YAMLError(f"{name!r} stands twice, line {node.value[number][0].start_mark.line + 1}")
+        return super().construct_mapping(node, deep)
+
+
+class Strict(BaseModel):
+    """A model of a file that a person writes: no unknown field, no infinite number."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class Cost(Strict):
+    """What an edition is expected to cost."""
+
+    seconds: Annotated[float, Gt(0)]
+    memory_mb: Annotated[float, Gt(0)]
+    machine: str
+
+
+class Edition(Strict):
+    """A named set of parameter values."""
+
+    summary: str
+    cost: Cost
+    parameters: dict[str, Any] = {}
+
+
+class Claim(Strict):
+    """A statement of the paper (or of ours) with the measurement and the threshold that decide it."""
+
+    name: Slug
+    statement: str
+    source: str
+    paper_value: str
+    figure: str | None = None  # the figure of the chapter that shows it
+    measured: str
+    above: float | None = None
+    below: float | None = None
+    between: tuple[float, float] | None = None
+    rationale: str
+    caveat: str
+
+    @model_validator(mode="after")
+    def _one_threshold(self) -> Self:
+        given = [t for t in (self.above, self.below, self.between) if t is not None]
+        if len(given) != 1 or (self.between and self.between[0] >= self.between[1]):
+            raise ValueError("exactly one of above: x, below: x, between: [x, y] with x < y is expected")
+        return self
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The open interval in which the measured value confirms the claim."""
+        if self.between:
+            return self.between
+        return (self.above, float("inf")) if self.above is not None else (float("-inf"), self.below or 0.0)
+
+    @property
+    def threshold(self) -> str:
+        """The threshold in words."""
+        if self.between:
+            return f"{self.between[0]:g} to {self.between[1]:g}"
+        return f"> {self.above:g}" if self.above is not None else f"< {self.below:g}"
+
+
+class ChapterFile(Strict):
+    """The whole yaml file of a chapter."""
+
+    title: str
+    summary: str
+    cover: str | None = None  # name of the figure on the book's first page
+    editions: dict[Slug, Edition]
+    claims: list[Claim]
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        missing = [name for name in ("default", "smoke") if name not in self.editions]
+        if missing:
+            raise ValueError(f"editions: {missing[0]!r} is missing")
+        if self.editions["default"].parameters:
+            raise ValueError("editions: default takes the notebook's own values and sets no parameters")
+        names = [claim.name for claim in self.claims]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ValueError(f"claims: {twice.pop()!r} stands twice")
+        return self
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One chapter of a project, by its notebook's path."""
+
+    notebook: Path
+
+    @property
+    def name(self) -> str:
+        """The notebook's name without its suffix."""
+        return self.notebook.stem
+
+    @cached_property
+    def source(self) -> nbformat.NotebookNode:
+        """The source notebook. Raises `BadInput` when it cannot be read."""
+        try:
+            return nbformat.read(self.notebook, as_version=4)
+        except (OSError, ValueError, nbformat.validator.NotebookValidationError) as error:
+            raise BadInput(f"{self.notebook.name}: not a notebook ({_first_line(error)})") from error
+
+    @cached_property
+    def declaration(self) -> dict[str, Parameter]:
+        """The parameters that the notebook declares."""
+        cells = [c for c in self.source.cells if "parameters" in c.metadata.get("tags", [])]
+        if len(cells) != 1:
+            raise BadInput(f"{self.notebook.name}: one cell tagged 'parameters' is expected, {len(cells)} found")
+        return read_declaration(cells[0].source, f"{self.notebook.name}, parameters cell")
+
+    @cached_property
+    def file(self) -> ChapterFile:
+        """Editions and claims. Raises `BadInput` naming file and place when something is wrong in them."""
+        path = self.notebook.with_suffix(".yaml")
+        try:
+            content = ChapterFile.model_validate(yaml.load(path.read_text(encoding="utf-8"), _Loader))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise BadInput(f"{path.name}: unreadable ({_first_line(error)})") from error
+        except ValidationError as error:
+            fault = error.errors()[0]
+            place = ".".join(map(str, fault["loc"])) or "the file"
+            raise BadInput(f"{path.name}: {place}: {fault['msg']}, got {str(fault['input'])[:80]!r}") from error
+        for name, edition in content.editions.items():
+            self._checked(edition.parameters, f"{path.name}, edition {name}")
+        return content
+
+    def resolve(self, edition: str = "default", overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Every parameter's value: the notebook's, over them the edition's, over them the overrides.
+
+        Raises `BadInput` for an unknown edition or parameter, or a value that is not accepted.
+        """
+        if edition not in self.file.editions:
+            known = self.file.editions
+            raise BadInput(
+                f"{self.name}: unknown edition {edition!r}{nearest(edition, known) or ';'} accepted: {', '.join(known)}"
+            )
+        return self._checked({**self.file.editions[edition].parameters, **(overrides or {})}, self.name)
+
+    def _checked(self, values: Mapping[str, Any], place: str) -> dict[str, Any]:
+        defaults = {name: p.default for name, p in self.declaration.items()}
+        return check(self.declaration.values(), {**defaults, **values}, place)
+
+
+@dataclass(frozen=True)
+class Project:
+    """A checkout: notebooks, their runs, the lock."""
+
+    root: Path
+
+    @property
+    def runs(self) -> Path:
+        """The folder of all runs."""
+        return self.root / "runs"
+
+    @property
+    def lock(self) -> Path:
+        """The file that fixes the versions of all packages."""
+        return self.root / "requirements.lock"
+
+    def chapters(self) -> list[Chapter]:
+        """All chapters, by name: every notebook in the folder notebooks/."""
+        return [Chapter(path) for path in sorted((self.root / "notebooks").glob("*.ipynb"))]
+
+    def chapter(self, name: str) -> Chapter:
+        """The chapter of that name. Raises `BadInput` when there is none."""
+        chapters = {chapter.name: chapter for chapter in self.chapters()}
+        if name not in chapters:
+            raise BadInput(f"unknown chapter {name!r}{nearest(name, chapters) or ';'} accepted: {', '.join(chapters)}")
+        return chapters[name]
+
+
+def find_project(start: Path) -> Project:
+    """The project that a folder lies in: the nearest one upwards with notebooks/ and requirements.lock.
+
+    Raises `BadInput` when there is none.
+    """
+    for folder in (start, *start.parents):
+        if (folder / "notebooks").is_dir() and (folder / "requirements.lock").is_file():
+            return Project(folder)
+    raise BadInput("no project here: go to a folder that holds notebooks/ and requirements.lock")
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,78 @@
+"""Label noise, in the four forms that papers use. All of them leave their input as it is.
+
+Letters: n rows, s seeds.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def redraw_labels(
+    labels: Int[Tensor, " n"], fraction: float, classes: int, generator: torch.Generator
+) -> Int[Tensor, " n"]:
+    """Labels of which a random fraction of the rows is redrawn uniformly over all classes.
+
+    A redrawn label is right with probability 1 / classes, as in Anagnostidis et al. (2023).
+    Raises `ValueError` for a fraction outside [0, 1].
+    """
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"the fraction of random labels is {fraction}: 0 to 1 is accepted")
+    chosen = torch.randperm(len(labels), generator=generator)[: round(fraction * len(labels))]
+    drawn = torch.randint(classes, (len(chosen),), generator=generator)
+    noisy = labels.clone()
+    noisy[chosen.to(labels.device)] = drawn.to(labels.device)
+    return noisy
+
+
+def mix_labels(
+    noisy: Int[Tensor, "*rows"], clean: Int[Tensor, "*rows"], fraction: float, generator: torch.Generator
+) -> Int[Tensor, "*rows"]:
+    """Labels of which a random fraction is that of `noisy` and the rest that of `clean`.
+
+    With fraction 1 it is `noisy` itself, and nothing is taken from the generator.
+    """
+    if fraction == 1:
+        return noisy
+    kept = torch.randperm(noisy.numel(), generator=generator)[round(fraction * noisy.numel()) :].to(noisy.device)
+    labels = noisy.flatten().clone()
+    labels[kept] = clean.flatten()[kept]
+    return labels.view_as(noisy)
+
+
+def corrupt_evenly(
+    labels: Int[Tensor, " n"], fraction: float, classes: int, generator: torch.Generator
+) -> Int[Tensor, " n"]:
+    """Labels of which floor(fraction n_k) in each class k are wrong, spread evenly over the other classes.
+
+    As in Zhang, Wang and Su (2021). Raises `ValueError` for a fraction outside [0, 1) or fewer than two classes.
+    """
+    if not 0 <= fraction < 1:
+        raise ValueError(f"the fraction of wrong labels is {fraction}: 0 or more and below 1 is accepted")
+    if classes < 2:
+        raise ValueError(f"{classes} classes: 2 or more are accepted")
+    noisy = labels.clone()
+    for k in range(classes):
+        rows = (labels == k).nonzero().squeeze(1)
+        rows = rows[torch.randperm(len(rows), generator=generator)[: math.floor(fraction * len(rows) + 1e-9)]]
+        noisy[rows] = (k + 1 + torch.arange(len(rows)) % (classes - 1)) % classes
+    return noisy
+
+
+def flipped_signs(
+    seeds: int, rows: int, probability: float, generator: torch.Generator, dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "s n"]:
+    """Signs for clean labels that are all +1: each is -1 with this probability (Kornowski et al. 2023, section 2).
+
+    Raises `ValueError` for a probability outside [0, 0.5] or a count below 1.
+    """
+    if not 0 <= probability <= 0.5:
+        raise ValueError(
+            f"the flip probability is {probability}: 0 to 0.5 is accepted (above, -1 would be the clean label)"
+        )
+    if seeds < 1 or rows < 1:
+        raise ValueError(f"{seeds} seeds and {rows} rows: 1 or more are accepted")
+    flipped = torch.rand(seeds, rows, generator=generator, device=generator.device) < probability
+    return 1 - 2 * flipped.to(dtype)

@@ -1,0 +1,197 @@
+"""Staging, the gate and a strict build, on the toy chapter."""
+
+import re
+import shutil
+from dataclasses import replace
+from urllib.parse import unquote, urlsplit
+
+import nbformat
+import pytest
+import yaml
+from conftest import Command, add_pages
+
+from phenomena.runs.book import build as book
+from phenomena.runs.book.pages import verdict_table
+from phenomena.runs.contract.errors import RunFailed
+from phenomena.runs.contract.notebook import MIME
+from phenomena.runs.store import runs as records
+
+
+@pytest.fixture
+def shelf(ran, tmp_path, pytestconfig):
+    """The toy project, already run, with the pages around the chapters of this book."""
+    root = tmp_path / "shelf"
+    shutil.copytree(ran.root, root)
+    add_pages(root, pytestconfig.rootpath)
+    return type(ran)(root)
+
+
+def page(project, edition="default"):
+    return next(p for p in book.find_pages(project, edition))
+
+
+def test_staged_page_is_source_prose_with_the_runs_outputs(shelf):
+    chapter = shelf.chapter("toy")
+    notebook = nbformat.read(chapter.notebook, 4)
+    notebook.cells[0].source = "# Toy\n\nNew prose."
+    nbformat.write(notebook, chapter.notebook)
+    staged = book.staged_notebook(page(shelf))  # the run is still current
+    nbformat.validate(staged)
+    text = "\n".join(cell.source for cell in staged.cells)
+    assert "New prose." in text
+    assert "```sh\nphenomena run toy\n```\nEdition `default`: all. Seeds 0 to 2" in text
+    assert "| `rate` | float, 0 to 1 | 0.5 | 0.5 | how fast |" in text
+    assert "In the book, the verdicts stand here." not in text
+    assert '<span class="verdict contradicted">contradicted</span>' in text
+    outputs = [o for c in staged.cells for o in c.get("outputs", [])]
+    assert len(outputs) == 1  # the figure; what was meant for the record is gone
+    assert MIME not in outputs[0].data
+    (figure,) = [c.metadata["mystnb"] for c in staged.cells if "mystnb" in c.metadata]
+    assert figure["image"]["alt"] == "A line that rises."
+    assert figure["figure"] == {"caption": "Values from 0.5.", "name": "toy-line"}
+
+
+def test_a_changed_parameter_is_shown(shelf):
+    staged = book.staged_notebook(page(shelf, "smoke"))
+    (injected,) = [c for c in staged.cells if "injected-parameters" in c.metadata.get("tags", [])]
+    assert "seeds = 2" in injected.source
+    assert "| `seeds` | int, 1 to 100 | **2** | 3 | how many seeds |" in "\n".join(c.source for c in staged.cells)
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda nb: nb.cells[-3].update(execution_count=None), "code cell 5 was not executed"),
+        (
+            lambda nb: nb.cells[6].outputs.append(nbformat.v4.new_output("error", ename="E", evalue="x", traceback=[])),
+            "code cell 4 raised an error",
+        ),
+        (lambda nb: nb.cells[6].update(source="values = [1]"), "its run is of another source"),
+    ],
+)
+def test_the_gate_refuses_what_is_not_whole(shelf, harm, message):
+    shown = page(shelf)
+    path = shown.folder / records.NOTEBOOK
+    notebook = nbformat.read(path, 4)
+    harm(notebook)
+    nbformat.write(notebook, path)
+    with pytest.raises(RunFailed, match=message):
+        book.gate(shown)
+
+
+def test_a_claim_names_a_figure_that_its_run_shows(shelf):
+    path = shelf.root / "notebooks" / "toy.yaml"
+    path.write_text(path.read_text().replace("figure: line", "figure: lines"))
+    with pytest.raises(RunFailed, match=r"toy: claim apart: no figure 'lines'; did you mean 'line'\? shown: line"):
+        book.gate(page(shelf))
+    shown = page(shelf)
+    nothing = {name: [None] * len(values) for name, values in shown.record.values.items()}
+    unmeasured = replace(shown, record=shown.record.model_copy(update={"values": nothing}))
+    book.gate(unmeasured)  # a suite without analogies draws none
+    assert "seen in" not in verdict_table(unmeasured) and "not measured" in verdict_table(unmeasured)
+
+
+def test_staging_leaves_unchanged_files_alone_and_removes_old_ones(shelf, tmp_path):
+    target = tmp_path / "stage"
+    pages = book.find_pages(shelf, "default")
+    book.stage(shelf, pages, target, draft=False)
+    times = {p: p.stat().st_mtime_ns for p in target.rglob("*") if p.is_file()}
+    (target / "book" / "old.md").write_text("x")
+    book.stage(shelf, pages, target, draft=False)
+    assert {p: p.stat().st_mtime_ns for p in target.rglob("*") if p.is_file()} == times
+
+
+def test_a_page_that_is_gone_is_not_left_where_it_was_built(shelf, tmp_path):
+    pages, target = book.find_pages(shelf, "default"), tmp_path / "work" / "source"
+    built = tmp_path / "work" / "_build" / "html" / "notebooks" / "toy.html"
+    book.stage(shelf, pages, target, draft=False)
+    built.parent.mkdir(parents=True)
+    built.touch()
+    book.stage(shelf, pages, target, draft=False)
+    assert built.exists()
+    (target / "notebooks" / "gone.ipynb").touch()
+    book.stage(shelf, pages, target, draft=False)
+    assert not built.exists()
+
+
+def test_further_editions_stand_below_their_chapter(shelf):
+    path = shelf.root / "notebooks" / "toy.yaml"
+    content = yaml.safe_load(path.read_text())
+    content["editions"]["other"] = content["editions"]["smoke"]  # has the same key as smoke, so it has been run
+    path.write_text(yaml.safe_dump(content))
+    pages = book.find_pages(shelf, "default")
+    assert [p.name for p in pages] == ["toy", "toy-other"]
+    toc = yaml.safe_load(book._toc((shelf.root / "book" / "_toc.yml").read_text(), pages))
+    assert toc["parts"][0]["chapters"] == [{"file": "notebooks/toy", "sections": [{"file": "notebooks/toy-other"}]}]
+    assert [p.name for p in book.find_pages(shelf, "smoke")] == ["toy"]  # a draft shows nothing else
+
+
+def test_results_and_runs_pages_are_compiled_from_records(shelf):
+    pages = book.find_pages(shelf, "default")
+    results = book.results_page(pages)
+    assert '1 <span class="verdict reproduced">' in results
+    shown = '<span class="verdict reproduced">reproduced</span> {numref}`Fig. %s <toy-line>`'
+    claim = "High is above low. <br><small>`apart`; small scale: toy.</small>"
+    assert f"| {claim} | 1.0 | 1 [1, 1], n\u00a0=\u00a03; asked: > 0.5 | {shown} |" in results
+    assert "| [Toy](../notebooks/toy.ipynb) | 1 | 0 | 1 | 2 |" in results
+    (contradicted,) = re.findall(r"^- .*", results.partition("## Contradicted")[2].partition("## Inconcl")[0], re.M)
+    assert contradicted.startswith("- High is small. Paper: none. Measured: 0.510 [")
+    record = pages[0].record
+    runs = book.runs_page(pages)
+    assert f"| {record.seconds['total']:.0f} | {record.peak_memory_mb:.0f} MB |" in runs
+    assert all(f"| {part} | {s:.1f} |" in runs for part, s in record.seconds.items() if part != "total")
+    assert all(f"| {name} | `{v}` | all |" in runs for name, v in record.versions.items())
+    assert f"| requirements.lock | `{record.lock_sha256}` | all |" in runs
+
+
+def test_runs_that_differ_in_a_version_say_so(shelf):
+    (shown,) = book.find_pages(shelf, "default")
+    other = replace(
+        shown, edition="other", record=shown.record.model_copy(update={"versions": {"python": "2.7", "new": "1"}})
+    )
+    runs = book.runs_page([shown, other])
+    assert f"| python | `{shown.record.versions['python']}` | [Toy](../notebooks/toy.ipynb) |" in runs
+    assert "| python | `2.7` | [Toy (other)](../notebooks/toy-other.ipynb) |" in runs
+
+
+def test_a_draft_is_built_strictly_and_says_so_on_every_page(shelf, phenomena: Command):
+    done = phenomena(shelf.root, "book", "--edition", "smoke")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(
+        "_build/draft/index.html: 1 pages of runs; 1 reproduced, 1 inconclusive, 0 contradicted"
+    )
+    built = [p for p in (shelf.root / "_build" / "draft").rglob("*.html") if "_static" not in p.parts]
+    content = [p for p in built if p.stem not in ("search", "genindex")]
+    assert len(content) == 6
+    for path in built:  # links from disk
+        for link in re.findall(r'href="([^"#][^"]*)"', path.read_text()):
+            if not re.match(r"[a-z]+:|//", link):
+                assert (path.parent / unquote(urlsplit(link).path)).exists(), f"{path.name}: {link}"
+    assert 'href="../downloads/toy/line.csv" download' in (shelf.root / "_build/draft/notebooks/toy.html").read_text()
+    assert not (shelf.root / "_build" / "draft" / "_sources").exists()  # else everything would be there twice
+    assert all("Draft from smoke runs" in p.read_text() for p in content)
+    assert not (shelf.root / "_build" / "html").exists()  # what is published is elsewhere
+    html = (shelf.root / "_build" / "draft" / "notebooks" / "toy.html").read_text()
+    assert 'alt="A line that rises."' in html
+
+
+def test_a_failed_run_gives_no_book(shelf, phenomena: Command):
+    notebook = shelf.root / "notebooks" / "toy.ipynb"
+    notebook.write_text(notebook.read_text().replace('title: str = \\"toy\\"', 'title: str = \\"broken\\"'))
+    done = phenomena(shelf.root, "book")
+    assert done.returncode == 1
+    assert "RuntimeError: the toy broke; report: runs/.failed/toy-" in done.stderr
+    assert not (shelf.root / "_build").exists()
+
+
+def test_a_warning_fails_the_build_and_leaves_the_old_book(shelf, phenomena: Command):
+    old = shelf.root / "_build" / "html" / "index.html"
+    old.parent.mkdir(parents=True)
+    old.write_text("old")
+    with (shelf.root / "book" / "how_to_rerun.md").open("a") as page_file:
+        page_file.write("\n[nowhere](nowhere.md)\n")
+    done = phenomena(shelf.root, "book")
+    assert done.returncode == 1
+    assert "the book is not clean" in done.stderr
+    assert "nowhere.md" in done.stderr
+    assert old.read_text() == "old"

@@ -1,0 +1,206 @@
+"""The built book as readers meet it, in a browser: the draft, or the book in the folder that BOOK names.
+
+`make browser` builds the draft first and runs this; nothing here is about one chapter.
+"""
+
+import os
+from pathlib import Path
+from urllib.parse import unquote, urldefrag
+
+import pytest
+from bs4 import BeautifulSoup
+from conftest import Visit, served, without_browser
+
+ROOT = Path(__file__).parents[2]
+BOOK = ROOT / os.environ.get("BOOK", "_build/draft")
+AXE = ROOT / ".axe" / "axe_playwright_python" / "axe.min.js"
+FILES = [path.relative_to(BOOK) for path in BOOK.rglob("*.html")]
+PAGES = sorted(path.as_posix() for path in FILES if not path.parts[0].startswith("_"))  # not those of the tools
+GLOSSARY = BOOK / "book" / "glossary.html"
+BUDGET = 1_500_000  # bytes of a page beside shared scripts and styles
+SIZE = {"width": 1280, "height": 900}
+PHONE = {"width": 390, "height": 844}
+TYPESET = "[...document.querySelectorAll('.math')].every(m => m.querySelector('mjx-container:not(:empty)'))"
+
+each = pytest.mark.parametrize("page", PAGES)
+pytestmark = without_browser
+
+
+@pytest.fixture(scope="module")
+def places():
+    """Where a reader finds the book: on a web server of this machine and in a folder."""
+    assert PAGES, f"no pages in {BOOK}: make draft"
+    with served(BOOK) as site:
+        yield {"http": site, "file": BOOK.as_uri()}
+
+
+@pytest.fixture
+def visit(browser, places):
+    """Opens pages, each in a tab of its own, and sees at the end that none sent a request out or complained."""
+    visits = []
+
+    def go(page, place="http", **options):
+        seen = Visit(browser, places[place], **{"viewport": SIZE, **options})
+        visits.append(seen)
+        seen.page.goto(f"{places[place]}/{page}")
+        seen.page.wait_for_function(TYPESET)
+        for source in seen.page.locator("script.interactive").all():
+            seen.page.locator(f"#{source.get_attribute('data-figure')} .reading").wait_for()
+        return seen
+
+    yield go
+    for seen in visits:
+        strays, errors = seen.strays, seen.errors
+        seen.context.close()
+        assert strays == [] and errors == []
+
+
+def unfold(tab):
+    tab.evaluate("document.querySelectorAll('details').forEach(folded => folded.open = true)")
+
+
+def test_there_are_pages_of_every_kind():
+    assert {"index.html", "search.html", "genindex.html", "book/results.html", "book/runs.html"} <= set(PAGES)
+    assert {f"notebooks/{path.stem}.html" for path in (ROOT / "notebooks").glob("*.ipynb")} <= set(PAGES)
+
+
+def test_no_link_or_image_is_broken_inside_the_book():
+    soups = {page: BeautifulSoup((BOOK / page).read_text(encoding="utf-8"), "html.parser") for page in PAGES}
+    anchors = {page: {tag["id"] for tag in soup.find_all(id=True)} for page, soup in soups.items()}
+    broken, seen = [], 0
+    for page, soup in soups.items():
+        for tag in soup.find_all(["a", "img", "script", "link", "source"]):
+            url = tag.get("href") or tag.get("src")
+            if not url or ":" in url.split("/")[0]:
+                continue
+            path, anchor = urldefrag(url)
+            target = (BOOK / page).parent / unquote(path.split("?")[0]) if path else BOOK / page
+            seen += 1
+            name = target.resolve().relative_to(BOOK).as_posix() if target.is_file() else None
+            if name is None or (anchor and name in anchors and unquote(anchor) not in anchors[name]):
+                broken.append(f"{page}: {url}")
+    assert broken == []
+    assert seen > 20 * len(PAGES)
+
+
+def test_no_anchor_stands_twice_on_a_page():
+    for page in PAGES:
+        soup = BeautifulSoup((BOOK / page).read_text(encoding="utf-8"), "html.parser")
+        ids = [tag["id"] for tag in soup.select("article [id]")]
+        assert len(ids) == len(set(ids)), f"{page}: {sorted({i for i in ids if ids.count(i) > 1})}"
+
+
+@each
+@pytest.mark.parametrize("place", ["http", "file"])
+def test_a_page_is_whole(visit, page, place):
+    """Formulas, letters and pictures are there, no request leaves the machine, nothing complains, no page is heavy."""
+    sizes = {}
+    seen = visit(page, place)
+    tab = seen.page
+    tab.on("response", lambda r: sizes.update({r.url: r.body()}) if r.ok else None)
+    tab.reload()
+    tab.wait_for_function(TYPESET)
+    unfold(tab)  # pictures that are folded are loaded when they are seen
+    tab.wait_for_function("[...document.images].every(image => image.complete)")
+    assert tab.evaluate("[...document.images].filter(image => !image.naturalWidth).map(image => image.src)") == []
+    assert tab.locator("mjx-merror").count() == 0
+    fonts = dict(tab.evaluate("document.fonts.ready.then(() => [...document.fonts].map(f => [f.family, f.status]))"))
+    assert "error" not in fonts.values()
+    assert fonts.get("MJXTEX") == "loaded" or tab.locator(".math").count() == 0
+    assert tab.locator("html").get_attribute("lang") == "en"
+    assert tab.locator("main").count() == 1
+    assert tab.locator("h1:visible").count() == 1
+    own = sum(len(body) for url, body in sizes.items() if "/_static/" not in url)
+    assert 0 < own <= BUDGET
+
+
+@each
+def test_a_phone_does_not_scroll_sideways(visit, page):
+    tab = visit(page, viewport=PHONE).page
+    unfold(tab)
+    tab.wait_for_timeout(300)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+@each
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(visit, page, scheme):
+    """Contrast, names, roles, keyboard: what is folded is opened, so that it is checked as well."""
+    tab = visit(page, color_scheme=scheme).page
+    assert tab.locator("html").get_attribute("data-theme") == scheme
+    unfold(tab)
+    tab.wait_for_timeout(300)
+    assert violations(tab) == []
+    tab.set_viewport_size(PHONE)
+    tab.wait_for_timeout(500)
+    assert violations(tab, runOnly=["scrollable-region-focusable", "aria-hidden-focus", "nested-interactive"]) == []
+
+
+def violations(tab, **options):
+    tab.evaluate(AXE.read_text(encoding="utf-8"))
+    options |= {"resultTypes": ["violations"], "preload": False}  # style sheets are not asked for once more
+    found = tab.evaluate("options => axe.run(document, options)", options)
+    return [
+        f"{v['id']}: {v['nodes'][0]['html'][:200]} {v['nodes'][0]['failureSummary']} and {len(v['nodes']) - 1} others"
+        for v in found["violations"]
+        if v["impact"] in ("serious", "critical")
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_would_find_something(browser, scheme):
+    """The check above can fail: grey words on grey."""
+    tab = browser.new_page(color_scheme=scheme)
+    tab.set_content("<html lang=en><title>x</title><main><p style='color:#777;background:#888'>Words.</p><img src=x>")
+    found = violations(tab)
+    tab.close()
+    assert [line.partition(":")[0] for line in found] == ["color-contrast", "image-alt"]
+
+
+@pytest.mark.parametrize("place", ["http", "file"])
+def test_search_finds_a_term(visit, place):
+    """The first term of the glossary, or a word of the chapters in a book without one."""
+    words = BeautifulSoup(GLOSSARY.read_text(), "html.parser").select("dl.glossary dt") if GLOSSARY.exists() else []
+    word = words[0].find(string=True) if words else "mixup"
+    tab = visit("index.html", place).page
+    tab.keyboard.press("Control+k")
+    tab.keyboard.type(word)
+    tab.keyboard.press("Enter")
+    tab.wait_for_url("**/search.html?**")
+    results = tab.locator("#search-results li a")
+    results.first.wait_for()
+    tab.get_by_text("Search finished, found").wait_for()
+    (results if not words else tab.locator("#search-results li a[href*='glossary.html']")).first.click()
+    tab.wait_for_load_state()
+    assert word.lower() in tab.locator("article").inner_text().lower()
+
+
+@pytest.mark.parametrize("place", ["http", "file"])
+@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("notebooks/")])
+def test_a_slider_moves_its_figure_by_mouse_and_by_keyboard(visit, page, place):
+    tab = visit(page, place).page
+    figure = tab.locator("figure:has(.interactive)").first
+    control, reading = figure.locator("input[type=range], select").first, figure.locator(".reading")
+    drawing = figure.locator("svg").first
+    states = [(reading.inner_text(), drawing.inner_html())]
+    control.focus()
+    for key in ("Home", "End"):
+        tab.keyboard.press(key)
+        tab.wait_for_timeout(100)
+        states.append((reading.inner_text(), drawing.inner_html()))
+    assert len({text for text, _ in states}) > 1 and len({svg for _, svg in states}) > 1
+    if control.evaluate("control => control.type") == "range":
+        control.click(position={"x": 3, "y": control.bounding_box()["height"] / 2})  # waits until it stands still
+        tab.wait_for_timeout(100)
+        assert (reading.inner_text(), drawing.inner_html()) == states[1]
+
+
+def test_a_reader_changes_between_light_and_dark(visit):
+    tab = visit("index.html").page
+    html, ground = tab.locator("html"), "getComputedStyle(document.body).backgroundColor"
+    seen = set()
+    for _ in range(3):  # light, dark, as the system has it
+        tab.get_by_role("button", name="light/dark").click()
+        seen.add((html.get_attribute("data-theme"), tab.evaluate(ground)))
+    assert len(seen) == 2
+    assert len({colour for _, colour in seen}) == 2

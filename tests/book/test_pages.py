@@ -1,0 +1,293 @@
+"""The words of the book: no measured number is typed, every quotation names something, chapters are alike."""
+
+import io
+import json
+import math
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from matplotlib.colors import to_rgb
+from PIL import Image
+from scipy.stats import norm
+
+from phenomena.runs import compare
+from phenomena.runs.book import build as book
+from phenomena.runs.book import quotes as prose
+from phenomena.runs.contract.errors import BadInput
+from phenomena.runs.contract.parameters import parse_assignments
+from phenomena.runs.store.chapters import Chapter, Project
+from phenomena.runs.store.runs import Record
+from phenomena.science import plots
+
+ROOT = Path(__file__).parents[2]
+CHAPTERS = Project(ROOT).chapters()
+PAGES = [ROOT / "index.md", ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "book").glob("*.md"))]
+each = pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda c: c.name)
+
+
+def words(chapter: Chapter) -> list[str]:
+    return [cell.source for cell in chapter.source.cells if cell.cell_type == "markdown"]
+
+
+# --- typed numbers ----------------------------------------------------------------------------------------------------
+#
+# A decimal or a percentage in prose is taken for a measured number, unless
+# - its sentence or table row cites a source: then it is that source's number;
+# - it is a parameter of the chapter in one of its editions, or a threshold of one of its claims;
+# - it numbers something (Theorem 2.10, Python 3.11);
+# - it is written below with its reason, or with the formula that it follows from, which is then computed.
+# Whole numbers and numbers in words pass: they count more often than they measure, and no rule tells which.
+
+NUMBER = re.compile(
+    r"(?<![\w.,])\d+(?:\.\d+)?e-?\d+|(?<![\w.,/-])(?:\d[\d,]*)?\.\d+|\d+(?= ?\\?%| percent\b)"
+)  # 3e-4; 0.93 and .93; 93 % and 93 percent
+NUMBERED = re.compile(r"(?:Assumption|Chapter|Lemma|Proposition|Python|Section|Theorem) \d+\.\d+")
+CODE = re.compile(r"^(`{3,})(?!\{)[^\n]*\n.*?^\1|`[^`\n]*`|\]\([^)]*\)|\{\{.*?\}\}", re.S | re.M)
+
+REASONS = {"95": "the level of all intervals, in percent"}
+FORMULAS = {
+    "multitask_selection": {
+        "0.80": math.sqrt(2 / math.pi),
+        "0.175": norm.pdf(norm.ppf(0.9)),
+        "0.35": 2 * norm.pdf(norm.ppf(0.9)),
+        "5.7": 1 / norm.pdf(norm.ppf(0.9)),
+        "0.9": 1 - 0.1,  # the quantile of one row in ten
+    }
+}
+
+
+def typed(text: str, accepted: frozenset[float] = frozenset(), formulas: dict[str, float] | None = None) -> list[str]:
+    """Numbers that look measured and are not accounted for, each with its sentence."""
+    shown = NUMBERED.sub("", CODE.sub("", text))
+    blocks = re.split(r"\n\s*\n|\n(?=\s*(?:[-*|]|\d+\.) )", shown)
+    sentences = [s for b in blocks for s in re.split(r"(?<=[.!?])\**\s+(?=\**[^a-z\d\s])", " ".join(b.split()))]
+    found = []
+    for sentence in sentences:
+        for number in [] if "{cite" in sentence else NUMBER.findall(sentence):
+            value = float(number.replace(",", ""))
+            follows = number in (formulas or {}) and f"{formulas[number]:.{len(number.partition('.')[2])}f}" == number
+            share = re.search(rf"{re.escape(number)} ?\\?(?:%|percent)", sentence)
+            known = any(math.isclose(value / (100 if share else 1), x) for x in accepted)
+            if number not in REASONS and not follows and not known:
+                found.append(f"{number}: {sentence}")
+    return found
+
+
+def fixed_beforehand(chapter: Chapter) -> frozenset[float]:
+    """Every number among the parameters of all editions and the thresholds of all claims."""
+    values = [value for edition in chapter.file.editions for value in chapter.resolve(edition).values()]
+    values += [x for claim in chapter.file.claims for x in claim.range]
+    flat = [x for value in values for x in (value if isinstance(value, list) else [value])]
+    return frozenset(float(x) for x in flat if isinstance(x, int | float) and math.isfinite(x))
+
+
+@each
+def test_no_measured_number_is_typed_in_a_chapter(chapter):
+    accepted, formulas = fixed_beforehand(chapter), FORMULAS.get(chapter.name, {})
+    assert [found for text in words(chapter) for found in typed(text, accepted, formulas)] == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: p.name)
+def test_no_measured_number_is_typed_on_a_page(path):
+    assert typed(path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "Its accuracy is 0.93.",
+        "Its accuracy is .93, against .35 before.",
+        "It fits 93 % of the labels.",
+        "It fits 93\\% of the labels.",
+        "It fits 93 percent of the labels.",
+        "The distance is 3e-7.",
+        "| augmentation | 0.93 |",
+        "- In the paper it is 0.9 {cite}`a`.\n- Here it is 0.93.",
+        "The paper has 0.9 {cite}`a`. Here it is 0.93.",
+        "With $\\alpha = 1$ it is $p = 0.93$.",
+        "```{dropdown} Solution\nIt falls to 0.93.\n```",
+        "Weights leave 0.36 of it.",
+    ],
+)
+def test_a_planted_number_is_found(planted):
+    found = typed(planted, frozenset({0.05}), {"0.36": 0.35})
+    assert found and all("0.9 " not in f for f in found)
+
+
+@pytest.mark.parametrize(
+    "honest",
+    [
+        "Its accuracy is {{ toy.accuracy }}.",
+        "In the paper it is 0.93 {cite}`a`.",
+        "| paper {cite}`a` | 0.93 |",
+        "Run `phenomena run toy -p rate=0.93`.",
+        "```\nphenomena run toy -p rate=0.93\n```",
+        "Training stops at a loss of 0.05, which is 5 %.",
+        "By Theorem 2.10 and with Python 3.11.",
+        "The 95 % interval of three seeds.",
+        "By the formula 0.35 of it is left.",
+    ],
+)
+def test_what_is_accounted_for_passes(honest):
+    assert typed(honest, frozenset({0.05}), {"0.35": 0.3509}) == []
+
+
+# --- quotations -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def published():
+    """Every chapter's published record as a page of the book."""
+    paths = {c: ROOT / "book" / "published" / c.name / "default.json" for c in CHAPTERS}
+    records = {c: path.read_text() for c, path in paths.items() if path.exists()}  # a new chapter has none yet
+    return [book.Page(c, "default", ROOT, Record.model_validate(json.loads(text))) for c, text in records.items()]
+
+
+def test_every_quotation_names_something_recorded(published):
+    everywhere = {"book.totals": "", "book.gallery": ""}
+    assert published
+    for page in published:
+        own = prose.quotable(page)
+        everywhere |= own
+        for text in words(page.chapter):
+            assert "{{" not in prose.fill(text, own, page.name)
+    for path in [ROOT / "index.md", *(ROOT / "book").glob("*.md")]:
+        assert "{{" not in prose.fill(path.read_text(), everywhere, path.name)
+
+
+def test_a_quotation_is_mean_interval_and_number_of_seeds(ran):
+    (page,) = book.find_pages(ran, "smoke")
+    texts = prose.quotable(page)
+    two = "0.105 [0.041, 0.169], n\u00a0=\u00a02"  # 0.1 and 0.11 with Student's quantile for one degree of freedom, 13
+    assert prose.fill("High is {{ toy.high }}.", texts, "page") == f"High is {two}."
+    assert prose.fill("{{toy.small.measured}}", texts, "page") == two
+    badge = '<span class="verdict inconclusive">inconclusive</span>'
+    assert prose.fill("{{ toy.small.verdict }}", texts, "page") == f"[{badge}](/notebooks/toy.ipynb#verdicts)"
+    for values, shown in (([None, None], "not measured, n\u00a0=\u00a00"), ([None, 2.0], "2, n\u00a0=\u00a01")):
+        some = replace(page, record=page.record.model_copy(update={"values": page.record.values | {"odd": values}}))
+        assert prose.quotable(some)["toy.odd"] == shown
+
+
+def test_a_published_record_can_be_quoted_without_its_run(ran, tmp_path):
+    shutil.copytree(ran.root, tmp_path / "shelf")
+    project = type(ran)(tmp_path / "shelf")
+    chapter = project.chapter("toy")
+    (page,) = book.find_pages(project, "smoke")
+    assert not any(name.startswith("published.") for name in prose.quotable(page))
+    path = compare.published_path(project, chapter, "smoke")
+    path.parent.mkdir(parents=True)
+    path.write_text(page.record.model_copy(update={"values": {"high": [3.0, 5.0, None]}}).model_dump_json())
+    text = prose.fill("{{ published.toy.smoke.high }}", prose.quotable(page), "page")
+    assert text == "4 [−9, 17], n\u00a0=\u00a02"
+
+
+def test_an_unknown_name_is_refused_with_the_nearest(ran):
+    texts = prose.quotable(*book.find_pages(ran, "smoke"))
+    with pytest.raises(
+        BadInput, match=r"^index.md: \{\{ toy.hihg \}\} names nothing recorded; did you mean 'toy.high'\?$"
+    ):
+        prose.fill("It is {{ toy.hihg }}.", texts, "index.md")
+    with pytest.raises(BadInput, match=r"accepted: chapter.value, chapter.claim.measured"):
+        prose.fill("{{ zzzz }}", texts, "index.md")
+
+
+# --- the cover --------------------------------------------------------------------------------------------------------
+
+
+@each
+def test_the_cover_names_a_figure_of_the_chapter(chapter):
+    code = "\n".join(cell.source for cell in chapter.source.cells if cell.cell_type == "code")
+    assert chapter.file.cover in re.findall(r'\bname="([\w-]+)"', code)
+
+
+def with_cover(page: book.Page, name: str) -> book.Page:
+    chapter = Chapter(page.chapter.notebook)
+    chapter.__dict__["file"] = page.chapter.file.model_copy(update={"cover": name})  # where the property keeps it
+    return replace(page, chapter=chapter)
+
+
+def test_a_cover_is_small_and_leads_to_its_chapter(ran):
+    (page,) = book.find_pages(ran, "smoke")
+    assert prose.cover(page) is None
+    shown = with_cover(page, "line")
+    alt, png = prose.cover(shown)
+    assert alt == "A line that rises."
+    assert png.startswith(b"\x89PNG") and len(png) < 60_000
+    assert f"[![{alt}](/book/covers/toy.png)](/notebooks/toy.ipynb)" in prose.gallery_entry(shown)
+    with pytest.raises(BadInput, match=r"toy.yaml: cover: no figure 'lime'; did you mean 'line'\? accepted: line$"):
+        prose.cover(with_cover(page, "lime"))
+
+
+def test_a_cover_keeps_the_colours_of_its_lines_apart():
+    plots.start()
+    figure, (ax,) = plots.panels(1, height=4)
+    colours = [ax.plot([0, 1], [i, i + 1])[0].get_color() for i in range(4)]
+    large = io.BytesIO()
+    figure.savefig(large, dpi=144)
+    small = Image.open(io.BytesIO(prose._small(large.getvalue()))).convert("RGB")
+    assert small.width == prose.COVER_WIDTH
+    seen = np.array(small).reshape(-1, 3).astype(int)
+    for colour in colours:
+        assert np.abs(seen - np.multiply(to_rgb(colour), 255)).max(1).min() < 12, colour
+
+
+# --- chapters alike ---------------------------------------------------------------------------------------------------
+
+
+@each
+def test_three_exercises_or_more_with_a_command_in_every_solution(chapter):
+    (text,) = [text for text in words(chapter) if "## Exercises" in text]
+    exercises = text.partition("## Exercises")[2].partition("## References")[0]
+    solutions = re.findall(r"^(`{3,})\{dropdown\} Solution\n(.*?)^\1$", exercises, re.S | re.M)
+    assert len(solutions) == len(re.findall(r"^\d+\. ", exercises, re.M)) >= 3
+    commands = [re.findall(rf"phenomena run {chapter.name}\b([^`\n]*)", solution) for _, solution in solutions]
+    assert sum(bool(c) for c in commands) >= 3
+    for options in [o for c in commands for o in c]:
+        edition = re.search(r"--edition (\w+)", options)
+        assigned = [a or b or c for a, b, c in re.findall(r"""-p (?:"([^"]+)"|'([^']+)'|(\S+))""", options)]
+        chapter.resolve(edition[1] if edition else "default", parse_assignments(assigned))  # raises what a run would
+
+
+def test_every_page_stands_in_the_table_of_contents():
+    toc = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
+    listed = {entry["file"] for part in toc["parts"] for entry in part["chapters"]}
+    written = {f"book/{path.stem}" for path in (ROOT / "book").glob("*.md")} | {f"notebooks/{c.name}" for c in CHAPTERS}
+    assert listed - written == {"book/results", "book/runs", "genindex"}  # compiled
+    assert written <= listed
+
+
+@each
+def test_the_first_cell_says_what_was_expected_and_what_this_run_gave(chapter):
+    first = words(chapter)[0]
+    expected, run = first.partition("**Expected.**")[2].partition("**In this run.**")[::2]
+    assert "{cite}`" in expected and "{{ " not in expected
+    assert run.partition("**Time.**")[0].count("{{ ") >= 3
+
+
+@each
+def test_terms_and_entries_of_the_index_are_marked(chapter):
+    text = "\n".join(words(chapter))
+    assert text.count("{term}`") >= 3, "terms are linked at their first use"
+    assert "{index}`" in text
+
+
+# --- bibliography -----------------------------------------------------------------------------------------------------
+
+
+def test_every_entry_of_the_bibliography_has_a_link_and_is_cited():
+    entries = re.split(r"^(?=@)", (ROOT / "book" / "references.bib").read_text(), flags=re.M)[1:]
+    everything = "\n".join([path.read_text() for path in PAGES] + [text for c in CHAPTERS for text in words(c)])
+    cited = {key for keys in re.findall(r"\{cite(?::\w+)?\}`([^`]+)`", everything) for key in keys.split(",")}
+    links = [
+        r"doi = \{10\.\d{4,}/\S+\}",
+        r"eprint = \{\d{4}\.\d{4,5}\},\n  archiveprefix = \{arXiv\}",
+        r"url = \{https://\S+\}",
+    ]
+    for entry in entries:
+        assert any(re.search(f"^  {link}", entry, re.M) for link in links), entry
+        assert re.match(r"@\w+\{(\w+),", entry)[1] in cited

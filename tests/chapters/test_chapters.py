@@ -1,0 +1,120 @@
+"""Every chapter: its sources are in order and its smoke edition runs from end to end."""
+
+import re
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+from conftest import without_browser
+
+from phenomena.runs.book import build as book
+from phenomena.runs.execute import runner
+from phenomena.runs.store import claims
+from phenomena.runs.store import runs as records
+from phenomena.runs.store.chapters import Project
+
+ROOT = Path(__file__).parents[2]
+CHAPTERS = Project(ROOT).chapters()
+each = pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda c: c.name)
+
+
+@each
+def test_source_is_clean(chapter):
+    for cell in chapter.source.cells:
+        if cell.cell_type == "code":
+            assert not cell.outputs
+            assert cell.execution_count is None
+            if "parameters" not in cell.metadata.get("tags", []):
+                assert len(cell.source.splitlines()) <= 25, cell.source
+
+
+@each
+def test_skeleton_is_that_of_every_chapter(chapter):
+    code = [c for c in chapter.source.cells if c.cell_type == "code"]
+    tagged = [i for i, c in enumerate(code) if "parameters" in c.metadata.get("tags", [])]
+    assert tagged == [1], "imports, then the parameters"
+    assert code[2].source == "check_parameters(globals())"
+    headings = re.findall(
+        r"^## (.+)$", "\n".join(c.source for c in chapter.source.cells if c.cell_type == "markdown"), re.M
+    )
+    wanted = [
+        "Parameters",
+        "Data",
+        "Method",
+        "Run",
+        "What it means",
+        "Verdicts",
+        "Reproduction notes",
+        "Exercises",
+        "References",
+    ]
+    assert [h for h in headings if h in wanted] == wanted
+    first = chapter.source.cells[0].source
+    for word in ("**Source.**", "**Expected.**", "**Time.**", "**What would refute it.**"):
+        assert word in first
+
+
+@each
+def test_editions_and_claims_are_in_order(chapter):
+    for edition in chapter.file.editions:
+        assert chapter.resolve(edition)["seeds"] >= (2 if edition != "paper" else 1)
+    assert chapter.file.editions["default"].cost.seconds <= 240
+    assert chapter.file.claims
+
+
+@pytest.fixture(scope="module", params=CHAPTERS, ids=lambda c: c.name)
+def page(request):
+    """A chapter's smoke run: that of the draft, where there is one, since runs are keyed and never changed."""
+    chapter = request.param
+    folder, _ = runner.run(Project(ROOT), chapter, chapter.resolve("smoke"), "smoke")
+    return book.Page(chapter, "smoke", folder, records.read(folder))
+
+
+def test_smoke_edition_from_end_to_end(page):
+    record = page.record
+    assert record.peak_memory_mb < 2000
+    assert all(len(values) >= 1 for values in record.values.values())
+    assert len(claims.check(page.chapter, record)) == len(page.chapter.file.claims)
+    book.gate(page)
+    for cell in book.staged_notebook(page).cells:
+        for output in cell.get("outputs", []):
+            assert output.output_type != "stream", f"a cell prints: {output.get('text')}"
+    for figure in record.figures:
+        assert len(figure.alt) > 40, f"{figure.name}: the alternative text tells the message"
+        assert "nan" not in figure.caption
+    assert len({f.name for f in record.figures}) == len(record.figures) > 0
+    nbformat.validate(nbformat.read(page.folder / records.NOTEBOOK, 4))
+
+
+@pytest.fixture(scope="module")
+def vega():
+    return book._vega()
+
+
+@without_browser
+def test_interactive_figures_move_to_every_end_without_breaking(page, vega, browser, tmp_path):
+    """Charts can break on the way to a state that they can start in, so a browser moves every control in turn."""
+    figures = book.interactive_figures(page)
+    assert figures, "every chapter has a figure that moves"
+    (tmp_path / "notebooks").mkdir()
+    shutil.copytree(ROOT / "book" / "_static", tmp_path / "_static")
+    (tmp_path / "_static" / Path(book.VEGA).name).write_bytes(vega)
+    parts = [f'<figure id="{name}"><img><figcaption></figcaption></figure>{html}' for name, html in figures.items()]
+    (tmp_path / "notebooks" / "page.html").write_text("<!doctype html><meta charset=utf-8>" + "".join(parts))
+    tab, errors = browser.new_page(viewport={"width": 800, "height": 800}), []
+    tab.on("console", lambda message: errors.append(message.text))
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    tab.goto((tmp_path / "notebooks" / "page.html").as_uri())
+    for name in figures:
+        figure = tab.locator(f"#{name}")
+        figure.locator(".reading").wait_for()
+        height = figure.locator("svg").bounding_box()["height"]
+        for control in figure.locator("input, select").all():
+            for key in ("End", "Home", "End"):
+                control.press(key)
+                tab.wait_for_timeout(50)
+                assert errors == [], f"{name} breaks where it is moved to"
+                assert abs(figure.locator("svg").bounding_box()["height"] - height) < 60
+                assert figure.locator(".reading").inner_text()
+    tab.close()

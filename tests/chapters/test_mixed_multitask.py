@@ -1,0 +1,396 @@
+"""The solver against scikit-learn, an independent convex solver and its own readable twin; the estimators' contract."""
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_diabetes
+from sklearn.linear_model import MultiTaskLasso
+from sklearn.metrics import roc_auc_score
+from sklearn.utils.estimator_checks import check_estimator
+
+from phenomena.chapters.multitask_selection import mixed_multitask as mixed
+from phenomena.chapters.multitask_selection.mixed_multitask import MixedMultiTask, MixedMultiTaskCV
+
+
+def tasks(seed=0, sizes=(30, 24, 40, 18), features=12, active=4, classification=2):
+    """Tasks of different numbers of rows that share their active features; labels -1 and 1."""
+    rng = np.random.default_rng(seed)
+    xs, ys = [], []
+    for t, rows in enumerate(sizes):
+        x = rng.standard_normal((rows, features)) + 0.3
+        y = x[:, :active] @ rng.standard_normal(active) + 0.5 * rng.standard_normal(rows) + 0.4
+        xs.append(x)
+        ys.append(np.where(y > 0, 1.0, -1.0) if t < classification else y)
+    return xs, ys, np.arange(len(sizes)) < classification
+
+
+def problem(seed=0, **settings):
+    xs, ys, classes = tasks(seed)
+    return mixed.make_problem(xs, ys, classes, **settings)
+
+
+SETTINGS = [
+    {},
+    {"alpha": 0.1, "beta": 0.05},
+    {"intercept": False},
+    {"weights": (1.0, 1.0), "beta": 0.2},
+    {"alpha": 0.3, "intercept": False},
+]
+
+
+# --- objective -----------------------------------------------------------------------------------------------------
+
+
+def test_objective_is_the_formula_task_by_task():
+    xs, ys, classes = tasks()
+    rng = np.random.default_rng(1)
+    w, b = rng.standard_normal((4, 12)), rng.standard_normal(4)
+    lam, alpha, beta = 0.3, 0.2, 0.1
+    value = sum(2.0 * np.log1p(np.exp(-y * (x @ v + c))).mean() for x, y, v, c in zip(xs[:2], ys, w, b, strict=False))
+    value += sum(0.5 * ((y - x @ v - c) ** 2).mean() for x, y, v, c in zip(xs[2:], ys[2:], w[2:], b[2:], strict=True))
+    centring = np.eye(4) - np.ones((4, 4)) / 4  # G of the paper, on (p, t) matrices from the right
+    value += alpha * np.linalg.norm(w.T @ centring) ** 2 + beta * np.linalg.norm(w) ** 2
+    value += lam * sum(np.linalg.norm(row) for row in w.T)
+    made = mixed.make_problem(xs, ys, classes, alpha=alpha, beta=beta)
+    assert mixed.objective(made, w, b, lam) == pytest.approx(value, rel=1e-12)
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_gradient_is_that_of_finite_differences(settings):
+    p = problem(**settings)
+    rng = np.random.default_rng(1)
+    w, b = rng.standard_normal((4, 12)), rng.standard_normal(4)
+    g = mixed.gradient(p, w, mixed.scores(p, w, b))
+    move = 1e-6 * rng.standard_normal(w.shape)
+    up, down = (mixed.objective(p, w + sign * move, b, 0.0) for sign in (1, -1))
+    assert (up - down) / 2 == pytest.approx((g * move).sum(), rel=1e-6)
+
+
+def test_prox_minimises_its_definition():
+    rng = np.random.default_rng(0)
+    w = rng.standard_normal((3, 5))
+    v = mixed.prox(w, 1.2)
+    best = ((v - w) ** 2).sum() / 2 + 1.2 * mixed.norms(v).sum()
+    for _ in range(200):
+        other = v + 0.1 * rng.standard_normal(v.shape)
+        assert ((other - w) ** 2).sum() / 2 + 1.2 * mixed.norms(other).sum() >= best
+    assert (mixed.norms(v) == 0).any() and (mixed.norms(v) > 0).any()
+    assert (mixed.prox(np.zeros((2, 2)), 1.0) == 0).all()
+
+
+def test_best_intercept_of_labels_is_their_log_odds_and_of_values_their_mean():
+    x = [np.ones((10, 1)), np.ones((4, 1))]
+    y = [np.array([1.0] * 9 + [-1.0]), np.array([1.0, 2, 3, 6])]
+    p = mixed.make_problem(x, y, np.array([True, False]))
+    assert mixed.null_intercept(p) == pytest.approx([np.log(9), 3.0], rel=1e-12)
+
+
+# --- solutions -----------------------------------------------------------------------------------------------------
+
+
+def test_regression_alone_is_scikit_learns_multi_task_lasso():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((60, 20)) + 1
+    y = x[:, :5] @ rng.standard_normal((5, 3)) + 0.3 * rng.standard_normal((60, 3)) + 2
+    for lam in (0.05, 0.5):
+        theirs = MultiTaskLasso(alpha=lam, tol=1e-12, max_iter=100_000).fit(x, y)
+        p = mixed.make_problem([x] * 3, list(y.T), np.zeros(3, bool))
+        ours = mixed.solve(p, lam, tol=1e-12)
+        np.testing.assert_allclose(ours.w, theirs.coef_, atol=1e-6)
+        np.testing.assert_allclose(ours.b, theirs.intercept_, atol=1e-6)
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize("share", [0.5, 0.1])
+def test_mixed_problems_agree_with_an_independent_convex_solver(settings, share):
+    import cvxpy as cp
+
+    xs, ys, classes = tasks()
+    p = mixed.make_problem(xs, ys, classes, **settings)
+    lam = share * mixed.lambda_max(p)
+    w, b = cp.Variable((4, 12)), cp.Variable(4)
+    wc, wr = settings.get("weights", mixed.WEIGHTS)
+    parts = []
+    for t, (x, y) in enumerate(zip(xs, ys, strict=True)):
+        z = x @ w[t] + (b[t] if p.intercept else 0)
+        parts.append(
+            wc / len(y) * cp.sum(cp.logistic(-cp.multiply(y, z))) if classes[t] else wr / len(y) * cp.sum_squares(y - z)
+        )
+    away = np.eye(4) - np.ones((4, 4)) / 4
+    penalty = lam * cp.sum(cp.norm(w, 2, axis=0))
+    penalty += p.alpha * cp.sum_squares(away @ w) + p.beta * cp.sum_squares(w)
+    theirs = cp.Problem(cp.Minimize(sum(parts) + penalty))
+    theirs.solve(solver=cp.CLARABEL)
+    ours = mixed.solve(p, lam, tol=1e-9)
+    assert ours.objective == pytest.approx(theirs.value, rel=1e-6)
+    np.testing.assert_allclose(ours.w, w.value, atol=1e-3)
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize("share", [0.9, 0.3, 0.03])
+def test_fast_solver_agrees_with_its_readable_twin(settings, share):
+    p = problem(**settings)
+    lam = share * mixed.lambda_max(p)
+    fast, plain = mixed.solve(p, lam, tol=1e-10), mixed.reference_solve(p, lam, tol=1e-10)
+    assert fast.objective == pytest.approx(plain.objective, rel=1e-9)
+    np.testing.assert_allclose(fast.w, plain.w, atol=2e-4)
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_optimality_conditions_hold_for_every_feature(settings):
+    p = problem(**settings)
+    lam = 0.2 * mixed.lambda_max(p)
+    found = mixed.solve(p, lam, tol=1e-12)
+    g = mixed.gradient(p, found.w, mixed.scores(p, found.w, found.b))
+    size = mixed.norms(found.w)
+    assert 0 < (size > 0).sum() < 12
+    for j in range(12):
+        if size[j] > 0:
+            np.testing.assert_allclose(g[:, j], -lam * found.w[:, j] / size[j], atol=1e-4 * lam)
+        else:
+            assert np.linalg.norm(g[:, j]) <= lam * (1 + 1e-6)
+    slope = mixed.slope(p, mixed.scores(p, found.w, found.b)).sum(1)
+    if p.intercept:
+        np.testing.assert_allclose(slope, 0, atol=1e-12)
+    assert found.certificate.stationarity < 1e-4
+
+
+def test_gap_bounds_the_distance_to_the_minimum_from_above_anywhere():
+    for settings in SETTINGS:
+        p = problem(**settings)
+        lam = 0.2 * mixed.lambda_max(p)
+        best = mixed.solve(p, lam, tol=1e-11)
+        rng = np.random.default_rng(0)
+        for size in (1e-4, 1e-2, 1.0):
+            w = best.w + size * rng.standard_normal(best.w.shape)
+            b = best.b * 0
+            b = mixed.best_intercept(p, mixed.scores(p, w, b))
+            away = mixed.objective(p, w, b, lam) - best.objective
+            assert mixed.certificate(p, w, b, lam).gap >= away > 0
+
+
+def test_tasks_of_different_numbers_of_rows_are_not_mixed_up():
+    """Rows twice over change nothing: means, not sums."""
+    xs, ys, classes = tasks()
+    twice = mixed.make_problem([np.tile(xs[0], (2, 1)), *xs[1:]], [np.tile(ys[0], 2), *ys[1:]], classes)
+    lam = 0.2 * mixed.lambda_max(twice)
+    np.testing.assert_allclose(
+        mixed.solve(twice, lam, tol=1e-11).w, mixed.solve(problem(), lam, tol=1e-11).w, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_lambda_max_is_where_the_first_feature_enters(settings):
+    p = problem(**settings)
+    top = mixed.lambda_max(p)
+    assert (mixed.solve(p, top * 1.000001, tol=1e-12).w == 0).all()
+    below = mixed.solve(p, top * 0.999, tol=1e-12).w
+    assert (mixed.norms(below) > 0).sum() == 1
+
+
+def test_lambda_max_of_centred_tasks_needs_no_loss():
+    """With weights 2 and 1/2 both losses have the gradient -x.y / n where nothing is selected, intercept or not."""
+    xs, ys, classes = tasks()
+    xs = [x - x.mean(0) for x in xs]
+    ys = [y if c else y - y.mean() for y, c in zip(ys, classes, strict=True)]
+    expected = np.linalg.norm([x.T @ y / len(y) for x, y in zip(xs, ys, strict=True)], axis=0).max()
+    for intercept in (True, False):
+        p = mixed.make_problem(xs, ys, classes, intercept=intercept)
+        assert mixed.lambda_max(p) == pytest.approx(expected, rel=1e-9)
+
+
+def test_path_is_continuous_and_equals_single_solutions():
+    p = problem()
+    lambdas = mixed.grid(mixed.lambda_max(p), 60, 0.01)
+    found = list(mixed.path(p, lambdas, 1e-8))
+    for k in (0, 20, 59):
+        alone = mixed.solve(p, lambdas[k], tol=1e-8)
+        assert found[k].objective == pytest.approx(alone.objective, rel=1e-7)
+    values = np.array([s.objective for s in found])
+    assert (np.diff(values) < 0).all()
+    # the minimum is concave in lambda, with the sum of norms as its slope: so the slope cannot jump
+    slopes = np.array([mixed.norms(s.w).sum() for s in found])
+    assert (np.diff(slopes) > -1e-4).all()
+    assert np.abs(np.diff(values) / np.diff(lambdas) - (slopes[1:] + slopes[:-1]) / 2).max() < 0.2
+    fine = list(mixed.path(p, mixed.grid(lambdas[0], 600, 0.01), 1e-8))
+    jumps = [max(np.abs(a.w - b.w).max() for a, b in zip(s[1:], s, strict=False)) for s in (found, fine)]
+    assert jumps[1] < jumps[0] / 4
+    assert all(s.certificate.gap <= 1e-8 * s.objective for s in found + fine)
+
+
+def test_many_features_beside_few_rows():
+    rng = np.random.default_rng(3)
+    xs = [rng.standard_normal((15, 200)) for _ in range(4)]
+    ys = [np.where(x[:, 0] > 0, 1.0, -1.0) if t < 2 else x[:, 0] + x[:, 1] for t, x in enumerate(xs)]
+    p = mixed.make_problem(xs, ys, np.arange(4) < 2)
+    lam = 0.02 * mixed.lambda_max(p)
+    found, plain = mixed.solve(p, lam, tol=1e-7), mixed.reference_solve(p, lam, tol=1e-6)
+    assert found.objective == pytest.approx(plain.objective, rel=1e-6)
+
+
+def test_too_few_passes_and_wrong_penalties_are_told():
+    p = problem()
+    with pytest.raises(FloatingPointError, match="not reached in 1 passes"):
+        mixed.solve(p, 0.001, tol=1e-14, passes=1)
+    for lam in (0.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="above 0"):
+            mixed.solve(p, lam)
+    with pytest.raises(ValueError, match="penalties of 0 or more"):
+        problem(alpha=-1.0)
+    with pytest.raises(ValueError, match="weights above 0"):
+        problem(weights=(0.0, 1.0))
+
+
+# --- cross-validation ------------------------------------------------------------------------------------------------
+
+
+def test_area_under_the_curve_is_scikit_learns():
+    rng = np.random.default_rng(0)
+    labels = rng.random(50) < 0.3
+    values = np.round(rng.standard_normal(50) + labels, 1)  # with ties
+    assert mixed.area_under_curve(values, labels) == pytest.approx(roc_auc_score(labels, values))
+
+
+def test_labels_can_be_judged_by_their_rate_of_errors():
+    """With one row in ten in a class no model errs less than the constant: no feature is asked for."""
+    rng = np.random.default_rng(0)
+    x = [rng.standard_normal((100, 30)) for _ in range(3)]
+    y = [np.where(np.argsort(np.argsort(v[:, 0] + 2 * rng.standard_normal(100))) >= 90, 1.0, -1.0) for v in x]
+    by_errors, by_area = (
+        MixedMultiTaskCV("classification", lambdas=8, ratio=0.1, labels=labels).fit(x, y)
+        for labels in ("accuracy", "auc")
+    )
+    assert by_errors.lam_ == by_errors.cv_.lambdas[0] > by_area.lam_
+    assert by_errors.cv_.auc[0] == pytest.approx(0.9)  # the constant's
+    assert by_area.selected_[0]
+    assert mixed.accuracy(np.array([1.0, -1, 0, -2]), np.array([True, True, True, False])) == 0.75
+    with pytest.raises(ValueError, match="labels 'f1': auc or accuracy"):
+        MixedMultiTaskCV("classification", labels="f1").fit(x, y)
+
+
+def test_chosen_lambda_follows_the_papers_rule():
+    xs, ys, classes = tasks(sizes=(60, 60, 60, 60), classification=1)
+    lambdas = mixed.grid(1.0, 12, 0.01)
+    found = mixed.cross_validate(xs, ys, classes, lambdas, 5, 0)
+    assert found.best_mse == lambdas[found.mse.argmin()] and found.best_auc == lambdas[found.auc.argmax()]
+    assert found.best == pytest.approx(0.75 * found.best_mse + 0.25 * found.best_auc)
+    for chosen, name in ((~classes, "best_mse"), (classes, "best_auc")):
+        few = [[v for v, c in zip(values, chosen, strict=True) if c] for values in (xs, ys)]
+        alone = mixed.cross_validate(*few, classes[chosen], lambdas, 5, 0)
+        assert alone.best == getattr(alone, name)
+    short = mixed.cross_validate(xs, ys, classes, lambdas, 5, 0, patience=2)
+    assert len(short.lambdas) < 12
+    np.testing.assert_array_equal(short.mse, found.mse[: len(short.mse)])
+
+
+# --- estimators ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("estimator", [MixedMultiTask(), MixedMultiTaskCV(lambdas=10)])
+def test_one_task_passes_scikit_learns_checks(estimator):
+    """A single task is an ordinary regressor. No check knows lists of tasks; array-API input is not offered."""
+    found = check_estimator(estimator, on_skip=None)
+    assert {r["check_name"] for r in found if r["status"] != "passed"} <= {"check_array_api_input"}
+    assert sum(r["status"] == "passed" for r in found) > 40
+
+
+def test_estimator_fits_predicts_and_scores_lists_of_tasks():
+    xs, ys, _ = tasks(sizes=(200, 150, 220, 180))
+    words = np.where(ys[0] > 0, "ill", "healthy")
+    kinds = ["classification", "classification", "regression", "regression"]
+    model = MixedMultiTaskCV(kinds, lambdas=20).fit(xs, [words, *ys[1:]])
+    found = model.predict(xs)
+    assert [len(z) for z in found] == [200, 150, 220, 180]
+    assert set(found[0]) == {"healthy", "ill"}
+    assert model.score(xs, [words, *ys[1:]]) > 0.85
+    assert model.selected_[:4].all() and model.coef_.shape == (4, 12)
+    assert clone(model).get_params() == model.get_params()
+    z = model.predict_score(xs)
+    assert ((z[0] > 0) == (found[0] == "ill")).all() and (z[2] == found[2]).all()
+
+
+def test_units_of_features_and_targets_do_not_matter():
+    xs, ys, _ = tasks()
+    kinds = ["classification", "classification", "regression", "regression"]
+    plain = MixedMultiTask(0.05, kinds, tol=1e-10).fit(xs, ys)
+    other = MixedMultiTask(0.05, kinds, tol=1e-10).fit([100 * x - 3 for x in xs], [*ys[:2], 7 * ys[2] + 1, ys[3]])
+    np.testing.assert_allclose(plain.strength_, other.strength_, atol=1e-4)
+    assert other.predict([100 * x - 3 for x in xs])[2] == pytest.approx(7 * plain.predict(xs)[2] + 1, abs=1e-2)
+
+
+def test_estimator_is_scikit_learns_multi_task_lasso_on_standardised_targets():
+    x, target = load_diabetes(return_X_y=True)
+    x = (x - x.mean(0)) / x.std(0)
+    y = np.stack([target, target**0.5], 1)
+    y = (y - y.mean(0)) / y.std(0)
+    theirs = MultiTaskLasso(alpha=0.1, tol=1e-10).fit(x, y)
+    ours = MixedMultiTask(0.1, tol=1e-10).fit([x, x], list(y.T))
+    np.testing.assert_allclose(ours.coef_, theirs.coef_, atol=1e-5)
+    assert (ours.selected_ == (np.abs(theirs.coef_).sum(0) > 0)).all()
+
+
+# --- bad input ----------------------------------------------------------------------------------------------------
+
+
+def broken(task, column=None, value=None, y=None):
+    xs, ys, _ = tasks()
+    if column is not None:
+        xs[task] = xs[task].copy()
+        xs[task][3 if value is not None and not np.isfinite(value) else slice(None), column] = value
+    if y is not None:
+        ys[task] = np.resize(np.asarray(y), len(ys[task]))
+    return xs, ys
+
+
+KINDS = ["classification", "classification", "regression", "regression"]
+
+
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        (broken(1, 5, np.nan), "task 1, column 5: nan in row 3: finite"),
+        (broken(2, 7, np.inf), "task 2, column 7: inf in row 3"),
+        (broken(3, 2, 4.0), r"task 3, column 2: constant \(4\)"),
+        (broken(0, y=[0, 1, 2]), "task 0, classification: labels 0, 1, 2: exactly two"),
+        (broken(1, y=[1.0]), "task 1, classification: labels 1.0: exactly two"),
+        (broken(2, y=[3.0]), r"task 2, target: constant \(3\)"),
+        (broken(3, y=[3.0, np.nan]), "task 3, target: nan in row 1"),
+    ],
+)
+def test_errors_name_task_and_column(case, message):
+    with pytest.raises(ValueError, match=message):
+        MixedMultiTask(0.1, KINDS).fit(*case)
+
+
+def test_shapes_kinds_and_lambda_that_do_not_fit_are_refused():
+    xs, ys, _ = tasks()
+    with pytest.raises(ValueError, match="task 1 has 11 features, task 0 has 12"):
+        MixedMultiTask(0.1, KINDS).fit([xs[0], xs[1][:, :11], *xs[2:]], ys)
+    with pytest.raises(ValueError, match=r"task 2: features \(40, 12\) and target \(39,\)"):
+        MixedMultiTask(0.1, KINDS).fit(xs, [*ys[:2], ys[2][1:], ys[3]])
+    with pytest.raises(ValueError, match="4 feature arrays and 3 targets"):
+        MixedMultiTask(0.1, KINDS).fit(xs, ys[:3])
+    with pytest.raises(ValueError, match="kinds 'ranking'"):
+        MixedMultiTask(0.1, "ranking").fit(xs, ys)
+    for lam in (0, -0.1):
+        with pytest.raises(ValueError, match="above 0"):
+            MixedMultiTask(lam, KINDS).fit(xs, ys)
+    model = MixedMultiTask(0.1, KINDS).fit(xs, ys)
+    with pytest.raises(ValueError, match="2 arrays: one"):
+        model.predict(xs[:2])
+    with pytest.raises(ValueError, match="task 3 has 5 features, fitted were 12"):
+        model.predict([*xs[:3], xs[3][:, :5]])
+
+
+def test_folds_without_a_class_or_with_a_constant_feature_are_refused():
+    xs, ys, _ = tasks()
+    ys[1] = np.where(np.arange(24) < 3, 1.0, -1.0)
+    with pytest.raises(ValueError, match="task 1: class 1 has 3 rows for 5 folds"):
+        MixedMultiTaskCV(KINDS).fit(xs, ys)
+    xs, ys, _ = tasks()
+    xs[2][:, 6] = 0
+    xs[2][7, 6] = 1
+    with pytest.raises(ValueError, match=r"task 2, fold \d, column 6: constant"):
+        MixedMultiTaskCV(KINDS).fit(xs, ys)
+    with pytest.raises(ValueError, match="task 1: 18 rows for 10 folds"):
+        MixedMultiTaskCV("regression", folds=10).fit(*[v[2:] for v in tasks()[:2]])

@@ -1,0 +1,163 @@
+"""Two-layer networks in batches: the closed-form gradient, the two trainers, the stopping rule."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from phenomena.chapters.tempered_overfitting.two_layer import (
+    Networks,
+    gradient,
+    initial,
+    outputs,
+    train,
+    train_lbfgs,
+    train_readable,
+)
+
+
+def problem(s=5, n=40, d=6, j=30, bias=True, dtype=torch.float64, scale=1.0):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(s, n, d, generator=generator, dtype=dtype)
+    y = torch.where(torch.rand(s, n, generator=generator) < 0.5, -1.0, 1.0).to(dtype)
+    return initial(s, d, j, generator, bias=bias, dtype=dtype, scale=scale), x, y
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_gradient_equals_autograd(bias):
+    net, x, y = problem(bias=bias)
+    leaves = Networks(*(None if p is None else p.clone().requires_grad_() for p in net))
+    loss = F.softplus(-y * outputs(leaves, x)).mean(1)
+    loss.sum().backward()
+    slope, value = gradient(net, x, y)
+    torch.testing.assert_close(value, loss.detach())
+    for mine, leaf in zip(slope, leaves, strict=True):
+        if leaf is not None:
+            torch.testing.assert_close(mine, leaf.grad)
+
+
+def test_gradient_is_balanced():
+    """N is linear in v_j and in (w_j, b_j): v_j dL/dv_j = w_j . dL/dw_j + b_j dL/db_j."""
+    net, x, y = problem()
+    slope, _ = gradient(net, x, y)
+    torch.testing.assert_close(net.v * slope.v, (net.w * slope.w).sum(1) + net.b * slope.b)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_fast_and_readable_version_agree(dtype, bias, momentum):
+    net, x, y = problem(bias=bias, dtype=dtype)
+    options = {"lr": 0.5 if momentum == 0 else 0.05, "momentum": momentum, "target": 0.2, "every": 7}
+    slow, fast = (f(net, x, y, 100, **options) for f in (train_readable, train))
+    assert torch.equal(slow.steps, fast.steps)
+    assert len(set(fast.steps.tolist())) > 1, "the networks should stop at different steps"
+    close = {"rtol": 1e-3, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 1e-9, "atol": 1e-11}
+    torch.testing.assert_close(fast.loss, slow.loss, **close)
+    for a, b in zip(fast.net, slow.net, strict=True):
+        if a is not None:
+            assert a.dtype == dtype
+            torch.testing.assert_close(a, b, **close)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_versions_agree_on_the_exponential_loss(bias):
+    net, x, y = problem(bias=bias)
+    options = {"kind": "exponential", "lr": 0.05, "target": 0.7, "every": 7}
+    slow, fast = (f(net, x, y, 100, **options) for f in (train_readable, train))
+    assert torch.equal(slow.steps, fast.steps)
+    assert len(set(fast.steps.tolist())) > 1, "the networks should stop at different steps"
+    torch.testing.assert_close(fast.loss, slow.loss, rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(fast.net.w, slow.net.w, rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(fast.loss, torch.exp(-y * outputs(fast.net, x)).mean(1))
+    with pytest.raises(ValueError, match="loss 'hinge' is not known: one of logistic, exponential"):
+        train(net, x, y, 1, lr=1.0, kind="hinge")
+
+
+def test_groups_and_memory_layout_change_nothing():
+    net, x, y = problem()
+    whole = train(net, x, y, 60, lr=0.3, momentum=0.5, group=5)
+    strided = train(net, x.transpose(1, 2).contiguous().transpose(1, 2), y, 60, lr=0.3, momentum=0.5, group=2)
+    for a, b in zip(whole.net, strided.net, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_each_network_stops_at_its_own_time_and_the_input_is_kept():
+    net, x, y = problem()
+    before = [p.clone() for p in net]
+    trained = train(net, x, y, 400, lr=0.2, momentum=0.9, target=0.05, every=10)
+    assert (trained.loss <= 0.05).all() and (trained.steps % 10 == 0).all() and (trained.steps < 400).all()
+    torch.testing.assert_close(trained.loss, F.softplus(-y * outputs(trained.net, x)).mean(1))
+    assert all(torch.equal(a, b) for a, b in zip(before, net, strict=True))
+    earlier = train(net, x, y, 400, lr=0.2, momentum=0.9, target=0.05, every=1)
+    assert (earlier.steps <= trained.steps).all()
+
+
+def test_no_steps_return_the_initial_networks():
+    net, x, y = problem()
+    trained = train(net, x, y, 0, lr=0.1)
+    assert all(torch.equal(a, b) for a, b in zip(trained.net, net, strict=True))
+    torch.testing.assert_close(trained.loss, F.softplus(-y * outputs(net, x)).mean(1))
+    assert trained.steps.tolist() == [0] * 5
+
+
+def test_a_network_that_diverges_is_shown_and_disturbs_no_other():
+    net, x, y = problem(s=2)
+    wild = x * torch.tensor([1e150, 1.0], dtype=x.dtype).view(2, 1, 1)
+    trained = train(net, wild, y, 50, lr=0.1, every=5)
+    assert not trained.loss[0].isfinite() and trained.steps[0] == 5
+    alone = train(Networks(*(p[1:] for p in net)), x[1:], y[1:], 50, lr=0.1, every=5)
+    torch.testing.assert_close(trained.net.w[1:], alone.net.w)
+
+
+def test_lbfgs_reaches_the_target_where_descent_does_not():
+    net, _, _ = problem(s=2, d=1, j=60, scale=3.0)
+    x = torch.linspace(-1, 1, 10, dtype=torch.float64).view(1, 10, 1).repeat(2, 1, 1)
+    y = torch.ones(2, 10, dtype=torch.float64)
+    y[0, 4] = y[1, 7] = -1
+    trained = train_lbfgs(net, x, y, 2000, target=0.01)
+    assert (trained.loss <= 0.01).all() and (trained.steps < 2000).all()
+    torch.testing.assert_close(trained.loss, F.softplus(-y * outputs(trained.net, x)).mean(1))
+    assert (y * outputs(trained.net, x) > 0).all()
+    assert (train(net, x, y, 300, lr=0.1).loss > 0.01).all()
+
+
+def test_lbfgs_without_bias_and_with_too_few_iterations():
+    net, x, y = problem(s=2, bias=False)
+    trained = train_lbfgs(net, x, y, 3, target=1e-6)
+    assert trained.net.b is None and (trained.steps == 3).all() and (trained.loss > 1e-6).all()
+
+
+def test_initial_networks_follow_their_laws():
+    generator = torch.Generator().manual_seed(0)
+    net = initial(20, 10, 500, generator, scale=2.0)
+    assert net.w.var().item() == pytest.approx(4 / 10, rel=0.05)
+    assert net.v.var().item() == pytest.approx(4 / 500, rel=0.05)
+    assert net.b.abs().max().item() == pytest.approx(2 / 10**0.5, rel=0.01)
+    seen = initial(20, 10, 500, generator, dimension=1000, bias=False)
+    assert seen.b is None and seen.w.var().item() == pytest.approx(1 / 1000, rel=0.05)
+    same = (initial(2, 3, 4, torch.Generator().manual_seed(7)).w for _ in range(2))
+    assert torch.equal(*same)
+
+
+@pytest.mark.parametrize("wrong", [{"seeds": 0}, {"features": 0}, {"width": 0}, {"scale": 0.0}])
+def test_initial_refuses(wrong):
+    given = {"seeds": 1, "features": 1, "width": 1} | wrong
+    with pytest.raises(ValueError, match="must be 1 or more"):
+        initial(generator=torch.Generator(), **given)
+
+
+def test_training_refuses_what_does_not_fit():
+    net, x, y = problem()
+    with pytest.raises(ValueError, match="must be -1 or 1"):
+        train(net, x, y * 0, 1, lr=0.1)
+    with pytest.raises(ValueError, match="shape"):
+        train(net, x, y[:, :-1], 1, lr=0.1)
+    with pytest.raises(ValueError, match="w, b, v"):
+        train(net, x[:, :, :-1], y, 1, lr=0.1)
+    with pytest.raises(ValueError, match="one type"):
+        train(net, x.float(), y, 1, lr=0.1)
+    for wrong in ({"lr": 0.0}, {"lr": float("nan")}, {"lr": 0.1, "momentum": 1.0}, {"lr": 0.1, "every": 0}):
+        with pytest.raises(ValueError, match="must hold"):
+            train(net, x, y, 1, **wrong)
+    with pytest.raises(ValueError, match="must hold"):
+        train(net, x, y, -1, lr=0.1)

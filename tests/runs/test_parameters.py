@@ -1,0 +1,133 @@
+"""The declaration and every check derived from it."""
+
+import pytest
+from conftest import PARAMETERS
+
+from phenomena.runs.contract.errors import BadInput
+from phenomena.runs.contract.notebook import check_parameters
+from phenomena.runs.contract.parameters import check, parse_assignments, read_declaration
+
+DECLARED = read_declaration(PARAMETERS)
+DEFAULTS = {name: p.default for name, p in DECLARED.items()}
+
+
+def checked(**values):
+    return check(DECLARED.values(), {**DEFAULTS, **values}, "toy")
+
+
+def test_declaration_is_read_without_running_the_notebook():
+    assert list(DECLARED) == ["kind", "rate", "levels", "title", "limit", "careful", "seed", "seeds"]
+    assert DECLARED["rate"].meaning == "how fast"
+    assert DECLARED["rate"].accepted == "float, 0 to 1"
+    assert DECLARED["kind"].accepted == "one of plain, fancy"
+    assert DECLARED["levels"].accepted == "list of int, 1 or more entries"
+    assert DECLARED["limit"].accepted == "int or none"
+    assert DEFAULTS["levels"] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "value"),
+    [
+        ("rate", "1e-3", 1e-3), ("rate", 1, 1.0), ("seeds", "4", 4), ("seeds", 4.0, 4), ("levels", "[3, 4]", [3, 4]),
+        ("levels", [5], [5]), ("careful", "true", True), ("limit", "none", None), ("limit", "7", 7),
+        ("title", "007", "007"), ("title", "$(rm -rf /)", "$(rm -rf /)"),
+        ("title", "__import__('os').system('id')", "__import__('os').system('id')"),
+    ],
+)  # fmt: skip
+def test_values_become_their_type_and_text_stays_text(name, given, value):
+    result = checked(**{name: given})[name]
+    assert result == value
+    assert type(result) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("rate", "fast", "toy: rate='fast' is not accepted: float, 0 to 1"),
+        ("rate", 1.5, "toy: rate=1.5 is not accepted: float, 0 to 1"),
+        ("rate", "nan", "toy: rate='nan' is not accepted: float, 0 to 1"),
+        ("rate", "inf", "toy: rate='inf' is not accepted: float, 0 to 1"),
+        ("rate", True, "toy: rate=True is not accepted: float, 0 to 1"),
+        ("seeds", "2.5", "toy: seeds='2.5' is not accepted: int, 1 to 100"),
+        ("seeds", 0, "toy: seeds=0 is not accepted: int, 1 to 100"),
+        ("seeds", True, "toy: seeds=True is not accepted: int, 1 to 100"),
+        ("seed", "__import__('os')", "toy: seed=\"__import__('os')\" is not accepted: int, at least 0"),
+        ("kind", "fency", "toy: kind='fency' is not accepted: one of plain, fancy; did you mean 'fancy'?"),
+        ("levels", "[]", "toy: levels='[]' is not accepted: list of int, 1 or more entries"),
+        ("levels", "1,2", "toy: levels='1,2' is not accepted: list of int, 1 or more entries"),
+        ("levels", '["a"]', "toy: levels='[\"a\"]' is not accepted: list of int, 1 or more entries"),
+        ("careful", "perhaps", "toy: careful='perhaps' is not accepted: bool"),
+    ],
+)  # fmt: skip
+def test_refusals_say_what_came_and_what_is_accepted(name, given, message):
+    with pytest.raises(BadInput) as refused:
+        checked(**{name: given})
+    assert str(refused.value) == message
+
+
+def test_unknown_name_gets_the_nearest_match():
+    with pytest.raises(BadInput) as refused:
+        checked(sed=4)
+    accepted = "kind, rate, levels, title, limit, careful, seed, seeds"
+    assert str(refused.value) == f"toy: unknown parameter 'sed'; did you mean 'seed'? accepted: {accepted}"
+    with pytest.raises(BadInput) as refused:
+        checked(zzz=4)
+    assert str(refused.value) == f"toy: unknown parameter 'zzz'; accepted: {accepted}"
+
+
+def test_several_faults_are_counted():
+    with pytest.raises(BadInput, match=r"rate=2 is not accepted: float, 0 to 1 \(and 1 more\)"):
+        checked(rate=2, seeds=0)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("steps = 3", "line 9: a typed assignment"),
+        ("steps: int = seeds * 2", "line 9: steps needs a known type and a plain value"),
+        ("steps: Steps = 3", "line 9: steps needs a known type and a plain value"),
+        ("seeds: int = 3", "line 9: seeds is declared twice"),
+        ("print(1)", "line 9: a typed assignment"),
+        ("rate2: Annotated[float, Le(1)] = 2.0", "rate2=2.0 is not accepted: float, at most 1"),
+        ("steps: int =", "line 9: not Python"),
+    ],
+)
+def test_a_cell_holds_declarations_and_nothing_else(line, message):
+    with pytest.raises(BadInput, match=message):
+        read_declaration(f"{PARAMETERS}\n{line}")
+
+
+def test_every_chapter_declares_its_seeds():
+    with pytest.raises(BadInput, match="no 'seeds'"):
+        read_declaration("seed: int = 0")
+
+
+def test_seeds_are_counted():
+    with pytest.raises(BadInput, match="seeds is an int, not str"):
+        read_declaration("seed: int = 0\nseeds: str = 'a'")
+
+
+def test_choices_may_be_numbers():
+    declared = read_declaration("k: Literal[1, 20] = 1\nseed: Annotated[int, Le(4294967295)] = 0\nseeds: int = 2")
+    assert check(declared.values(), {"k": "20", "seed": 0, "seeds": 2}, "toy")["k"] == 20
+    assert declared["seed"].accepted == "int, at most 4294967295"
+
+
+def test_assignments_of_a_command_line():
+    assert parse_assignments(["rate=0.1", "title=a=b"]) == {"rate": "0.1", "title": "a=b"}
+    with pytest.raises(BadInput, match="-p rate was given twice: '1' and '2'"):
+        parse_assignments(["rate=1", "rate=2"])
+    for wrong in ("rate", "=3", "a b=3"):
+        with pytest.raises(BadInput, match="NAME=VALUE is expected"):
+            parse_assignments([wrong])
+
+
+def test_a_notebook_checks_what_a_person_typed(capsys):
+    namespace: dict = {}
+    exec("from typing import Annotated, Literal\nfrom annotated_types import Ge, Le, MinLen\n" + PARAMETERS, namespace)
+    namespace["rate"] = "1e-3"  # as papermill hands over a yaml number without a dot
+    check_parameters(namespace)
+    assert namespace["rate"] == 1e-3
+    namespace["seeds"] = -1
+    with pytest.raises(BadInput, match="parameters: seeds=-1 is not accepted: int, 1 to 100"):
+        check_parameters(namespace)

@@ -1,0 +1,311 @@
+"""Runs: keyed, whole or absent, executed once, reported when they fail."""
+
+import copy
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import papermill
+import psutil
+import pytest
+import torch
+from conftest import CHAPTER, PARAMETERS, values_of, write_chapter
+
+from phenomena.runs.contract.errors import BadInput, RunFailed
+from phenomena.runs.execute import runner
+from phenomena.runs.store import keys
+from phenomena.runs.store import runs as records
+from phenomena.runs.store.chapters import Project
+
+
+def run(project, **overrides):
+    chapter = project.chapter("toy")
+    return runner.run(project, chapter, chapter.resolve(overrides=overrides))[0]
+
+
+def test_a_run_holds_its_record(ran):
+    folder, record = records.current(ran, ran.chapter("toy"))
+    assert record.parameters == {
+        "kind": "plain", "rate": 0.5, "levels": [1, 2], "title": "toy", "limit": None, "careful": False,
+        "seed": 0, "seeds": 3,
+    }  # fmt: skip
+    assert record.edition == "default"
+    assert record.seeds == [0, 1, 2]
+    assert record.values == {"high": pytest.approx([0.5, 0.51, 0.52]), "low": pytest.approx([-0.5, -0.49, -0.48])}
+    assert [f.name for f in record.figures] == ["line"]
+    assert record.figures[0].alt == "A line that rises."
+    assert record.versions["python"] == sys.version.split()[0]
+    assert 10 < record.peak_memory_mb < 2000
+    assert set(record.seconds) == {"total", "overhead", "start", "Parameters", "Run", "Figure"}
+    assert record.seconds["total"] == pytest.approx(sum(v for k, v in record.seconds.items() if k != "total"), abs=0.1)
+    assert set(record.modules) == {
+        "__init__.py", "runs/__init__.py", "runs/errors.py", "runs/notebook.py", "runs/parameters.py", "statistics.py",
+    }  # fmt: skip
+    whole = (folder / "record.json").read_text() + (folder / "notebook.ipynb").read_text()
+    assert str(ran.root) not in whole  # no absolute path
+    assert json.loads((folder / "record.json").read_text())["key"] == folder.name
+
+
+def test_the_same_run_is_not_executed_twice_and_force_replaces_it(project):
+    chapter = project.chapter("toy")
+    folder, executed = runner.run(project, chapter, chapter.resolve())
+    assert executed
+    first = records.read(folder)
+    assert runner.run(project, chapter, chapter.resolve()) == (folder, False)
+    assert records.read(folder) == first
+    assert runner.run(project, chapter, chapter.resolve(), force=True) == (folder, True)
+    again = records.read(folder)
+    assert again.started > first.started
+    assert again.values == first.values
+    assert [p.name for p in folder.parent.iterdir()] == [folder.name]
+    assert not list((project.runs / ".partial").iterdir())
+
+
+def test_what_changes_a_key_and_what_does_not(project):
+    chapter = project.chapter("toy")
+    key = keys.run_key(project, chapter, chapter.resolve())
+    assert keys.run_key(project, chapter, chapter.resolve(overrides={"rate": "0.5"})) == key
+    assert keys.run_key(project, chapter, chapter.resolve(overrides={"rate": 0.4})) != key
+    notebook = nbformat.read(chapter.notebook, 4)
+    notebook.cells[0].source += " With more prose."
+    nbformat.write(notebook, chapter.notebook)
+    assert keys.run_key(project, project.chapter("toy"), chapter.resolve()) == key
+    notebook.cells[6].source += "\n# and more code"
+    nbformat.write(notebook, chapter.notebook)
+    assert keys.run_key(project, project.chapter("toy"), chapter.resolve()) != key
+    shutil.copy(project.root / "requirements.lock", project.root / "old.lock")
+    project.lock.write_text("toy==2\n")
+    assert keys.run_key(project, chapter, chapter.resolve()) != key
+
+
+def test_modules_are_followed_through_imports_and_no_further():
+    found = keys.modules("from phenomena.science import benign_memorization")
+    assert "science/probes.py" in found  # through the chapter's module
+    assert not any(name.startswith("runs/") for name in found)
+    assert "science/plots.py" not in found  # a change elsewhere re-runs nothing
+    assert keys.modules("import torch") == {}
+    assert keys.modules("import phenomena.science.probes") == keys.modules("from phenomena.science import probes")
+
+
+def test_wings_do_not_import_each_other():
+    for path in (keys.PACKAGE / "science").glob("*.py"):
+        assert not any(name.startswith("runs/") for name in keys.modules(path.read_text())), path
+    for path in (keys.PACKAGE / "runs").glob("*.py"):
+        assert not any(name.startswith("science/") for name in keys.modules(path.read_text())), path
+
+
+def test_a_failing_cell_leaves_a_report_and_no_run(project):
+    with pytest.raises(RunFailed, match=r"code cell \d failed: RuntimeError: the toy broke; report: runs/.failed/toy-"):
+        run(project, title="broken")
+    (report,) = (project.runs / ".failed").glob("toy-*/report.md")
+    text = report.read_text()
+    assert "raise RuntimeError" in text
+    assert "Traceback" in text
+    assert "- title = 'broken'" in text
+    assert "\x1b" not in text
+    assert not (project.runs / "toy").exists()
+    assert not list((project.runs / ".partial").iterdir())
+
+
+def test_a_folder_counts_only_when_whole(project):
+    folder = run(project)
+    record = (folder / "record.json").read_text()
+    (folder / "record.json").write_text(record[: len(record) // 2])
+    assert records.read(folder) is None
+    assert records.read(run(project)) is not None
+    shutil.move(folder, folder.with_name("0" * 16))
+    assert records.read(folder.with_name("0" * 16)) is None
+    assert records.read(folder) is None
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])
+def test_an_interrupted_run_is_never_taken_for_whole(project, number, status):
+    words = [sys.executable, "-m", "phenomena", "run", "toy", "-p", "kind=fancy", "-p", "seeds=60"]
+    process = subprocess.Popen(words, cwd=project.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (
+        kernels := [p for p in psutil.Process(process.pid).children(True) if "ipykernel" in " ".join(p.cmdline())]
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    time.sleep(1)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == status
+    if status == 130:
+        assert errors.strip().splitlines()[-1] == "phenomena: interrupted; nothing half-made is kept"
+        assert not list((project.runs / ".partial").iterdir())
+    assert not (project.runs / "toy").exists()
+    _, alive = psutil.wait_procs(kernels, timeout=20)
+    assert not alive
+    assert records.read(run(project)) is not None  # the next run is not in the way of what was left
+    assert not list((project.runs / ".partial").iterdir())
+
+
+def _is_kernel(process):
+    try:
+        return "ipykernel_launcher" in process.cmdline()
+    except psutil.Error:  # a short-lived child that has ended since it was listed
+        return False
+
+
+def started(words, root, kernels):
+    """A command, and its kernels as soon as there are that many."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "phenomena", *words], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while True:
+        found = [p for p in psutil.Process(process.pid).children(True) if _is_kernel(p)]
+        if len(found) >= kernels:
+            return process, found
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_an_interrupt_while_the_kernel_starts_leaves_no_kernel(project):
+    process, found = started(["run", "toy"], project.root, kernels=1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert errors.strip() == "phenomena: interrupted; nothing half-made is kept"
+    assert not any(p.is_running() for p in found)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_book_ends_its_runs_and_starts_no_other(tmp_path, number):
+    (tmp_path / "requirements.lock").write_text("toy==1\n")
+    slow = copy.deepcopy(CHAPTER)
+    slow["editions"]["smoke"]["parameters"] = {"kind": "fancy", "seeds": 60}
+    for name in ("one", "three", "two"):
+        write_chapter(tmp_path, name, chapter=slow)
+    process, found = started(["book", "--edition", "smoke"], tmp_path, kernels=2)
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert not any(p.is_running() for p in found)
+    assert {p.name for p in Project(tmp_path).runs.iterdir()} <= {".partial", ".locks"}
+
+
+def test_a_run_whose_sources_change_meanwhile_is_not_kept(project, monkeypatch):
+    execute = papermill.execute_notebook
+
+    def change_and_execute(*words, **options):
+        project.lock.write_text("toy==2\n")
+        return execute(*words, **options)
+
+    monkeypatch.setattr(papermill, "execute_notebook", change_and_execute)
+    with pytest.raises(RunFailed, match="toy: notebook, library or lock changed while it ran"):
+        run(project)
+    assert not (project.runs / "toy").exists()
+
+
+def edit_cell(project, number, source):
+    path = project.chapter("toy").notebook
+    notebook = nbformat.read(path, 4)
+    notebook.cells[number].source = source
+    nbformat.write(notebook, path)
+
+
+def test_a_notebook_that_checks_no_parameters_makes_no_run(project):
+    edit_cell(project, 4, "pass")
+    with pytest.raises(RunFailed, match="toy: no `check_parameters"):
+        run(project)
+    assert not (project.runs / "toy").exists()
+
+
+@pytest.mark.parametrize("source", ["%matplotlib inline", "x = ="])
+def test_a_cell_that_is_not_plain_python_is_refused_before_a_kernel_starts(project, source):
+    edit_cell(project, 6, source)
+    with pytest.raises(BadInput, match=r"toy.ipynb, code cell 4, line 1: plain Python is expected"):
+        run(project)
+    assert not project.runs.exists()
+
+
+def test_a_kernel_that_dies_is_one_line_and_a_report(project, phenomena):
+    edit_cell(project, 6, "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+    done = phenomena(project.root, "run", "toy")
+    assert done.returncode == 1
+    assert done.stderr.startswith("phenomena: toy: the kernel failed: the kernel died")
+    assert done.stderr.count("\n") == 1
+    assert list((project.runs / ".failed").glob("toy-*/report.md"))
+
+
+def test_two_at_once_execute_once(project):
+    words = [sys.executable, "-m", "phenomena", "run", "toy"]
+    both = [subprocess.Popen(words, cwd=project.root, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    outputs = [p.communicate(timeout=60)[0] for p in both]
+    assert [p.returncode for p in both] == [0, 0]
+    assert outputs[0].split(":")[0] == outputs[1].split(":")[0]
+    assert sum("was there already" in out for out in outputs) == 1
+
+
+def test_many_runs_finish_although_one_fails(project):
+    write_chapter(project.root, "broken", PARAMETERS.replace('"toy"', '"broken"'))
+    failed = runner.run_many(project, [("broken", "default"), ("toy", "default"), ("toy", "smoke")])
+    assert len(failed) == 1
+    assert failed[0].startswith("broken: code cell")
+    assert len(list((project.runs / "toy").iterdir())) == 2
+
+
+def test_papermill_alone_leaves_the_same_record(ran, tmp_path):
+    out = tmp_path / "out.ipynb"
+    papermill.execute_notebook(ran.chapter("toy").notebook, out, {"seeds": 2, "rate": "1e-1"}, progress_bar=False)
+    collected = records.collect(nbformat.read(out, 4))
+    folder, record = records.current(ran, ran.chapter("toy"), "smoke")
+    assert collected["values"] == record.values == values_of(folder)
+    assert collected["parameters"] == record.parameters
+
+
+def test_progress_is_told_to_the_runner(tmp_path, monkeypatch):
+    from phenomena.runs.contract import notebook
+
+    path = tmp_path / "progress.json"
+    monkeypatch.setenv(notebook.PROGRESS, str(path))
+    seen = [json.loads(path.read_text()) for _ in notebook.track("abc", "letters")]
+    assert [(s["label"], s["done"], s["total"]) for s in seen] == [("letters", i, 3) for i in range(3)]
+    monkeypatch.delenv(notebook.PROGRESS)
+    assert list(notebook.track("abc", "letters")) == ["a", "b", "c"]
+
+
+def test_infinite_values_are_refused():
+    from phenomena.runs.contract.notebook import record
+
+    with pytest.raises(BadInput, match=r"record: x is .*finite numbers"):
+        record(x=[1.0, float("inf")])
+    with pytest.raises(BadInput, match="record: x is"):
+        record(x=[])
+
+
+def test_a_record_says_how_many_seeds_gave_a_value(monkeypatch):
+    from phenomena.runs.contract import notebook
+
+    shown = []
+    monkeypatch.setattr(notebook, "display", lambda bundle, **_: shown.append(bundle))
+    nan = float("nan")
+    notebook.record(all=[1.0, 3.0], one=[2.0, nan], none=[nan, nan])
+    assert shown[0]["text/plain"].splitlines() == [
+        "all: 2 [-10.7, 14.7], n = 2",  # Student's quantile for one degree of freedom is 12.7
+        "one: 2, n = 1",
+        "none: not measured, n = 0",
+    ]
+    assert shown[0][notebook.MIME]["values"]["one"] == [2.0, None]
+
+
+def test_a_record_tells_threads_and_packages_as_they_are_in_the_end(monkeypatch):
+    """A notebook sets its threads, and imports an extra, after its parameters are checked."""
+    from phenomena.runs.contract import notebook
+
+    shown = []
+    monkeypatch.setattr(notebook, "display", lambda bundle, **_: shown.append(bundle[notebook.MIME]))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    monkeypatch.delitem(sys.modules, "safetensors", raising=False)
+    notebook.record(x=[1.0])
+    monkeypatch.setitem(sys.modules, "safetensors", sys)
+    notebook.record(x=[1.0])
+    assert [facts["threads"] for facts in shown] == [7, 7]
+    assert ["safetensors" in facts["versions"] for facts in shown] == [False, True]

@@ -1,0 +1,454 @@
+"""Sweeps: grids, Dask on separate processes, and every fault that a sweep must survive."""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import BODY, write_chapter
+from distributed import Client
+
+from phenomena.runs import compare
+from phenomena.runs.contract.errors import BadInput, RunFailed
+from phenomena.runs.execute import runner, sweep
+from phenomena.runs.store import runs as records
+from phenomena.runs.store.chapters import Project
+
+
+class Dask:
+    """A scheduler and workers started as separate processes on loopback."""
+
+    def __init__(self, folder: Path, workers: int) -> None:
+        file = folder / "scheduler.json"
+        dask = Path(sys.executable).with_name("dask")
+        imports = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}  # work that this file defines
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder, "env": imports}
+        scheduler = [
+            dask,
+            "scheduler",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--no-dashboard",
+            "--scheduler-file",
+            file,
+        ]
+        self.scheduler = subprocess.Popen(scheduler, **quiet)
+        worker = [dask, "worker", "--scheduler-file", file, "--nthreads", "1", "--no-dashboard", "--memory-limit", "0"]
+        self.workers = [subprocess.Popen(worker, **quiet) for _ in range(workers)]
+        end = time.monotonic() + 60
+        while not file.exists() and time.monotonic() < end:
+            time.sleep(0.05)
+        self.address = json.loads(file.read_text())["address"]
+        with Client(self.address) as client:
+            client.wait_for_workers(workers, timeout=60)
+
+    def stop(self) -> None:
+        for process in [*self.workers, self.scheduler]:
+            process.terminate()
+        for process in [*self.workers, self.scheduler]:
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def dask(tmp_path_factory):
+    made = Dask(tmp_path_factory.mktemp("dask"), workers=2)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def client(dask):
+    with sweep.cluster(dask.address, 2) as client:
+        yield client
+
+
+def points(project, grid, fixed=None, edition="default"):
+    return sweep.points(project, project.chapter("toy"), edition, grid, {"seeds": 2, **(fixed or {})})
+
+
+# Grids
+
+
+def test_grids_are_lists_and_ranges():
+    assert sweep.read_grid(["kind=plain,fancy", "rate=0:1:0.25"]) == {
+        "kind": ["plain", "fancy"],
+        "rate": ["0.00", "0.25", "0.50", "0.75", "1.00"],
+    }
+    assert sweep.read_grid(["seed=3:6"])["seed"] == ["3", "4", "5", "6"]
+    assert sweep.read_grid(["x=1:0:-0.5"])["x"] == ["1.0", "0.5", "0.0"]
+    assert sweep.read_grid(["x=0:1:0.3"])["x"] == ["0.0", "0.3", "0.6", "0.9"]
+
+
+@pytest.mark.parametrize(
+    ("texts", "match"),
+    [
+        (["rate"], "NAME=V1,V2"),
+        (["rate="], "NAME=V1,V2"),
+        (["a=1", "a=2"], "-g a was given twice"),
+        (["a=1,2,1"], "'1' stands twice"),
+        (["a=3:1"], "is empty"),
+        (["a=1:3:0"], "is empty"),
+        (["a=1:x"], "START:STOP"),
+        (["a=1:2:3:4"], "START:STOP"),
+        (["a=1:inf"], "START:STOP"),
+    ],
+)
+def test_grids_that_are_refused(texts, match):
+    with pytest.raises(BadInput, match=match):
+        sweep.read_grid(texts)
+
+
+def test_points_are_every_combination_and_all_checked(project):
+    found = points(project, {"kind": ["plain", "fancy"], "rate": ["0.1", 0.2, "1"]})
+    assert [p.changed for p in found][:2] == [{"kind": "plain", "rate": 0.1}, {"kind": "plain", "rate": 0.2}]
+    assert len({p.key for p in found}) == 6 and all(p.parameters["seeds"] == 2 for p in found)
+    for grid, fixed, match in (
+        ({}, {}, "the grid is empty"),
+        ({"rate": ["0.1"]}, {"rate": "0.2"}, "stands in the grid and as a fixed parameter"),
+        ({"rat": ["0.1"]}, {}, "did you mean 'rate'"),
+        ({"rate": ["0.1", "7"]}, {}, "rate='7' is not accepted"),
+        ({"rate": ["0.1", "0.10"]}, {}, "the same run"),
+    ):
+        with pytest.raises(BadInput, match=match):
+            points(project, grid, fixed)
+
+
+def test_sweep_files(tmp_path):
+    path = tmp_path / "sweep.yaml"
+    whole = {"edition": "smoke", "grid": {"levels": [[1], [2, 3]]}, "parameters": {"rate": 0.3}}
+    path.write_text(yaml.safe_dump(whole))
+    assert sweep.read_file(path) == tuple(whole.values())
+    for content, match in (
+        ({"grids": {}}, "did you mean 'grid'"),
+        ({"grid": {"rate": 1}}, "a list of values"),
+        ({"grid": [1]}, "a dict is expected"),
+        ([1], "the fields edition"),
+    ):
+        path.write_text(yaml.safe_dump(content))
+        with pytest.raises(BadInput, match=match):
+            sweep.read_file(path)
+    with pytest.raises(BadInput, match="unreadable"):
+        sweep.read_file(tmp_path / "none.yaml")
+
+
+# From end to end
+
+
+def test_local_workers_and_separate_processes_give_one_table(project, dask, phenomena, tmp_path_factory):
+    words = ["sweep", "toy", "-g", "rate=0:1:0.5", "-g", "kind=plain,fancy", "-p", "seeds=2"]
+    dry = phenomena(project.root, *words, "--dry-run")
+    assert dry.returncode == 0 and "6 points, 0 there already, 6 to run" in dry.stdout
+    assert not (project.runs / "toy").exists()
+    local = phenomena(project.root, *words, "--csv", "local.csv")
+    assert local.returncode == 0, local.stderr
+    assert "6 run, 0 failed, 0 left" in local.stderr
+    other = Project(tmp_path_factory.mktemp("other"))
+    other.lock.write_bytes(project.lock.read_bytes())
+    write_chapter(other.root)
+    remote = phenomena(other.root, *words, "--scheduler", dask.address, "--csv", "remote.csv")
+    assert remote.returncode == 0, remote.stderr
+    assert (project.root / "local.csv").read_text() == (other.root / "remote.csv").read_text()
+    again = phenomena(project.root, *words, "--scheduler", "tcp://127.0.0.1:9")  # nobody there, nobody needed
+    assert again.returncode == 0 and "6 there already, 0 to run" in again.stdout
+    for folder in (project.runs / "toy").iterdir():
+        record = records.read(folder)
+        assert record and record.edition is None
+        assert (folder / records.NOTEBOOK).stat().st_size > 1000
+
+
+def test_every_run_starts_from_a_clean_state(project, client):
+    """A run that leaves traces everywhere it can; the next one on the same worker must see none of them."""
+    body = (
+        "import math, os, random, sys, torch\n"
+        "traces = [hasattr(math, 'trace'), 'TRACE' in os.environ, torch.get_num_interop_threads() == 3,\n"
+        "          os.getcwd() == '/', 'json.trace' in sys.modules, torch.get_default_dtype() == torch.float64]\n"
+        "math.trace, os.environ['TRACE'], sys.modules['json.trace'] = 1, '1', math\n"
+        "torch.set_num_interop_threads(3)\n"
+        "torch.set_default_dtype(torch.float64)\n"
+        "os.chdir('/')\n"
+    )
+    write_body(project, body + BODY.replace("values.append(rate + s / 100)", "values.append(float(sum(traces)))"))
+    outcome = sweep.sweep(project, points(project, {"seed": [1, 2, 3, 4, 5, 6]}), client)
+    assert len(outcome.done) == 6 and not outcome.failed
+    for point in outcome.done:
+        record = records.read(project.runs / "toy" / point.key)
+        assert record and record.values["high"] == [0.0, 0.0]
+
+
+def write_body(project, body):
+    import nbformat
+
+    path = project.root / "notebooks" / "toy.ipynb"
+    notebook = nbformat.read(path, 4)
+    cell = next(c for c in notebook.cells if c.source == BODY)
+    cell.source = body
+    nbformat.write(notebook, path)
+
+
+def test_runs_are_those_that_a_single_run_makes(project, client):
+    """The same key and values as `phenomena run`; a run that is there is not run again."""
+    (point,) = points(project, {"rate": ["0.75"]})
+    folder, executed = runner.run(project, point.chapter, point.parameters)
+    assert executed and folder.name == point.key
+    single = records.read(folder)
+    outcome = sweep.sweep(project, [point], client)
+    assert outcome.there == [point] and not outcome.done
+    folder.rename(project.root / "aside")
+    outcome = sweep.sweep(project, [point], client)
+    assert outcome.done == [point]
+    swept = records.read(folder)
+    assert single and swept and swept.values == single.values and swept.figures == single.figures
+    assert swept.parameters == single.parameters and swept.commit == single.commit
+
+
+def test_a_failed_point_lets_the_others_finish(project, dask, phenomena):
+    words = ["-g", "title=fine,broken,good", "-p", "seeds=2", "--scheduler", dask.address]
+    done = phenomena(project.root, "sweep", "toy", *words)
+    assert done.returncode == 1
+    assert "1 of 3 points failed: toy title=broken: toy: code cell 5 failed: RuntimeError: the toy broke" in done.stderr
+    report = next((project.runs / ".failed").glob("toy-*/report.md"))
+    assert str(report.relative_to(project.root)) in done.stderr and "the toy broke" in report.read_text()
+    assert len(list((project.runs / "toy").iterdir())) == 2
+
+
+# Faults
+
+
+def dies_once(task):
+    """Kills its worker the first time; the marker stands beside the parameter's text."""
+    marker = Path(task.parameters["title"])
+    if not marker.exists():
+        marker.write_text(str(os.getpid()))
+        os.kill(os.getpid(), signal.SIGKILL)
+    return sweep.on_worker(task)
+
+
+def always_dies(task):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_costs_a_retry_not_a_result(project, client, tmp_path):
+    wanted = points(project, {"rate": ["0.1", "0.2", "0.3"]}, {"title": str(tmp_path / "marker")})
+    outcome = sweep.sweep(project, wanted, client, work=dies_once)
+    assert (tmp_path / "marker").exists()
+    assert sorted(p.changed["rate"] for p in outcome.done) == [0.1, 0.2, 0.3] and not outcome.failed
+    assert len(list((project.runs / "toy").iterdir())) == 3
+
+
+def test_a_point_that_kills_every_worker_is_given_up(project, client):
+    outcome = sweep.sweep(project, points(project, {"rate": ["0.1"]}), client, work=always_dies)
+    assert list(outcome.failed.values()) == ["its workers died again and again (out of memory, or killed)"]
+
+
+def command(project, *words):
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-m", "phenomena", *words], cwd=project.root, **pipes)
+
+
+def landed(project, count, within=90):
+    end = time.monotonic() + within
+    while time.monotonic() < end:
+        if (project.runs / "toy").exists() and len(list((project.runs / "toy").iterdir())) >= count:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"no {count} runs within {within} s")
+
+
+SLOW = ["sweep", "toy", "-g", "rate=0:1:0.2", "-p", "kind=fancy", "-p", "seeds=2"]
+
+
+def test_a_killed_client_goes_on_where_it_was(project, dask, phenomena):
+    first = command(project, *SLOW, "--scheduler", dask.address)
+    landed(project, 1)
+    first.kill()
+    first.communicate()
+    there = len(list((project.runs / "toy").iterdir()))
+    assert 1 <= there < 6
+    second = phenomena(project.root, *SLOW, "--scheduler", dask.address)
+    assert second.returncode == 0, second.stderr
+    assert f"6 points, {there} there already, {6 - there} to run" in second.stdout
+    assert len(list((project.runs / "toy").iterdir())) == 6
+    assert not list((project.runs / ".partial").iterdir())
+
+
+def test_two_sweeps_at_once_run_no_point_twice(project, dask):
+    both = [command(project, *SLOW, "--scheduler", dask.address) for _ in range(2)]
+    outputs = [process.communicate(timeout=200) for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    ended = [int(err.splitlines()[-1].split(" run")[0]) if err else 0 for _, err in outputs]
+    assert sum(ended) == 6, "each point was run by one of the two"
+    tables = [[line for line in out.splitlines() if line.startswith("  ")] for out, _ in outputs]
+    assert tables[0] == tables[1] and len(tables[0]) == 7
+
+
+def test_the_scheduler_gone_is_said_and_nothing_is_lost(project, tmp_path_factory):
+    own = Dask(tmp_path_factory.mktemp("own"), workers=1)
+    try:
+        process = command(project, *SLOW, "--scheduler", own.address)
+        landed(project, 1)
+        own.scheduler.kill()
+        _, err = process.communicate(timeout=60)
+    finally:
+        own.stop()
+    assert process.returncode == 1 and "the scheduler went away; what was done is kept" in err
+    assert len(err.splitlines()) <= 7 and "Traceback" not in err, err
+    assert all(records.read(folder) for folder in (project.runs / "toy").iterdir())
+
+
+@pytest.mark.parametrize("call", ["nthreads", "submit"])
+def test_the_scheduler_may_go_while_points_are_sent(project, client, monkeypatch, call):
+    def lost(*_, **__):
+        raise ConnectionResetError(104, "Connection reset by peer")
+
+    wanted = points(project, {"rate": ["0.1"]})
+    monkeypatch.setattr(client, call, lost)
+    with pytest.raises(RunFailed, match=r"the scheduler went away; .* \(ConnectionResetError\)$"):
+        sweep.sweep(project, wanted, client)
+    monkeypatch.undo()
+    assert len(sweep.sweep(project, wanted, client).done) == 1  # no lock was left behind
+
+
+def test_a_full_disk_fails_one_run_whole(project, client, monkeypatch):
+    put, calls = runner.put, []
+
+    def full(partial, folder):
+        calls.append(folder)
+        if len(calls) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        put(partial, folder)
+
+    monkeypatch.setattr(runner, "put", full)
+    outcome = sweep.sweep(project, points(project, {"rate": ["0.1", "0.2", "0.3"]}), client)
+    assert list(outcome.failed.values()) == ["it could not be written: No space left on device"]
+    assert len(outcome.done) == 2 and not calls[0].exists()
+    assert not list((project.runs / ".partial").iterdir())
+    monkeypatch.undo()
+    assert len(sweep.sweep(project, points(project, {"rate": ["0.1", "0.2", "0.3"]}), client).done) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "limits", "match"),
+    [
+        ("time.sleep(600)", runner.Limits(seconds=1), "took longer than 1 s, its limit"),
+        ("hoard = bytearray(900_000_000)\ntime.sleep(600)", runner.Limits(memory_mb=700), "took more than 700 MB"),
+    ],
+)
+def test_a_run_beyond_its_limits_is_ended(project, client, monkeypatch, body, limits, match):
+    write_body(project, body)
+    monkeypatch.setattr(sweep, "limits", lambda point: limits)
+    outcome = sweep.sweep(project, points(project, {"rate": ["0.1"]}), client)
+    (why,) = outcome.failed.values()
+    assert match in why and "report: runs/.failed/toy-" in why
+
+
+def test_limits_come_from_the_edition_s_stated_cost(project):
+    (point,) = points(project, {"rate": ["0.1"]})
+    assert sweep.limits(point) == runner.Limits(seconds=5 * 3 + 60, memory_mb=5 * 200)
+
+
+def test_a_worker_with_another_library_is_told(project, client, monkeypatch):
+    wanted = [replace(point, key="0" * 16) for point in points(project, {"rate": ["0.1"]})]
+    outcome = sweep.sweep(project, wanted, client)
+    assert "a worker has another version of the library" in next(iter(outcome.failed.values()))
+
+
+# Bad input and clusters
+
+
+def test_bad_input_of_the_command(project, phenomena):
+    for words, status, match in (
+        (["-g", "rate=0:1:0.00001"], 2, "100,001 points, more than 10,000: say --yes"),
+        (["-g", "rate=0.1", "-p", "rate=0.2"], 2, "stands in the grid and as a fixed parameter"),
+        ([], 2, "the grid is empty"),
+        (["-g", "rate=0.1", "--edition", "smke"], 2, "did you mean 'smoke'"),
+        (["-g", "rate=0.1", "--workers", "0"], 2, "0 is not in the range"),
+        (["-g", "rate=0.1", "--scheduler", "nonsense://x"], 2, "no Dask scheduler answers at 'nonsense://x'"),
+    ):
+        done = phenomena(project.root, "sweep", "toy", *words)
+        assert done.returncode == status and match in done.stderr, done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_an_address_nobody_answers_is_told_in_time(project, phenomena):
+    began = time.monotonic()
+    done = phenomena(project.root, "sweep", "toy", "-g", "rate=0.1", "--scheduler", "tcp://127.0.0.1:9")
+    assert done.returncode == 2 and "no Dask scheduler answers at 'tcp://127.0.0.1:9' within" in done.stderr
+    assert "Traceback" not in done.stderr and time.monotonic() - began < 25  # imports and start included
+
+
+def test_slurm_jobs_ask_for_what_a_run_needs():
+    from dask import config
+
+    with config.set({"jobqueue.slurm.walltime": "02:00:00", "jobqueue.slurm.queue": "short"}):
+        made = sweep.slurm(0, memory_mb=800)
+        try:
+            script = made.job_script()
+        finally:
+            made.close()
+    for line in ("-n 1", "--cpus-per-task=1", "--mem=4G", "-t 02:00:00", "-p short"):
+        assert f"#SBATCH {line}\n" in script
+    assert "--nthreads 1" in script
+
+
+def test_a_missing_scheduler_raises(project):
+    with pytest.raises(BadInput, match="no Dask scheduler answers"), sweep.cluster("tcp://127.0.0.1:9", 1):
+        pass
+
+
+def test_a_closed_client_is_a_scheduler_gone(project, dask):
+    with Client(dask.address) as client:
+        (point,) = points(project, {"rate": ["0.1"]})
+        state = sweep._Sweep(project, client, sweep.on_worker, deque())
+        state.flying = {client.submit(time.sleep, 5): (point, runner.lock(project, "toy", "x"))}
+        client.close()
+        with pytest.raises(RunFailed, match="the scheduler went away"):
+            state.finished()
+
+
+# Comparison
+
+
+def test_runs_side_by_side(project, client, phenomena):
+    sweep.sweep(project, points(project, {"rate": ["0.1", "0.2"], "kind": ["plain", "fancy"]}), client)
+    text = phenomena(project.root, "compare", "toy").stdout.splitlines()
+    assert text[0].split() == ["run", "kind", "rate", "apart", "small"] and len(text) == 5
+    assert phenomena(project.root, "compare", "toy", "-p", "rate=0.2").stdout.count("\n") == 3
+    named = phenomena(project.root, "compare", "toy", "-p", "rate=0.2", "--value", "high")
+    assert "0.205 [0.141, 0.269] 2" in named.stdout
+    for words, match in (
+        (["-p", "rate=0.3"], "none of the 4 runs that match"),
+        (["--value", "hih"], "did you mean 'high'"),
+        (["--against", "published"], "no published record"),
+    ):
+        done = phenomena(project.root, "compare", "toy", *words)
+        assert done.returncode == 2 and match in done.stderr
+
+
+def test_beside_the_published_run(project, ran):
+    """The published record stands first, whatever its key; the page loads nothing from elsewhere."""
+    shutil.copytree(ran.root / "runs", project.runs)  # a default and a smoke run
+    assert compare.publish(project) == [Path("book/published/toy/default.json")]  # and no draft
+    published = compare.published(project, project.chapter("toy"))
+    chapter = project.chapter("toy")
+    path = compare.published_path(project, chapter, "default")
+    path.write_text(published.model_copy(update={"key": "old"}).model_dump_json())
+    run, _ = runner.run(project, chapter, chapter.resolve("default", {"rate": 0.9}))
+    mine = records.read(run)
+    assert mine
+    table = compare.table(chapter, [mine], compare.published(project, chapter))
+    assert [row[0] for row in table.rows()] == ["run", "published", mine.key] and table.changed == ["rate"]
+    page = table.html()
+    assert "published" in page and mine.key in page and "<table" in page
+    assert 'src="http' not in page and 'href="http' not in page
+    assert set(table.csv().splitlines()[0].split(",")) == {"run", "rate", "quantity", "mean", "low", "high", "n"}
