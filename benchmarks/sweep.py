@@ -23,7 +23,6 @@ import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from phenomena.runs.execute import sweep
-from phenomena.runs.store import runs as records
 from phenomena.runs.store.chapters import Project
 from phenomena.runs.store.keys import code
 
@@ -65,7 +64,7 @@ def swept(project: Project, seeds: list[int], client: object) -> dict[int, list[
     wanted = sweep.points(project, project.chapter("trivial"), "default", {"seed": seeds}, {})
     outcome = sweep.sweep(project, wanted, client)
     assert not outcome.failed, outcome.failed
-    found = [records.read(project.runs / "trivial" / point.key) for point in outcome.done]
+    found = [runs.read(project.runs / "trivial" / point.key) for point in outcome.done]
     return {r.parameters["seed"]: r.values["value"] for r in found if r}
 
 
@@ -74,13 +73,13 @@ def plain(job: tuple[Path, int]) -> tuple[int, list[float]]:
     notebook, seed = job
     target = notebook.with_name(f"{seed}.out.ipynb")
     papermill.execute_notebook(notebook, target, {"seed": seed}, progress_bar=False, shutdown_kernel="immediate")
-    return seed, records.collect(nbformat.read(target, 4))["values"]["value"]
+    return seed, runs.collect(nbformat.read(target, 4))["values"]["value"]
 
 
 def nothing(task: sweep.Task) -> sweep.Answer:
     """The files of a run that was not executed."""
     record = dict(TEMPLATE, chapter=task.chapter, key=task.key, parameters=task.parameters)
-    return sweep.Answer({records.NOTEBOOK: b"{}", records.RECORD: json.dumps(record).encode()})
+    return sweep.Answer({runs.NOTEBOOK: b"{}", runs.RECORD: json.dumps(record).encode()})
 
 
 TEMPLATE = {

@@ -1,4 +1,4 @@
-"""Staging, the gate and a strict build, on the toy chapter."""
+"""Staging, validation and a strict build, on the toy chapter."""
 
 import re
 import shutil
@@ -14,7 +14,7 @@ from phenomena.runs.book import build as book
 from phenomena.runs.book.pages import verdict_table
 from phenomena.runs.contract.errors import RunFailed
 from phenomena.runs.contract.notebook import MIME
-from phenomena.runs.store import runs as records
+from phenomena.runs.store import runs
 
 
 @pytest.fixture
@@ -69,25 +69,25 @@ def test_a_changed_parameter_is_shown(shelf):
         (lambda nb: nb.cells[6].update(source="values = [1]"), "its run is of another source"),
     ],
 )
-def test_the_gate_refuses_what_is_not_whole(shelf, harm, message):
+def test_a_page_refuses_what_is_not_whole(shelf, harm, message):
     shown = page(shelf)
-    path = shown.folder / records.NOTEBOOK
+    path = shown.run.folder / runs.NOTEBOOK
     notebook = nbformat.read(path, 4)
     harm(notebook)
     nbformat.write(notebook, path)
     with pytest.raises(RunFailed, match=message):
-        book.gate(shown)
+        book.validate(shown)
 
 
 def test_a_claim_names_a_figure_that_its_run_shows(shelf):
     path = shelf.root / "notebooks" / "toy.yaml"
     path.write_text(path.read_text().replace("figure: line", "figure: lines"))
     with pytest.raises(RunFailed, match=r"toy: claim apart: no figure 'lines'; did you mean 'line'\? shown: line"):
-        book.gate(page(shelf))
+        book.validate(page(shelf))
     shown = page(shelf)
     nothing = {name: [None] * len(values) for name, values in shown.record.values.items()}
-    unmeasured = replace(shown, record=shown.record.model_copy(update={"values": nothing}))
-    book.gate(unmeasured)  # a suite without analogies draws none
+    unmeasured = replace(shown, run=replace(shown.run, record=shown.record.model_copy(update={"values": nothing})))
+    book.validate(unmeasured)  # a suite without analogies draws none
     assert "seen in" not in verdict_table(unmeasured) and "not measured" in verdict_table(unmeasured)
 
 
@@ -146,9 +146,8 @@ def test_results_and_runs_pages_are_compiled_from_records(shelf):
 
 def test_runs_that_differ_in_a_version_say_so(shelf):
     (shown,) = book.find_pages(shelf, "default")
-    other = replace(
-        shown, edition="other", record=shown.record.model_copy(update={"versions": {"python": "2.7", "new": "1"}})
-    )
+    record = shown.record.model_copy(update={"versions": {"python": "2.7", "new": "1"}})
+    other = replace(shown, edition="other", run=replace(shown.run, record=record))
     runs = book.runs_page([shown, other])
     assert f"| python | `{shown.record.versions['python']}` | [Toy](../notebooks/toy.ipynb) |" in runs
     assert "| python | `2.7` | [Toy (other)](../notebooks/toy-other.ipynb) |" in runs

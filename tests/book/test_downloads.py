@@ -14,7 +14,7 @@ from conftest import add_pages
 from phenomena.runs.book import build as book
 from phenomena.runs.book import downloads, pages
 from phenomena.runs.contract.errors import BadInput
-from phenomena.runs.store import runs as records
+from phenomena.runs.store import runs
 from phenomena.runs.store.chapters import Project
 
 URL = "https://github.com/someone/phenomena"
@@ -47,9 +47,9 @@ def publish_address(project, url=URL):
 
 def test_the_executed_copy_says_the_values_that_its_prose_quotes(shelf):
     (page,) = book.find_pages(shelf, "default")
-    notebook = nbformat.read(page.folder / records.NOTEBOOK, as_version=4)
+    notebook = nbformat.read(page.run.folder / runs.NOTEBOOK, as_version=4)
     notebook.cells[0].source += "\n\n{{ toy.high }} and {{ toy.gone }}"
-    nbformat.write(notebook, page.folder / records.NOTEBOOK)
+    nbformat.write(notebook, page.run.folder / runs.NOTEBOOK)
     assert downloads.executed(page).cells[0].source.endswith("0.510 [0.485, 0.535], n\u00a0=\u00a03 and {{ toy.gone }}")
 
 
@@ -67,7 +67,7 @@ def test_a_page_offers_all_that_its_run_is_made_of(shelf):
     assert there == {"toy.ipynb", "toy-executed.ipynb", "toy-record.json", "toy.yaml", "line.csv"}
     folder = files["extra/downloads/toy/toy.ipynb"].parent
     assert (folder / "toy.ipynb").read_bytes() == page.chapter.notebook.read_bytes()
-    taken, run = (nbformat.read(p, 4) for p in (folder / "toy-executed.ipynb", page.folder / records.NOTEBOOK))
+    taken, run = (nbformat.read(p, 4) for p in (folder / "toy-executed.ipynb", page.run.folder / runs.NOTEBOOK))
     assert [c for c in taken.cells if c.cell_type == "code"] == [c for c in run.cells if c.cell_type == "code"]
     data = pd.read_csv(folder / "line.csv")
     assert data["v"].tolist() == page.record.values["high"]
@@ -79,7 +79,7 @@ def test_a_page_offers_all_that_its_run_is_made_of(shelf):
 def test_results_and_runs_are_data_too(shelf):
     files = staged(shelf)
     results = json.loads(files["extra/downloads/results.json"].read_text())
-    assert [(r["claim"], r["figure"], r["verdict"], r["seeds"], r["scale"]) for r in results] == [
+    assert [(r["claim"], r["figure"], r["verdict"], r["seeds"], r["caveat"]) for r in results] == [
         ("apart", "line", "reproduced", 3, "toy"),
         ("small", None, "inconclusive" if results[1]["low"] < 0.1 < results[1]["high"] else "contradicted", 3, "toy"),
     ]

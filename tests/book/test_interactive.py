@@ -25,7 +25,9 @@ FEW = pd.DataFrame({"x": [0.123456789, 1.0], "y": [1.0, None], "url": ["https://
 def shown(monkeypatch):
     """The bundles that `show` displays."""
     bundles = []
-    monkeypatch.setattr("phenomena.runs.notebook.display", lambda data, **_: bundles.append(data[MIME]["figure"]))
+    monkeypatch.setattr(
+        "phenomena.runs.contract.notebook.display", lambda data, **_: bundles.append(data[MIME]["figure"])
+    )
     return bundles
 
 

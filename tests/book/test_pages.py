@@ -1,7 +1,6 @@
 """The words of the book: no measured number is typed, every quotation names something, chapters are alike."""
 
 import io
-import json
 import math
 import re
 import shutil
@@ -15,17 +14,18 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 from scipy.stats import norm
 
-from phenomena.runs import compare
 from phenomena.runs.book import build as book
-from phenomena.runs.book import quotes as prose
+from phenomena.runs.book import images, quotes
 from phenomena.runs.contract.errors import BadInput
 from phenomena.runs.contract.parameters import parse_assignments
+from phenomena.runs.store import published as published_records
 from phenomena.runs.store.chapters import Chapter, Project
-from phenomena.runs.store.runs import Record
+from phenomena.runs.store.runs import Record, Run
 from phenomena.science import plots
 
 ROOT = Path(__file__).parents[2]
-CHAPTERS = Project(ROOT).chapters()
+PROJECT = Project(ROOT)
+CHAPTERS = PROJECT.chapters()
 PAGES = [ROOT / "index.md", ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "book").glob("*.md"))]
 each = pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda c: c.name)
 
@@ -36,7 +36,7 @@ def words(chapter: Chapter) -> list[str]:
 
 # --- typed numbers ----------------------------------------------------------------------------------------------------
 #
-# A decimal or a percentage in prose is taken for a measured number, unless
+# A decimal or a percentage in quotes is taken for a measured number, unless
 # - its sentence or table row cites a source: then it is that source's number;
 # - it is a parameter of the chapter in one of its editions, or a threshold of one of its claims;
 # - it numbers something (Theorem 2.10, Python 3.11);
@@ -145,32 +145,35 @@ def published():
     """Every chapter's published record as a page of the book."""
     paths = {c: ROOT / "book" / "published" / c.name / "default.json" for c in CHAPTERS}
     records = {c: path.read_text() for c, path in paths.items() if path.exists()}  # a new chapter has none yet
-    return [book.Page(c, "default", ROOT, Record.model_validate(json.loads(text))) for c, text in records.items()]
+    return [
+        book.Page(PROJECT, c, "default", Run(ROOT, Record.model_validate_json(text))) for c, text in records.items()
+    ]
 
 
 def test_every_quotation_names_something_recorded(published):
     everywhere = {"book.totals": "", "book.gallery": ""}
     assert published
     for page in published:
-        own = prose.quotable(page)
+        own = quotes.quotable(page)
         everywhere |= own
         for text in words(page.chapter):
-            assert "{{" not in prose.fill(text, own, page.name)
+            assert "{{" not in quotes.fill(text, own, page.name)
     for path in [ROOT / "index.md", *(ROOT / "book").glob("*.md")]:
-        assert "{{" not in prose.fill(path.read_text(), everywhere, path.name)
+        assert "{{" not in quotes.fill(path.read_text(), everywhere, path.name)
 
 
 def test_a_quotation_is_mean_interval_and_number_of_seeds(ran):
     (page,) = book.find_pages(ran, "smoke")
-    texts = prose.quotable(page)
+    texts = quotes.quotable(page)
     two = "0.105 [0.041, 0.169], n\u00a0=\u00a02"  # 0.1 and 0.11 with Student's quantile for one degree of freedom, 13
-    assert prose.fill("High is {{ toy.high }}.", texts, "page") == f"High is {two}."
-    assert prose.fill("{{toy.small.measured}}", texts, "page") == two
+    assert quotes.fill("High is {{ toy.high }}.", texts, "page") == f"High is {two}."
+    assert quotes.fill("{{toy.small.measured}}", texts, "page") == two
     badge = '<span class="verdict inconclusive">inconclusive</span>'
-    assert prose.fill("{{ toy.small.verdict }}", texts, "page") == f"[{badge}](/notebooks/toy.ipynb#verdicts)"
+    assert quotes.fill("{{ toy.small.verdict }}", texts, "page") == f"[{badge}](/notebooks/toy.ipynb#verdicts)"
     for values, shown in (([None, None], "not measured, n\u00a0=\u00a00"), ([None, 2.0], "2, n\u00a0=\u00a01")):
-        some = replace(page, record=page.record.model_copy(update={"values": page.record.values | {"odd": values}}))
-        assert prose.quotable(some)["toy.odd"] == shown
+        record = page.record.model_copy(update={"values": page.record.values | {"odd": values}})
+        some = replace(page, run=Run(page.run.folder, record))
+        assert quotes.quotable(some)["toy.odd"] == shown
 
 
 def test_a_published_record_can_be_quoted_without_its_run(ran, tmp_path):
@@ -178,22 +181,22 @@ def test_a_published_record_can_be_quoted_without_its_run(ran, tmp_path):
     project = type(ran)(tmp_path / "shelf")
     chapter = project.chapter("toy")
     (page,) = book.find_pages(project, "smoke")
-    assert not any(name.startswith("published.") for name in prose.quotable(page))
-    path = compare.published_path(project, chapter, "smoke")
+    assert not any(name.startswith("published.") for name in quotes.quotable(page))
+    path = published_records.path(project, chapter, "smoke")
     path.parent.mkdir(parents=True)
     path.write_text(page.record.model_copy(update={"values": {"high": [3.0, 5.0, None]}}).model_dump_json())
-    text = prose.fill("{{ published.toy.smoke.high }}", prose.quotable(page), "page")
+    text = quotes.fill("{{ published.toy.smoke.high }}", quotes.quotable(page), "page")
     assert text == "4 [−9, 17], n\u00a0=\u00a02"
 
 
 def test_an_unknown_name_is_refused_with_the_nearest(ran):
-    texts = prose.quotable(*book.find_pages(ran, "smoke"))
+    texts = quotes.quotable(*book.find_pages(ran, "smoke"))
     with pytest.raises(
         BadInput, match=r"^index.md: \{\{ toy.hihg \}\} names nothing recorded; did you mean 'toy.high'\?$"
     ):
-        prose.fill("It is {{ toy.hihg }}.", texts, "index.md")
+        quotes.fill("It is {{ toy.hihg }}.", texts, "index.md")
     with pytest.raises(BadInput, match=r"accepted: chapter.value, chapter.claim.measured"):
-        prose.fill("{{ zzzz }}", texts, "index.md")
+        quotes.fill("{{ zzzz }}", texts, "index.md")
 
 
 # --- the cover --------------------------------------------------------------------------------------------------------
@@ -213,14 +216,14 @@ def with_cover(page: book.Page, name: str) -> book.Page:
 
 def test_a_cover_is_small_and_leads_to_its_chapter(ran):
     (page,) = book.find_pages(ran, "smoke")
-    assert prose.cover(page) is None
+    assert quotes.cover(page) is None
     shown = with_cover(page, "line")
-    alt, png = prose.cover(shown)
+    alt, png = quotes.cover(shown)
     assert alt == "A line that rises."
     assert png.startswith(b"\x89PNG") and len(png) < 60_000
-    assert f"[![{alt}](/book/covers/toy.png)](/notebooks/toy.ipynb)" in prose.gallery_entry(shown)
+    assert f"[![{alt}](/book/covers/toy.png)](/notebooks/toy.ipynb)" in quotes.gallery_entry(shown)
     with pytest.raises(BadInput, match=r"toy.yaml: cover: no figure 'lime'; did you mean 'line'\? accepted: line$"):
-        prose.cover(with_cover(page, "lime"))
+        quotes.cover(with_cover(page, "lime"))
 
 
 def test_a_cover_keeps_the_colours_of_its_lines_apart():
@@ -229,8 +232,8 @@ def test_a_cover_keeps_the_colours_of_its_lines_apart():
     colours = [ax.plot([0, 1], [i, i + 1])[0].get_color() for i in range(4)]
     large = io.BytesIO()
     figure.savefig(large, dpi=144)
-    small = Image.open(io.BytesIO(prose._small(large.getvalue()))).convert("RGB")
-    assert small.width == prose.COVER_WIDTH
+    small = Image.open(io.BytesIO(images.small(large.getvalue()))).convert("RGB")
+    assert small.width == images.COVER_WIDTH
     seen = np.array(small).reshape(-1, 3).astype(int)
     for colour in colours:
         assert np.abs(seen - np.multiply(to_rgb(colour), 255)).max(1).min() < 12, colour

@@ -11,11 +11,11 @@ from conftest import without_browser
 from phenomena.runs.book import build as book
 from phenomena.runs.execute import runner
 from phenomena.runs.store import claims
-from phenomena.runs.store import runs as records
 from phenomena.runs.store.chapters import Project
 
 ROOT = Path(__file__).parents[2]
-CHAPTERS = Project(ROOT).chapters()
+PROJECT = Project(ROOT)
+CHAPTERS = PROJECT.chapters()
 each = pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda c: c.name)
 
 
@@ -67,8 +67,8 @@ def test_editions_and_claims_are_in_order(chapter):
 def page(request):
     """A chapter's smoke run: that of the draft, where there is one, since runs are keyed and never changed."""
     chapter = request.param
-    folder, _ = runner.run(Project(ROOT), chapter, chapter.resolve("smoke"), "smoke")
-    return book.Page(chapter, "smoke", folder, records.read(folder))
+    run, _ = runner.run(PROJECT, chapter, chapter.resolve("smoke"), "smoke")
+    return book.Page(PROJECT, chapter, "smoke", run)
 
 
 def test_smoke_edition_from_end_to_end(page):
@@ -76,7 +76,7 @@ def test_smoke_edition_from_end_to_end(page):
     assert record.peak_memory_mb < 2000
     assert all(len(values) >= 1 for values in record.values.values())
     assert len(claims.check(page.chapter, record)) == len(page.chapter.file.claims)
-    book.gate(page)
+    book.validate(page)
     for cell in book.staged_notebook(page).cells:
         for output in cell.get("outputs", []):
             assert output.output_type != "stream", f"a cell prints: {output.get('text')}"
@@ -84,7 +84,7 @@ def test_smoke_edition_from_end_to_end(page):
         assert len(figure.alt) > 40, f"{figure.name}: the alternative text tells the message"
         assert "nan" not in figure.caption
     assert len({f.name for f in record.figures}) == len(record.figures) > 0
-    nbformat.validate(nbformat.read(page.folder / records.NOTEBOOK, 4))
+    nbformat.validate(page.run.notebook)
 
 
 @pytest.fixture(scope="module")

@@ -97,7 +97,7 @@ def test_run_and_claims(project, phenomena: Command):
 def test_claims_as_json(ran, phenomena: Command):
     rows = json.loads(phenomena(ran.root, "claims", "toy", "--json").stdout)
     assert rows[0] == {
-        "chapter": "toy", "claim": "apart", "threshold": "> 0.5", "paper": "1.0", "verdict": "reproduced",
+        "chapter": "toy", "claim": "apart", "threshold": "> 0.5", "paper_value": "1.0", "verdict": "reproduced",
         "measured": pytest.approx(1.0), "low": pytest.approx(1.0), "high": pytest.approx(1.0), "seeds": 3,
     }  # fmt: skip
     assert rows[1]["verdict"] == "contradicted"

@@ -17,18 +17,18 @@ from conftest import CHAPTER, PARAMETERS, values_of, write_chapter
 
 from phenomena.runs.contract.errors import BadInput, RunFailed
 from phenomena.runs.execute import runner
-from phenomena.runs.store import keys
-from phenomena.runs.store import runs as records
+from phenomena.runs.store import keys, runs
 from phenomena.runs.store.chapters import Project
 
 
 def run(project, **overrides):
     chapter = project.chapter("toy")
-    return runner.run(project, chapter, chapter.resolve(overrides=overrides))[0]
+    return runner.run(project, chapter, chapter.resolve(overrides=overrides))[0].folder
 
 
 def test_a_run_holds_its_record(ran):
-    folder, record = records.current(ran, ran.chapter("toy"))
+    run = runs.current(ran, ran.chapter("toy"))
+    folder, record = run.folder, run.record
     assert record.parameters == {
         "kind": "plain", "rate": 0.5, "levels": [1, 2], "title": "toy", "limit": None, "careful": False,
         "seed": 0, "seeds": 3,
@@ -43,7 +43,8 @@ def test_a_run_holds_its_record(ran):
     assert set(record.seconds) == {"total", "overhead", "start", "Parameters", "Run", "Figure"}
     assert record.seconds["total"] == pytest.approx(sum(v for k, v in record.seconds.items() if k != "total"), abs=0.1)
     assert set(record.modules) == {
-        "__init__.py", "runs/__init__.py", "runs/errors.py", "runs/notebook.py", "runs/parameters.py", "statistics.py",
+        "__init__.py", "runs/__init__.py", "runs/contract/__init__.py", "runs/contract/errors.py",
+        "runs/contract/notebook.py", "runs/contract/parameters.py", "statistics.py",
     }  # fmt: skip
     whole = (folder / "record.json").read_text() + (folder / "notebook.ipynb").read_text()
     assert str(ran.root) not in whole  # no absolute path
@@ -52,15 +53,15 @@ def test_a_run_holds_its_record(ran):
 
 def test_the_same_run_is_not_executed_twice_and_force_replaces_it(project):
     chapter = project.chapter("toy")
-    folder, executed = runner.run(project, chapter, chapter.resolve())
+    first, executed = runner.run(project, chapter, chapter.resolve())
     assert executed
-    first = records.read(folder)
-    assert runner.run(project, chapter, chapter.resolve()) == (folder, False)
-    assert records.read(folder) == first
-    assert runner.run(project, chapter, chapter.resolve(), force=True) == (folder, True)
-    again = records.read(folder)
-    assert again.started > first.started
-    assert again.values == first.values
+    folder = first.folder
+    assert runner.run(project, chapter, chapter.resolve()) == (first, False)
+    assert runs.read(folder) == first
+    again, executed = runner.run(project, chapter, chapter.resolve(), force=True)
+    assert executed and again.folder == folder
+    assert again.record.started > first.record.started
+    assert again.record.values == first.record.values
     assert [p.name for p in folder.parent.iterdir()] == [folder.name]
     assert not list((project.runs / ".partial").iterdir())
 
@@ -74,7 +75,10 @@ def test_what_changes_a_key_and_what_does_not(project):
     notebook.cells[0].source += " With more prose."
     nbformat.write(notebook, chapter.notebook)
     assert keys.run_key(project, project.chapter("toy"), chapter.resolve()) == key
-    notebook.cells[6].source += "\n# and more code"
+    notebook.cells[6].source += "\n# a comment"
+    nbformat.write(notebook, chapter.notebook)
+    assert keys.run_key(project, project.chapter("toy"), chapter.resolve()) == key
+    notebook.cells[6].source += "\nmore = 1"
     nbformat.write(notebook, chapter.notebook)
     assert keys.run_key(project, project.chapter("toy"), chapter.resolve()) != key
     shutil.copy(project.root / "requirements.lock", project.root / "old.lock")
@@ -83,19 +87,12 @@ def test_what_changes_a_key_and_what_does_not(project):
 
 
 def test_modules_are_followed_through_imports_and_no_further():
-    found = keys.modules("from phenomena.science import benign_memorization")
+    found = keys.modules("from phenomena.chapters.benign_memorization import study")
     assert "science/probes.py" in found  # through the chapter's module
     assert not any(name.startswith("runs/") for name in found)
     assert "science/plots.py" not in found  # a change elsewhere re-runs nothing
     assert keys.modules("import torch") == {}
     assert keys.modules("import phenomena.science.probes") == keys.modules("from phenomena.science import probes")
-
-
-def test_wings_do_not_import_each_other():
-    for path in (keys.PACKAGE / "science").glob("*.py"):
-        assert not any(name.startswith("runs/") for name in keys.modules(path.read_text())), path
-    for path in (keys.PACKAGE / "runs").glob("*.py"):
-        assert not any(name.startswith("science/") for name in keys.modules(path.read_text())), path
 
 
 def test_a_failing_cell_leaves_a_report_and_no_run(project):
@@ -115,11 +112,11 @@ def test_a_folder_counts_only_when_whole(project):
     folder = run(project)
     record = (folder / "record.json").read_text()
     (folder / "record.json").write_text(record[: len(record) // 2])
-    assert records.read(folder) is None
-    assert records.read(run(project)) is not None
+    assert runs.read(folder) is None
+    assert runs.read(run(project)) is not None
     shutil.move(folder, folder.with_name("0" * 16))
-    assert records.read(folder.with_name("0" * 16)) is None
-    assert records.read(folder) is None
+    assert runs.read(folder.with_name("0" * 16)) is None
+    assert runs.read(folder) is None
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])
@@ -142,7 +139,7 @@ def test_an_interrupted_run_is_never_taken_for_whole(project, number, status):
     assert not (project.runs / "toy").exists()
     _, alive = psutil.wait_procs(kernels, timeout=20)
     assert not alive
-    assert records.read(run(project)) is not None  # the next run is not in the way of what was left
+    assert runs.read(run(project)) is not None  # the next run is not in the way of what was left
     assert not list((project.runs / ".partial").iterdir())
 
 
@@ -221,7 +218,7 @@ def test_a_notebook_that_checks_no_parameters_makes_no_run(project):
 @pytest.mark.parametrize("source", ["%matplotlib inline", "x = ="])
 def test_a_cell_that_is_not_plain_python_is_refused_before_a_kernel_starts(project, source):
     edit_cell(project, 6, source)
-    with pytest.raises(BadInput, match=r"toy.ipynb, code cell 4, line 1: plain Python is expected"):
+    with pytest.raises(BadInput, match=r"toy.ipynb, code cell 4, line 1: must be plain Python"):
         run(project)
     assert not project.runs.exists()
 
@@ -255,10 +252,10 @@ def test_many_runs_finish_although_one_fails(project):
 def test_papermill_alone_leaves_the_same_record(ran, tmp_path):
     out = tmp_path / "out.ipynb"
     papermill.execute_notebook(ran.chapter("toy").notebook, out, {"seeds": 2, "rate": "1e-1"}, progress_bar=False)
-    collected = records.collect(nbformat.read(out, 4))
-    folder, record = records.current(ran, ran.chapter("toy"), "smoke")
-    assert collected["values"] == record.values == values_of(folder)
-    assert collected["parameters"] == record.parameters
+    collected = runs.collect(nbformat.read(out, 4))
+    run = runs.current(ran, ran.chapter("toy"), "smoke")
+    assert collected["values"] == run.record.values == values_of(run.folder)
+    assert collected["parameters"] == run.record.parameters
 
 
 def test_progress_is_told_to_the_runner(tmp_path, monkeypatch):

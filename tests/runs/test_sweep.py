@@ -20,7 +20,7 @@ from distributed import Client
 from phenomena.runs import compare
 from phenomena.runs.contract.errors import BadInput, RunFailed
 from phenomena.runs.execute import runner, sweep
-from phenomena.runs.store import runs as records
+from phenomena.runs.store import published, runs
 from phenomena.runs.store.chapters import Project
 
 
@@ -162,9 +162,9 @@ def test_local_workers_and_separate_processes_give_one_table(project, dask, phen
     again = phenomena(project.root, *words, "--scheduler", "tcp://127.0.0.1:9")  # nobody there, nobody needed
     assert again.returncode == 0 and "6 there already, 0 to run" in again.stdout
     for folder in (project.runs / "toy").iterdir():
-        record = records.read(folder)
+        record = runs.read(folder).record
         assert record and record.edition is None
-        assert (folder / records.NOTEBOOK).stat().st_size > 1000
+        assert (folder / runs.NOTEBOOK).stat().st_size > 1000
 
 
 def test_every_run_starts_from_a_clean_state(project, client):
@@ -182,7 +182,7 @@ def test_every_run_starts_from_a_clean_state(project, client):
     outcome = sweep.sweep(project, points(project, {"seed": [1, 2, 3, 4, 5, 6]}), client)
     assert len(outcome.done) == 6 and not outcome.failed
     for point in outcome.done:
-        record = records.read(project.runs / "toy" / point.key)
+        record = runs.read(project.runs / "toy" / point.key).record
         assert record and record.values["high"] == [0.0, 0.0]
 
 
@@ -199,15 +199,15 @@ def write_body(project, body):
 def test_runs_are_those_that_a_single_run_makes(project, client):
     """The same key and values as `phenomena run`; a run that is there is not run again."""
     (point,) = points(project, {"rate": ["0.75"]})
-    folder, executed = runner.run(project, point.chapter, point.parameters)
+    single, executed = runner.run(project, point.chapter, point.parameters)
     assert executed and folder.name == point.key
-    single = records.read(folder)
+    folder, single = single.folder, single.record
     outcome = sweep.sweep(project, [point], client)
     assert outcome.there == [point] and not outcome.done
     folder.rename(project.root / "aside")
     outcome = sweep.sweep(project, [point], client)
     assert outcome.done == [point]
-    swept = records.read(folder)
+    swept = runs.read(folder).record
     assert single and swept and swept.values == single.values and swept.figures == single.figures
     assert swept.parameters == single.parameters and swept.commit == single.commit
 
@@ -303,7 +303,7 @@ def test_the_scheduler_gone_is_said_and_nothing_is_lost(project, tmp_path_factor
         own.stop()
     assert process.returncode == 1 and "the scheduler went away; what was done is kept" in err
     assert len(err.splitlines()) <= 7 and "Traceback" not in err, err
-    assert all(records.read(folder) for folder in (project.runs / "toy").iterdir())
+    assert all(runs.read(folder) for folder in (project.runs / "toy").iterdir())
 
 
 @pytest.mark.parametrize("call", ["nthreads", "submit"])
@@ -438,15 +438,13 @@ def test_runs_side_by_side(project, client, phenomena):
 def test_beside_the_published_run(project, ran):
     """The published record stands first, whatever its key; the page loads nothing from elsewhere."""
     shutil.copytree(ran.root / "runs", project.runs)  # a default and a smoke run
-    assert compare.publish(project) == [Path("book/published/toy/default.json")]  # and no draft
-    published = compare.published(project, project.chapter("toy"))
+    assert published.publish(project) == [Path("book/published/toy/default.json")]  # and no draft
     chapter = project.chapter("toy")
-    path = compare.published_path(project, chapter, "default")
-    path.write_text(published.model_copy(update={"key": "old"}).model_dump_json())
-    run, _ = runner.run(project, chapter, chapter.resolve("default", {"rate": 0.9}))
-    mine = records.read(run)
-    assert mine
-    table = compare.table(chapter, [mine], compare.published(project, chapter))
+    kept = published.read(project, chapter)
+    path = published.path(project, chapter, "default")
+    path.write_text(kept.model_copy(update={"key": "old"}).model_dump_json())
+    mine = runner.run(project, chapter, chapter.resolve("default", {"rate": 0.9}))[0].record
+    table = compare.table(chapter, [mine], published.read(project, chapter))
     assert [row[0] for row in table.rows()] == ["run", "published", mine.key] and table.changed == ["rate"]
     page = table.html()
     assert "published" in page and mine.key in page and "<table" in page

@@ -101,15 +101,12 @@ def run(chapter: str, edition: str, assignments: tuple[str, ...], force: bool) -
     found = project.chapter(chapter)
     overrides = parse_assignments(assignments)
     parameters = found.resolve(edition, overrides)
-    name = next((e for e in (edition, *found.file.editions) if found.resolve(e) == parameters), None)
+    name = found.edition_of(parameters, first=edition)
     from phenomena.runs.execute import runner  # a second of imports that bad input need not wait for
     from phenomena.runs.store import claims
-    from phenomena.runs.store import runs as records
 
-    folder, executed = runner.run(project, found, parameters, name, force)
-    record = records.read(folder)
-    assert record is not None  # runner.run returns whole runs only
-    place = f"{folder.relative_to(project.root)}: {'' if executed else 'was there already, '}"
+    done, executed = runner.run(project, found, parameters, name, force)
+    place, record = f"{done.folder.relative_to(project.root)}: {'' if executed else 'was there already, '}", done.record
     cost = f"{record.seconds['total']:.0f} s, {record.peak_memory_mb:.0f} MB"
     click.echo(f"{place}{cost}, seeds {record.seeds[0]} to {record.seeds[-1]}")
     _verdicts(claims.check(found, record))
@@ -143,7 +140,7 @@ def sweep(
     """Run a chapter at every point of a grid of parameters, on two local workers or on a Dask cluster."""
     from phenomena.runs import compare as comparisons
     from phenomena.runs.execute import sweep as sweeps
-    from phenomena.runs.store import runs as records
+    from phenomena.runs.store import runs
 
     project = _project()
     found = project.chapter(chapter)
@@ -163,10 +160,10 @@ def sweep(
     if left:
         with sweeps.cluster(scheduler, workers, cost.memory_mb) as client, _bar(left) as report:
             outcome = sweeps.sweep(project, points, client, report=report)
-    whole = [records.read(project.runs / p.chapter.name / p.key) for p in points]
-    runs = [record for record in whole if record]
-    if runs:
-        _compared(comparisons.table(found, runs), csv_file, html_file)
+    whole = [runs.read(project.runs / p.chapter.name / p.key) for p in points]
+    records = [run.record for run in whole if run]
+    if records:
+        _compared(comparisons.table(found, records), csv_file, html_file)
     if outcome.failed:
         lines = "; ".join(f"{name}: {why}" for name, why in outcome.failed.items())
         raise RunFailed(f"{len(outcome.failed)} of {len(points)} points failed: {lines}")
@@ -224,12 +221,13 @@ def compare(
 ) -> None:
     """The runs of a chapter side by side: what was changed, and what the claims measure."""
     from phenomena.runs import compare as comparisons
+    from phenomena.runs.store import published
 
     project = _project()
     found = project.chapter(chapter)
-    runs = comparisons.find(project, found, parse_assignments(assignments))
-    beside = comparisons.published(project, found) if against else None
-    _compared(comparisons.table(found, runs, beside), csv_file, html_file, names)
+    records = comparisons.find(project, found, parse_assignments(assignments))
+    beside = published.read(project, found) if against else None
+    _compared(comparisons.table(found, records, beside), csv_file, html_file, names)
 
 
 def _compared(table: "Comparison", csv_file: Path | None, html_file: Path | None, names: tuple[str, ...] = ()) -> None:
@@ -251,16 +249,15 @@ def claims_(chapter: str | None, edition: str, as_json: bool) -> None:
     chapters = [project.chapter(chapter)] if chapter else project.chapters()
     if chapters and not chapter and not any(edition in c.file.editions for c in chapters):
         chapters[0].resolve(edition)  # raises: unknown everywhere
-    from phenomena.runs.store import claims
-    from phenomena.runs.store import runs as records
+    from phenomena.runs.store import claims, runs
 
     rows = []
     for found in [c for c in chapters if chapter or edition in c.file.editions]:
-        run_there = records.current(project, found, edition)
+        run_there = runs.current(project, found, edition)
         if run_there is None:
             click.echo(f"{found.name}: not run: phenomena run {found.name}{_option(edition)}", err=True)
             continue
-        verdicts = claims.check(found, run_there[1])
+        verdicts = claims.check(found, run_there.record)
         rows += [verdict.row() for verdict in verdicts]
         if not as_json:
             click.echo(found.name)
@@ -280,13 +277,12 @@ def figure(chapter: str, name: str, edition: str, png: Path | None, csv_file: Pa
     project = _project()
     found = project.chapter(chapter)
     found.resolve(edition)  # refuses an unknown one
-    from phenomena.runs.book import downloads
-    from phenomena.runs.store import runs as records
+    from phenomena.runs.store import runs
 
-    run_there = records.current(project, found, edition)
+    run_there = runs.current(project, found, edition)
     if run_there is None:
         raise BadInput(f"{chapter}: not run: phenomena run {chapter}{_option(edition)}")
-    figures = {f.name: f for f in downloads.figures(run_there[0])}
+    figures = run_there.figures
     if name not in figures:
         hint = nearest(name, figures) or ";"
         raise BadInput(f"{chapter}: unknown figure {name!r}{hint} shown: {', '.join(figures)}")
@@ -295,16 +291,26 @@ def figure(chapter: str, name: str, edition: str, png: Path | None, csv_file: Pa
     if csv_file and not figures[name].data:
         raise BadInput(f"{chapter}, figure {name}: drawn from no data of its own: --png is accepted")
     for path, content in ((png, figures[name].picture), (csv_file, figures[name].data)):
-        if path:
+        if path and content:
             _write(path, content)
+
+
+@commands.command("new")
+@click.argument("name")
+def new_(name: str) -> None:
+    """Make the skeleton of a new chapter: notebook, claims, library folder, tests and entries of the book."""
+    from phenomena.runs.new import new
+
+    for path in new(_project(), name):
+        click.echo(str(path))
 
 
 @commands.command()
 def publish() -> None:
-    """Keep the records of today's runs in book/published, for `compare --against published`."""
-    from phenomena.runs import compare as comparisons
+    """Keep the runs of today's runs in book/published, for `compare --against published`."""
+    from phenomena.runs.store import published
 
-    for path in comparisons.publish(_project()):
+    for path in published.publish(_project()):
         click.echo(str(path))
 
 

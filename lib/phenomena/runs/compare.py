@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from phenomena.runs.contract.errors import BadInput, nearest
-from phenomena.runs.store import claims, keys
-from phenomena.runs.store import runs as records
+from phenomena.runs.store import claims, keys, runs
 from phenomena.runs.store.chapters import Chapter, Project
 from phenomena.runs.store.runs import Record
 from phenomena.statistics import interval
@@ -93,47 +91,20 @@ def find(project: Project, chapter: Chapter, wanted: Mapping[str, Any]) -> list[
     """
     values = {name: chapter.resolve("default", {name: value})[name] for name, value in wanted.items()}
     sources = keys.sources(chapter, keys.sha256(project.lock.read_bytes()))
-    everything = [records.read(folder) for folder in sorted((project.runs / chapter.name).glob("*"))]
-    current = [r for r in everything if r and sources.key(r.parameters) == r.key]
+    everything = [runs.read(folder) for folder in sorted((project.runs / chapter.name).glob("*"))]
+    records = [run.record for run in everything if run]
+    current = [r for r in records if sources.key(r.parameters) == r.key]
     found = [r for r in current if all(r.parameters[name] == value for name, value in values.items())]
     if not found:
         raise BadInput(f"{chapter.name}: none of the {len(current)} runs that match today's sources is such a run")
     return sorted(found, key=lambda record: record.started)
 
 
-def published_path(project: Project, chapter: Chapter, edition: str) -> Path:
-    """Where the record of the published run lies."""
-    return project.root / "book" / "published" / chapter.name / f"{edition}.json"
-
-
-def published(project: Project, chapter: Chapter, edition: str = "default") -> Record:
-    """The committed record of the run that the published book shows. Raises `BadInput` when there is none."""
-    path = published_path(project, chapter, edition)
-    try:
-        return Record.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path.relative_to(project.root)}: no published record of this run can be read") from error
-
-
-def publish(project: Project) -> list[Path]:
-    """Copies the records of current runs, all editions but drafts, to where `published` looks; returns their paths."""
-    written = []
-    for chapter in project.chapters():
-        for edition in chapter.file.editions:
-            run = records.current(project, chapter, edition) if edition != "smoke" else None
-            if run:
-                path = published_path(project, chapter, edition)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes((run[0] / records.RECORD).read_bytes())
-                written.append(path.relative_to(project.root))
-    return written
-
-
-def table(chapter: Chapter, runs: list[Record], beside: Record | None = None) -> Comparison:
+def table(chapter: Chapter, records: list[Record], beside: Record | None = None) -> Comparison:
     """Runs of one chapter side by side, a published one first; what differs among them, or else from the defaults."""
-    if not runs:
+    if not records:
         raise BadInput(f"{chapter.name}: no run to show")
-    every = [*([beside] if beside else []), *runs]
+    every = [*([beside] if beside else []), *records]
     default = {name: p.default for name, p in chapter.declaration.items()}
     changed = [name for name in default if any(r.parameters.get(name) != every[0].parameters.get(name) for r in every)]
     if not changed:

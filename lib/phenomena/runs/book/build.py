@@ -5,6 +5,7 @@ needs no new run. Everything happens in `_build/`; nothing is written back into 
 """
 
 import base64
+import copy
 import json
 import shutil
 import subprocess
@@ -18,8 +19,7 @@ import vl_convert
 import yaml
 from nbformat.v4 import new_markdown_cell
 
-from phenomena.runs.book import downloads
-from phenomena.runs.book import quotes as prose
+from phenomena.runs.book import downloads, images, quotes
 from phenomena.runs.book.pages import (
     DOWNLOADS,
     DRAFT,
@@ -36,10 +36,11 @@ from phenomena.runs.book.pages import (
 from phenomena.runs.contract.errors import RunFailed, nearest
 from phenomena.runs.contract.notebook import MIME
 from phenomena.runs.execute import runner
-from phenomena.runs.store import runs as records
+from phenomena.runs.store import runs
 from phenomena.runs.store.chapters import Project
-from phenomena.runs.store.keys import code
+from phenomena.runs.store.keys import code, sha256
 
+STAMP = "built"  # in the work folder: that what is staged there was built, and by what code
 VEGA = (
     f"book/_static/vega-{version('vl-convert-python')}.js"  # what draws interactive figures; the name tells its bytes
 )
@@ -52,27 +53,40 @@ def book(project: Project, edition: str = "default") -> str:
 
     `default` builds `_build/html`, with further pages for other editions that have been run. `smoke` builds a draft in
     `_build/draft`, which says so on every page. Raises `RunFailed` when a run fails, is not whole, or the build is not
-    clean; what was built before then stays.
+    clean; what was built before then stays. Where nothing has changed since the last build, nothing is built.
     """
-    for chapter in project.chapters():
+    chapters, draft = project.chapters(), edition == DRAFT
+    for chapter in chapters:
         chapter.resolve(edition)
-    draft = edition == DRAFT
-    jobs = [(c.name, edition) for c in project.chapters() if records.current(project, c, edition) is None]
+    jobs = [(c.name, edition) for c in chapters if runs.current(project, c, edition) is None]
     failed = runner.run_many(project, jobs) if jobs else []
     if failed:
         raise RunFailed(" | ".join(failed))
     pages = find_pages(project, edition)
     for page in pages:
-        gate(page)
+        validate(page)
     work = project.root / "_build" / ("draft-work" if draft else "work")
-    stage(project, pages, work / "source", draft)
-    built = build(work)
     target = project.root / "_build" / ("draft" if draft else "html")
-    publish(built, target)
-    counts = count(pages)
-    return f"{target.relative_to(project.root)}/index.html: {len(pages)} pages of runs; " + ", ".join(
-        f"{n} {verdict}" for verdict, n in counts.items()
-    )
+    changed = stage(project, pages, work / "source", draft)
+    if changed or not _built(work, target):
+        (work / STAMP).unlink(missing_ok=True)
+        publish(build(work), target)
+        (work / STAMP).write_text(_builder())
+    counts = ", ".join(f"{n} {verdict}" for verdict, n in count(pages).items())
+    return f"{target.relative_to(project.root)}/index.html: {len(pages)} pages of runs; {counts}"
+
+
+def _built(work: Path, target: Path) -> bool:
+    """Whether the last build was put into place whole, by today's code."""
+    stamp = work / STAMP
+    return (target / "index.html").is_file() and stamp.is_file() and stamp.read_text() == _builder()
+
+
+def _builder() -> str:
+    """A digest of what builds: this folder's code and the versions of what it calls."""
+    texts = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
+    versions = [version(name) for name in ("sphinx", "jupyter-book", "myst-nb", "sphinx-book-theme")]
+    return sha256(b"".join(texts) + " ".join(versions).encode())
 
 
 def find_pages(project: Project, edition: str) -> list[Page]:
@@ -81,18 +95,17 @@ def find_pages(project: Project, edition: str) -> list[Page]:
     for chapter in project.chapters():
         others = [] if edition == DRAFT else [e for e in chapter.file.editions if e not in (edition, DRAFT)]
         for name in [edition, *others]:
-            there = records.current(project, chapter, name)
-            if there:
-                pages.append(Page(chapter, name, *there))
+            if run := runs.current(project, chapter, name):
+                pages.append(Page(project, chapter, name, run))
     return pages
 
 
-def gate(page: Page) -> None:
+def validate(page: Page) -> None:
     """Raises `RunFailed` unless every code cell of the page's source was executed, in this order and without error.
 
     So it does when a claim names a figure that the run does not show, though it measured what the claim is about.
     """
-    notebook = nbformat.read(page.folder / records.NOTEBOOK, as_version=4)
+    notebook = page.run.notebook
     if code(notebook) != code(page.chapter.source):
         raise RunFailed(f"{page.name}: its run is of another source: phenomena run {page.chapter.name} --force")
     for number, cell in enumerate((c for c in notebook.cells if c.cell_type == "code"), 1):
@@ -109,8 +122,11 @@ def gate(page: Page) -> None:
             )
 
 
-def stage(project: Project, pages: list[Page], target: Path, draft: bool) -> None:
-    """Writes the whole source of the book into the target folder; files whose bytes stay the same keep their times."""
+def stage(project: Project, pages: list[Page], target: Path, draft: bool) -> bool:
+    """Writes the whole source of the book into the target folder; returns whether anything in it has changed.
+
+    Files whose bytes stay the same keep their times.
+    """
     sources = [project.root / "index.md", project.root / "CONTRIBUTING.md", *sorted((project.root / "book").rglob("*"))]
     files: dict[str, bytes] = {"genindex.md": b"# Index\n"}  # Sphinx puts the index in its place
     for path in sources:
@@ -126,27 +142,31 @@ def stage(project: Project, pages: list[Page], target: Path, draft: bool) -> Non
             source = f"git+{downloads.repository(project)}@{downloads.release()}"
             extra[f"colab/{page.name}.ipynb"] = nbformat.writes(downloads.colab_copy(page, source)).encode()
     files["_config.yml"] = _config((project.root / "_config.yml").read_text(encoding="utf-8"), draft)
-    toc = files["book/_toc.yml"].decode()
-    files["book/_toc.yml"] = _toc(toc, pages)
+    files["book/_toc.yml"] = _toc(files["book/_toc.yml"].decode(), pages)
     files |= _prose(files, pages)
-    pages = sorted(pages, key=lambda page: toc.find(f"notebooks/{page.chapter.name}"))  # the order of the book
     files["book/results.md"] = results_page(pages).encode()
     files["book/runs.md"] = runs_page(pages).encode()
     if any(name.startswith("notebooks/") and name.endswith(".html") for name in files):
         there = (target / VEGA).read_bytes() if (target / VEGA).is_file() else b""
         files[VEGA] = there if there.endswith(VEGA_END) else _vega()  # a build that was killed may have left half of it
     files |= {f"{EXTRA}/{path}": content for path, content in extra.items()}
-    changed = [target / name for name, content in files.items()
-               if not (target / name).is_file() or (target / name).read_bytes() != content]  # fmt: skip
+    return _write(files, target)
+
+
+def _write(files: Mapping[str, bytes], target: Path) -> bool:
+    """Makes the target folder hold these files and no others; returns whether that changed anything."""
+    paths = {target / name: content for name, content in files.items()}
+    changed = [path for path, content in paths.items() if not path.is_file() or path.read_bytes() != content]
     for path in changed:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(files[path.relative_to(target).as_posix()])
-    gone = [p for p in target.rglob("*") if p.is_file() and p.relative_to(target).as_posix() not in files]
+        path.write_bytes(paths[path])
+    gone = [path for path in target.rglob("*") if path.is_file() and path not in paths]
     for path in gone:
         path.unlink()
     # Sphinx would leave a page that is gone, and does not look at styles and scripts where no page has changed
     if any(path.suffix in (".md", ".ipynb") for path in gone) or any(path.parent.name == "_static" for path in changed):
         shutil.rmtree(target.parent / "_build", ignore_errors=True)
+    return bool(changed or gone)
 
 
 def _vega() -> bytes:
@@ -178,11 +198,9 @@ def _toc(text: str, pages: list[Page]) -> bytes:
 
 def _prose(files: Mapping[str, bytes], pages: list[Page]) -> dict[str, bytes]:
     """The cover's pictures, and the pages outside the chapters with their quotations filled in."""
-    toc = yaml.safe_load(files["book/_toc.yml"])
-    order = [Path(entry["file"]).name for part in toc.get("parts", [toc]) for entry in part.get("chapters", [])]
-    covers = {prose.cover_name(page): prose.cover(page) for page in prose.first_pages(pages)}
-    texts = prose.quotable_anywhere(pages, order)
-    filled = {name: prose.fill(content.decode(), texts, name).encode() for name, content in files.items()
+    covers = {quotes.cover_name(page): quotes.cover(page) for page in quotes.first_pages(pages)}
+    texts = quotes.quotable_anywhere(pages)
+    filled = {name: quotes.fill(content.decode(), texts, name).encode() for name, content in files.items()
               if name == "index.md" or Path(name).match("book/*.md")}  # fmt: skip
     return filled | {name: shown[1] for name, shown in covers.items() if shown}
 
@@ -192,18 +210,17 @@ def _prose(files: Mapping[str, bytes], pages: list[Page]) -> dict[str, bytes]:
 
 def staged_notebook(page: Page, colab: str | None = None) -> nbformat.NotebookNode:
     """The source notebook's cells with the run's outputs, and what the record says of the run."""
-    run = nbformat.read(page.folder / records.NOTEBOOK, as_version=4)
-    executed = [cell for cell in run.cells if cell.cell_type == "code"]
-    interactive, quotable = interactive_figures(page), prose.quotable(page)
+    executed = [cell for cell in page.run.notebook.cells if cell.cell_type == "code"]
+    interactive, quotable = interactive_figures(page), quotes.quotable(page)
     staged = nbformat.from_dict({**page.chapter.source, "cells": []})
-    for cell in map(nbformat.from_dict, page.chapter.source.cells):
+    for cell in map(copy.deepcopy, page.chapter.source.cells):
         tags = cell.metadata.get("tags", [])
         if cell.cell_type == "code":
             cell = _with_outputs(cell, executed.pop(0), page)
         elif "verdicts" in tags:
             cell.source = verdict_table(page)
         else:
-            cell.source = prose.fill(cell.source, quotable, page.chapter.notebook.name)
+            cell.source = quotes.fill(cell.source, quotable, page.chapter.notebook.name)
         staged.cells.append(cell)
         name = cell.metadata.get("mystnb", {}).get("figure", {}).get("name")
         if name in interactive:
@@ -215,7 +232,7 @@ def staged_notebook(page: Page, colab: str | None = None) -> nbformat.NotebookNo
             staged.cells.append(new_markdown_cell(download_list(page, downloads.files(page))))
         if "parameters" in tags:
             if executed and "injected-parameters" in executed[0].metadata.get("tags", []):
-                staged.cells.append(executed.pop(0))
+                staged.cells.append(copy.deepcopy(executed.pop(0)))
             staged.cells.append(new_markdown_cell(parameter_table(page)))
     for number, cell in enumerate(staged.cells):
         cell["id"] = f"cell-{number:03d}"  # the same at every staging
@@ -225,18 +242,16 @@ def staged_notebook(page: Page, colab: str | None = None) -> nbformat.NotebookNo
 def _with_outputs(cell: nbformat.NotebookNode, executed: nbformat.NotebookNode, page: Page) -> nbformat.NotebookNode:
     """The source cell with the outputs that readers see; a figure's caption and alternative text become metadata."""
     cell.outputs, cell.execution_count = [], executed.execution_count
-    for output in executed.outputs:
+    for output in map(copy.deepcopy, executed.outputs):
         bundle = output.get("data", {}).pop(MIME, None)
         if output.get("name") == "stderr" or (bundle is not None and "figure" not in bundle):
             continue
         if bundle is not None:
-            output.data["image/png"] = base64.b64encode(
-                prose.light(base64.b64decode(output.data["image/png"]))
-            ).decode()
-            figure = bundle["figure"]
+            figure = page.run.figures[bundle["figure"]["name"]]
+            output.data["image/png"] = base64.b64encode(images.light(figure.picture)).decode()
             cell.metadata["mystnb"] = {
-                "image": {"alt": figure["alt"]},
-                "figure": {"caption": figure["caption"], "name": page.label(figure["name"])},
+                "image": {"alt": figure.alt},
+                "figure": {"caption": figure.caption, "name": page.label(figure.name)},
             }
         cell.outputs.append(output)
     return cell
@@ -249,21 +264,16 @@ def interactive_figures(page: Page) -> dict[str, str]:
     Without JavaScript nothing happens and the static picture stays.
     """
     found: dict[str, str] = {}
-    for cell in nbformat.read(page.folder / records.NOTEBOOK, as_version=4).cells:
-        for output in cell.get("outputs", []):
-            figure = output.get("data", {}).get(MIME, {}).get("figure", {})
-            if "interactive" in figure:
-                spec = {**figure["interactive"], "description": figure["alt"]}
-                del spec["$schema"]
-                # a less-than sign could end the script
-                data = json.dumps(spec, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-                label = page.label(figure["name"])
-                found[label] = (
-                    f'<script type="application/json" class="interactive" data-figure="{label}">{data}</script>\n'
-                )
-                if len(found) == 1:
-                    scripts = [f"../_static/{Path(VEGA).name}", "../_static/interactive.js"]
-                    found[label] += "".join(f'<script defer src="{path}"></script>\n' for path in scripts)
+    for figure in page.run.figures.values():
+        if figure.interactive is not None:
+            spec = {**figure.interactive, "description": figure.alt}
+            del spec["$schema"]
+            # a less-than sign could end the script
+            data = json.dumps(spec, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+            label = page.label(figure.name)
+            html = f'<script type="application/json" class="interactive" data-figure="{label}">{data}</script>\n'
+            scripts = [] if found else [f"../_static/{Path(VEGA).name}", "../_static/interactive.js"]
+            found[label] = html + "".join(f'<script defer src="{path}"></script>\n' for path in scripts)
     return found
 
 

@@ -1,13 +1,9 @@
 """What a reader takes along from a page: notebooks, record, claims, data of figures, and a copy that opens in Colab."""
 
-import ast
-import base64
+import copy
 import json
 import re
-import subprocess
-from dataclasses import dataclass
 from importlib.metadata import packages_distributions, requires, version
-from pathlib import Path
 
 import nbformat
 import yaml
@@ -16,13 +12,15 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from phenomena.runs.book import quotes as prose
+from phenomena.runs.book import quotes
 from phenomena.runs.book.pages import Page
 from phenomena.runs.contract.errors import BadInput
-from phenomena.runs.contract.notebook import MIME, REPORTED
+from phenomena.runs.contract.notebook import REPORTED
 from phenomena.runs.store import keys
-from phenomena.runs.store import runs as records
 from phenomena.runs.store.chapters import Project
+from phenomena.runs.store.git import git
+from phenomena.runs.store.imports import packages
+from phenomena.runs.store.runs import RECORD
 
 COLAB = "https://colab.research.google.com/github"
 INSTALL = """\
@@ -55,40 +53,20 @@ def files(page: Page) -> dict[str, bytes]:
     found = {
         f"{name}.ipynb": page.chapter.notebook.read_bytes(),
         f"{name}-executed.ipynb": nbformat.writes(executed(page)).encode(),
-        f"{name}-record.json": (page.folder / records.RECORD).read_bytes(),
+        f"{name}-record.json": (page.run.folder / RECORD).read_bytes(),
         f"{name}.yaml": page.chapter.notebook.with_suffix(".yaml").read_bytes(),
     }
-    found |= {f"{figure.name}.csv": figure.data for figure in figures(page.folder) if figure.data}
+    found |= {f"{figure.name}.csv": figure.data for figure in page.run.figures.values() if figure.data}
     return {f"{name}/{path}": content for path, content in found.items()}
 
 
 def executed(page: Page) -> nbformat.NotebookNode:
     """The run's notebook with the values that its prose quotes; its prose is that of the day when it was run."""
-    notebook, texts = nbformat.read(page.folder / records.NOTEBOOK, as_version=4), prose.quotable(page)
+    notebook, texts = copy.deepcopy(page.run.notebook), quotes.quotable(page)
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = prose.QUOTE.sub(lambda quote: texts.get(quote[1], quote[0]), cell.source)
+            cell.source = quotes.QUOTE.sub(lambda quote: texts.get(quote[1], quote[0]), cell.source)
     return notebook
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure of a run: its picture, a PNG, and the data it is drawn from, as CSV, if it has any."""
-
-    name: str
-    picture: bytes
-    data: bytes
-
-
-def figures(folder: Path) -> list[Figure]:
-    """The figures of the run in a folder, in their order."""
-    cells = nbformat.read(folder / records.NOTEBOOK, as_version=4).cells
-    bundles = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
-    return [
-        Figure(shown["name"], base64.b64decode(bundle["image/png"]), (shown["data"] or "").encode())
-        for bundle in bundles
-        if (shown := bundle.get(MIME, {}).get("figure"))
-    ]
 
 
 def release() -> str:
@@ -118,8 +96,8 @@ def colab_link(project: Project, page: Page) -> str | None:
     if url is None:
         return None
     copies, name = f"colab-{tag}", f"{page.name}.ipynb"
-    here = _git(project.root, "tag", "--points-at", "HEAD")
-    if tag in here.splitlines() or _git(project.root, "ls-tree", "--name-only", copies, name):
+    here = git(project.root, "tag", "--points-at", "HEAD") or ""
+    if tag in here.splitlines() or git(project.root, "ls-tree", "--name-only", copies, name):
         return f"{COLAB}/{url.removeprefix('https://github.com/')}/blob/{copies}/{name}"
     return None
 
@@ -129,16 +107,15 @@ def colab_copy(page: Page, source: str) -> nbformat.NotebookNode:
 
     source: what pip installs the library from, such as git+https://github.com/OWNER/NAME@v1.0.
     """
-    copy = nbformat.from_dict(page.chapter.source)
-    executed = nbformat.read(page.folder / records.NOTEBOOK, as_version=4).cells
-    injected = [cell for cell in executed if "injected-parameters" in cell.metadata.get("tags", [])]
+    made = copy.deepcopy(page.chapter.source)
+    injected = [cell for cell in page.run.notebook.cells if "injected-parameters" in cell.metadata.get("tags", [])]
     pins = json.dumps(needed(page), indent=4).replace("\n}", ",\n}")
-    first = next(i for i, cell in enumerate(copy.cells) if cell.cell_type == "code")
-    copy.cells.insert(first, new_code_cell(INSTALL.format(pins=pins, source=source), id="install"))
+    first = next(i for i, cell in enumerate(made.cells) if cell.cell_type == "code")
+    made.cells.insert(first, new_code_cell(INSTALL.format(pins=pins, source=source), id="install"))
     if injected:
-        after = next(i for i, cell in enumerate(copy.cells) if "parameters" in cell.metadata.get("tags", []))
-        copy.cells.insert(after + 1, new_code_cell(injected[0].source, id="edition"))
-    return copy
+        after = next(i for i, cell in enumerate(made.cells) if "parameters" in cell.metadata.get("tags", []))
+        made.cells.insert(after + 1, new_code_cell(injected[0].source, id="edition"))
+    return made
 
 
 def needed(page: Page) -> dict[str, str]:
@@ -146,24 +123,10 @@ def needed(page: Page) -> dict[str, str]:
 
     A name comes with the bounds that the project states.
     """
-    source = "\n".join(keys.code(page.chapter.source))
+    source = "\n".join(keys.cell_sources(page.chapter.source))
     texts = [source, *((keys.PACKAGE / path).read_text(encoding="utf-8") for path in keys.modules(source))]
-    names = {name.partition(".")[0] for text in texts for name in _imports(text)}
+    names = {name for text in texts for name in packages(text)}
     providing = packages_distributions()
     imported = {canonicalize_name(d) for name in names for d in providing.get(name, [])} | set(REPORTED)
     own = [r for r in map(Requirement, requires("phenomena") or []) if r.marker is None]  # extras have a marker
     return {str(r): Version(version(r.name)).public for r in own if canonicalize_name(r.name) in imported}
-
-
-def _imports(text: str) -> set[str]:
-    nodes = list(ast.walk(ast.parse(text)))
-    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    return plain | {n.module for n in nodes if isinstance(n, ast.ImportFrom) and n.module and not n.level}
-
-
-def _git(root: Path, *words: str) -> str:
-    """What git says, nothing where it fails: a book can be built outside a repository."""
-    try:
-        return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True).stdout
-    except FileNotFoundError:
-        return ""

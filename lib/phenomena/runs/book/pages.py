@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 
 from phenomena.runs.store import claims
-from phenomena.runs.store.chapters import Chapter
-from phenomena.runs.store.runs import Record
+from phenomena.runs.store.chapters import Chapter, Project
+from phenomena.runs.store.runs import Record, Run
 
 DRAFT = "smoke"  # the edition that makes a draft
 DOWNLOADS = "downloads"  # folder of the built site
@@ -22,10 +22,15 @@ DOWNLOADS = "downloads"  # folder of the built site
 class Page:
     """One run that the book shows: a chapter in one edition."""
 
+    project: Project
     chapter: Chapter
     edition: str
-    folder: Path
-    record: Record
+    run: Run
+
+    @property
+    def record(self) -> Record:
+        """The run's record."""
+        return self.run.record
 
     @property
     def name(self) -> str:

@@ -7,34 +7,26 @@ there: it may take hours, or another machine. On pages outside the chapters, `{{
 and `{{ book.gallery }}` shows a figure of every chapter.
 """
 
-import base64
-import io
 import re
 from collections.abc import Mapping, Sequence
 
-import nbformat
-from PIL import Image
-
-from phenomena.runs import compare
+from phenomena.runs.book import images
 from phenomena.runs.book.pages import Page, badge, count, measured
 from phenomena.runs.contract.errors import BadInput, nearest
-from phenomena.runs.contract.notebook import MIME
-from phenomena.runs.store import runs as records
-from phenomena.runs.store.chapters import Project
+from phenomena.runs.store import published
 from phenomena.runs.store.runs import Record
 from phenomena.statistics import interval
 
 QUOTE = re.compile(r"\{\{ *([\w.]+) *\}\}")
-COVER_WIDTH = 672  # pixels: a page's width at 96 dpi
 
 
 def quotable(page: Page) -> dict[str, str]:
     """What may be quoted of a run, by name."""
-    chapter, project = page.chapter.name, Project(page.chapter.notebook.parents[1])
+    chapter, project = page.chapter.name, page.project
     texts = {f"{chapter}.{name}": text for name, text in _values(page.record).items()}
     for edition in page.chapter.file.editions:
-        if compare.published_path(project, page.chapter, edition).exists():
-            values = _values(compare.published(project, page.chapter, edition))
+        if published.path(project, page.chapter, edition).exists():
+            values = _values(published.read(project, page.chapter, edition))
             texts |= {f"published.{chapter}.{edition}.{name}": text for name, text in values.items()}
     for v in page.verdicts:
         texts[f"{chapter}.{v.claim.name}.measured"] = measured(v.measured, v.low, v.high, v.seeds)
@@ -47,10 +39,10 @@ def _values(record: Record) -> dict[str, str]:
     return {name: measured(*interval(values or [float("nan")]), len(values)) for name, values in known.items()}
 
 
-def quotable_anywhere(pages: Sequence[Page], order: Sequence[str]) -> dict[str, str]:
-    """What pages outside the chapters may quote: every chapter's first run, totals, and the gallery in that order."""
+def quotable_anywhere(pages: Sequence[Page]) -> dict[str, str]:
+    """What pages outside the chapters may quote: every chapter's first run, totals, and the gallery."""
     totals = ", ".join(f"{n} {badge(verdict)}" for verdict, n in count(pages).items())
-    shown = sorted(first_pages(pages), key=lambda page: [*order, page.name].index(page.name))
+    shown = first_pages(pages)
     texts = {"book.totals": totals, "book.gallery": "\n".join(gallery_entry(page) for page in shown)}
     for page in shown:
         texts |= quotable(page)
@@ -92,35 +84,11 @@ def cover(page: Page) -> tuple[str, bytes] | None:
     wanted = page.chapter.file.cover
     if wanted is None:
         return None
-    for cell in nbformat.read(page.folder / records.NOTEBOOK, as_version=4).cells:
-        for output in cell.get("outputs", []):
-            figure = output.get("data", {}).get(MIME, {}).get("figure", {})
-            if figure.get("name") == wanted:
-                return figure["alt"], _small(base64.b64decode(output["data"]["image/png"]))
-    names = [figure.name for figure in page.record.figures]
-    like = nearest(wanted, names) or ";"
-    raise BadInput(f"{page.chapter.name}.yaml: cover: no figure {wanted!r}{like} accepted: {', '.join(names)}")
-
-
-def _small(png: bytes) -> bytes:
-    """A picture at 96 dpi with a palette: all covers load with the first page of the book."""
-    picture = Image.open(io.BytesIO(png)).convert("RGB")
-    picture = picture.resize(
-        (COVER_WIDTH, round(picture.height * COVER_WIDTH / picture.width)), Image.Resampling.LANCZOS
-    )
-    return _with_palette(picture)
-
-
-def light(png: bytes) -> bytes:
-    """A picture with a palette: a third of the bytes, and no difference that is seen."""
-    return _with_palette(Image.open(io.BytesIO(png)).convert("RGB"))
-
-
-def _with_palette(picture: Image.Image) -> bytes:
-    out = io.BytesIO()
-    # with 64 colours the orange and the vermilion of the cycle become one
-    picture.quantize(256, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
-    return out.getvalue()
+    figures = page.run.figures
+    if wanted in figures:
+        return figures[wanted].alt, images.small(figures[wanted].picture)
+    like = nearest(wanted, figures) or ";"
+    raise BadInput(f"{page.chapter.name}.yaml: cover: no figure {wanted!r}{like} accepted: {', '.join(figures)}")
 
 
 def gallery_entry(page: Page) -> str:

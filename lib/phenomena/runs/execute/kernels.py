@@ -5,7 +5,6 @@ forks for every kernel, so that each one starts from the same clean state: modul
 nothing of this package, whose sources may change between runs. When its owner dies it ends all its kernels.
 """
 
-import ast
 import importlib
 import json
 import os
@@ -30,14 +29,10 @@ KERNEL = ("ipykernel.kernelapp", "ipykernel.ipkernel", "ipykernel.debugger", "IP
 
 def third_party(sources: list[str]) -> list[str]:
     """Modules outside this package that the sources import at their top level; what fails to import is left out."""
-    names = set()
-    for source in sources:
-        for node in ast.parse(source).body:
-            if isinstance(node, ast.Import):
-                names |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-                names.add(node.module)
-    names = {name for name in names if name.partition(".")[0] != "phenomena"}
+    from phenomena.runs.store.imports import imported  # only here: the server must import nothing of this package
+
+    named = frozenset[str]().union(*(imported(source, top_level=True, members=False) for source in sources))
+    names = {name for name in named if name.partition(".")[0] not in ("phenomena", "")}
     if "torch" in names:
         names.add("torch._dynamo")  # three seconds that torch spends when an optimiser is first made
     return sorted(names)

@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
@@ -33,9 +32,8 @@ from traitlets.config import Config
 
 from phenomena.runs.contract.errors import BadInput, RunFailed
 from phenomena.runs.contract.notebook import PROGRESS
-from phenomena.runs.execute import kernels as forked
-from phenomena.runs.store import keys
-from phenomena.runs.store import runs as records
+from phenomena.runs.execute import kernels
+from phenomena.runs.store import git, keys, runs
 from phenomena.runs.store.chapters import Chapter, Project
 
 logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what matters is raised as well; types are checked before
@@ -48,8 +46,8 @@ def run(
     parameters: Mapping[str, Any],
     edition: str | None = None,
     force: bool = False,
-) -> tuple[Path, bool]:
-    """The folder of the chapter's run with these parameters, and whether it was executed now or there already.
+) -> tuple[runs.Run, bool]:
+    """The chapter's run with these parameters, and whether it was executed now or there already.
 
     parameters: every one, as `Chapter.resolve` returns them. edition: the name under which the record lists the run.
     force: execute it even so, and put the new run in the place of the old. Two callers of the same run at once: one
@@ -59,16 +57,28 @@ def run(
     folder = project.runs / chapter.name / key
     started = datetime.now(UTC)
     with lock(project, chapter.name, key):
-        done = records.read(folder)
-        if done and not (force and datetime.fromisoformat(done.started) < started):
-            return folder, False
+        done = runs.read(folder)
+        if done and not (force and datetime.fromisoformat(done.record.started) < started):
+            return done, False
         with partial(project) as made:
             lock_sha256 = keys.sha256(project.lock.read_bytes())
-            execute(project, chapter, parameters, edition, key, made, lock_sha256=lock_sha256, commit=commit(project))
+            execute(
+                project,
+                chapter,
+                parameters,
+                edition,
+                key,
+                made,
+                lock_sha256=lock_sha256,
+                commit=git.commit(project.root),
+            )
             if keys.run_key(project, Chapter(chapter.notebook), parameters) != key:
                 raise RunFailed(f"{chapter.name}: notebook, library or lock changed while it ran; run it again")
             put(made, folder)
-    return folder, True
+        made_now = runs.read(folder)
+    if made_now is None:
+        raise RunFailed(f"{chapter.name}: what was written to {folder.relative_to(project.root)} cannot be read")
+    return made_now, True
 
 
 def lock(project: Project, chapter: str, key: str) -> FileLock:
@@ -164,21 +174,21 @@ def execute(
     *,
     lock_sha256: str,
     commit: str | None,
-    server: forked.Server | None = None,
+    server: kernels.Server | None = None,
     limits: Limits | None = None,
 ) -> None:
     """Writes notebook.ipynb and record.json of one run into the folder.
 
-    server: where kernels are forked from; a new process otherwise. limits: only with a server. Raises `RunFailed` after
+    server: what kernels are forked from; a new process otherwise. limits: only with a server. Raises `RunFailed` after
     writing a report when a cell raises or the kernel dies.
     """
-    target = folder / records.NOTEBOOK
+    target = folder / runs.NOTEBOOK
     changed = {name: v for name, v in parameters.items() if v != chapter.declaration[name].default}
     started, began = datetime.now(UTC), time.monotonic()
     # One thread a kernel: the same values everywhere, and two kernels fill two cores.
     os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})
     kernel, verdict = _Watched(limits or Limits()), "the kernel died (out of memory, or killed)"
-    options = {"kernel_manager_class": forked.kernel_manager(server, kernel.watch)} if server else {}
+    options = {"kernel_manager_class": kernels.kernel_manager(server, kernel.watch)} if server else {}
     try:
         with _progress(chapter.name, folder / "progress.json"), private_kernel() as config, kernel:
             papermill.execute_notebook(
@@ -193,13 +203,13 @@ def execute(
     notebook = nbformat.read(target, as_version=4)
     _tidy(notebook)
     nbformat.write(notebook, target)
-    facts = records.collect(notebook)
+    facts = runs.collect(notebook)
     if facts.pop("parameters", None) != parameters:
         raise RunFailed(f"{chapter.name}: no `check_parameters(globals())` after the parameters, or they changed later")
     parts = section_seconds(notebook)
     sources = keys.sources(chapter, lock_sha256)
     first = int(parameters["seed"])
-    record = records.Record(
+    record = runs.Record(
         chapter=chapter.name,
         edition=edition,
         key=key,
@@ -212,7 +222,7 @@ def execute(
         seconds={"total": round(total, 2), "overhead": round(total - sum(parts.values()), 2), **parts},
         **facts,
     )
-    (folder / records.RECORD).write_text(record.model_dump_json(indent=1), encoding="utf-8")
+    (folder / runs.RECORD).write_text(record.model_dump_json(indent=1), encoding="utf-8")
 
 
 class _Watched:
@@ -330,23 +340,9 @@ def _report(
     )
     (folder / "report.md").write_text(text, encoding="utf-8")
     if target.exists():
-        shutil.move(target, folder / records.NOTEBOOK)
+        shutil.move(target, folder / runs.NOTEBOOK)
     report = (folder / "report.md").relative_to(project.root)
     return f"{chapter.name}: {where} failed: {what.splitlines()[0][:600]}; report: {report}"
-
-
-def commit(project: Project) -> str | None:
-    """HEAD, with -dirty when notebooks, library or lock differ from it; None outside git."""
-
-    def git(*words: str) -> str | None:
-        try:
-            done = subprocess.run(["git", *words], cwd=project.root, capture_output=True, text=True, check=True)
-        except (OSError, subprocess.CalledProcessError):
-            return None
-        return done.stdout.strip()
-
-    head = git("rev-parse", "HEAD")
-    return head and head + ("-dirty" if git("status", "--porcelain", "notebooks", "lib", "requirements.lock") else "")
 
 
 @contextmanager
@@ -369,7 +365,7 @@ def _progress(name: str, path: Path) -> Iterator[None]:
 
 def _follow(name: str, path: Path, stop: threading.Event) -> None:
     label = None
-    columns, rows = shutil.get_terminal_size()  # tqdm would take a terminal of unknown size for one of size nought
+    columns, rows = shutil.get_terminal_size()  # tqdm would take a terminal of unknown size for one of size zero
     start = "{desc} [{elapsed}]"
     with tqdm(desc=f"{name} · starting", bar_format=start, leave=False, ncols=columns, nrows=rows) as bar:
         while not stop.wait(0.5):

@@ -21,10 +21,8 @@ import yaml
 from filelock import FileLock, Timeout
 
 from phenomena.runs.contract.errors import BadInput, RunFailed, nearest
-from phenomena.runs.execute import kernels as forked
-from phenomena.runs.execute import runner
-from phenomena.runs.store import keys
-from phenomena.runs.store import runs as records
+from phenomena.runs.execute import kernels, runner
+from phenomena.runs.store import git, keys, runs
 from phenomena.runs.store.chapters import Chapter, Project
 
 ANSWER_WITHIN = 8  # seconds for a scheduler to answer
@@ -140,7 +138,7 @@ def points(
 
 def missing(project: Project, wanted: list[Point]) -> list[Point]:
     """The points of which there is no whole run."""
-    return [p for p in wanted if records.read(project.runs / p.chapter.name / p.key) is None]
+    return [p for p in wanted if runs.read(project.runs / p.chapter.name / p.key) is None]
 
 
 def limits(point: Point) -> runner.Limits:
@@ -172,7 +170,7 @@ class Answer:
     error: str = ""
 
 
-_server: forked.Server | None = None  # of this worker process
+_server: kernels.Server | None = None  # of this worker process
 
 
 def on_worker(task: Task) -> Answer:
@@ -198,19 +196,19 @@ def on_worker(task: Task) -> Answer:
             return Answer({p.name: p.read_bytes() for p in failed.iterdir()} if failed.is_dir() else {}, str(error))
         if keys.sources(chapter, task.lock_sha256).key(task.parameters) != task.key:
             return Answer({}, f"{task.chapter}: a worker's library changed while it ran; run it again")
-        return Answer({name: (folder / name).read_bytes() for name in (records.NOTEBOOK, records.RECORD)})
+        return Answer({name: (folder / name).read_bytes() for name in (runs.NOTEBOOK, runs.RECORD)})
 
 
-def _kernels(chapter: Chapter) -> forked.Server:
+def _kernels(chapter: Chapter) -> kernels.Server:
     """This worker's server; a new one when another chapter needs other modules."""
     global _server
-    sources = keys.sources(chapter, "")
-    texts = [(keys.PACKAGE / name).read_text(encoding="utf-8") for name in sources.modules]
-    wanted = forked.third_party([*sources.code, *texts])
+    cells = keys.cell_sources(chapter.source)
+    library = [(keys.PACKAGE / name).read_text(encoding="utf-8") for name in keys.modules("\n".join(cells))]
+    wanted = kernels.third_party([*cells, *library])
     if _server is None or not _server.alive() or _server.modules != wanted:
         if _server:
             _server.close()
-        _server = forked.Server(wanted)
+        _server = kernels.Server(wanted)
     return _server
 
 
@@ -302,7 +300,7 @@ class _Sweep:
         self.project, self.client, self.work, self.waiting = project, client, work, waiting
         self.flying: dict[Any, tuple[Point, FileLock]] = {}
         self.outcome = Outcome()
-        self.lock_sha256, self.commit = keys.sha256(project.lock.read_bytes()), runner.commit(project)
+        self.lock_sha256, self.commit = keys.sha256(project.lock.read_bytes()), git.commit(project.root)
         self.texts: dict[Path, str] = {}
 
     def submit(self) -> None:

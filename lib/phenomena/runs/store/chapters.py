@@ -165,6 +165,11 @@ class Chapter:
             )
         return self._checked({**self.file.editions[edition].parameters, **(overrides or {})}, self.name)
 
+    def edition_of(self, parameters: Mapping[str, Any], first: str = "default") -> str | None:
+        """The edition that has exactly these values, `first` if it does; None for values of one's own."""
+        names = [first, *self.file.editions]
+        return next((name for name in names if self.resolve(name) == parameters), None)
+
     def _checked(self, values: Mapping[str, Any], place: str) -> dict[str, Any]:
         defaults = {name: p.default for name, p in self.declaration.items()}
         return check(self.declaration.values(), {**defaults, **values}, place)
@@ -187,8 +192,25 @@ class Project:
         return self.root / "requirements.lock"
 
     def chapters(self) -> list[Chapter]:
-        """All chapters, by name: every notebook in the folder notebooks/."""
-        return [Chapter(path) for path in sorted((self.root / "notebooks").glob("*.ipynb"))]
+        """All chapters, every notebook in the folder notebooks/: in the order of the book, then what it does not name.
+
+        Raises `BadInput` for a table of contents that cannot be read.
+        """
+        there = [Chapter(path) for path in sorted((self.root / "notebooks").glob("*.ipynb"))]
+        place = {name: i for i, name in enumerate(self._listed())}
+        return sorted(there, key=lambda chapter: place.get(chapter.name, len(place)))
+
+    def _listed(self) -> list[str]:
+        """The names of the chapters in the table of contents."""
+        path = self.root / "book" / "_toc.yml"
+        if not path.is_file():
+            return []
+        try:
+            toc = yaml.safe_load(path.read_text(encoding="utf-8"))
+            entries = [entry for part in toc.get("parts", [toc]) for entry in part.get("chapters", [])]
+            return [Path(entry["file"]).name for entry in entries if entry["file"].startswith("notebooks/")]
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+            raise BadInput(f"book/_toc.yml: not a table of contents ({_first_line(error)})") from error
 
     def chapter(self, name: str) -> Chapter:
         """The chapter of that name. Raises `BadInput` when there is none."""

@@ -14,6 +14,7 @@ import nbformat
 import phenomena
 from phenomena.runs.contract.errors import BadInput
 from phenomena.runs.store.chapters import Chapter, Project
+from phenomena.runs.store.imports import imported
 
 PACKAGE = Path(phenomena.__file__).parent
 
@@ -23,7 +24,48 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+@lru_cache(maxsize=512)
+def canonical(source: str) -> str:
+    """A module's code without comments, docstrings and layout: the same text for the same syntax tree.
+
+    Written here rather than by `ast.dump`, whose text changes from one Python to the next.
+    """
+    return _dump(ast.parse(source))
+
+
+def canonical_cell(source: str) -> str:
+    """A notebook cell's code without comments and layout. Strings and a last semicolon stay: they change its output."""
+    tree, quiet = ast.parse(source), source.rstrip().endswith(";")
+    return "\n".join([*map(_dump, tree.body), ";" if quiet else ""])
+
+
+def _dump(node: Any) -> str:
+    if isinstance(node, list):
+        return f"[{','.join(map(_dump, node))}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    if isinstance(node, ast.Constant):
+        return f"{type(node.value).__name__}:{node.value!r}"
+    fields = {name: value for name, value in ast.iter_fields(node) if name not in ("ctx", "type_comment")}
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and _has_docstring(node):
+        fields["body"] = fields["body"][1:]
+    # what is empty is left out: later versions of Python add fields that are empty in older code
+    return (
+        f"{type(node).__name__}({','.join(f'{k}={_dump(v)}' for k, v in fields.items() if v is not None and v != [])})"
+    )
+
+
+def _has_docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    first = node.body[0] if node.body else None
+    return isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
+
+
 def code(notebook: nbformat.NotebookNode) -> list[str]:
+    """The canonical code of a notebook's code cells in order, without a cell that Papermill injected."""
+    return [canonical_cell(source) for source in cell_sources(notebook)]
+
+
+def cell_sources(notebook: nbformat.NotebookNode) -> list[str]:
     """The sources of a notebook's code cells in order, without a cell that Papermill injected."""
     return [
         cell.source
@@ -33,45 +75,30 @@ def code(notebook: nbformat.NotebookNode) -> list[str]:
 
 
 def modules(source: str) -> dict[str, str]:
-    """Modules of this package that the source imports, directly or through others: path in the package -> sha256."""
+    """Modules of this package that a source imports, directly or through others: path in it -> sha256 of their code."""
     found: dict[str, str] = {}
     pending = [(source, "")]
     while pending:
         text, package = pending.pop()
-        for path in _imported(text, package):
+        for path in _files(imported(text, package)):
             name = path.relative_to(PACKAGE).as_posix()
             if name not in found:
-                content = path.read_bytes()
-                found[name] = sha256(content)
-                parent = ".".join(["phenomena", *path.relative_to(PACKAGE).parent.parts])
-                pending.append((content.decode(), parent))
+                content = path.read_text(encoding="utf-8")
+                found[name] = sha256(canonical(content).encode())
+                pending.append((content, ".".join(["phenomena", *path.relative_to(PACKAGE).parent.parts])))
     return dict(sorted(found.items()))
 
 
-def _imported(source: str, package: str) -> set[Path]:
-    """Files of this package that a source's import statements name, packages' __init__ on the way included."""
+def _files(names: frozenset[str]) -> set[Path]:
+    """Files of this package that stand behind imported names, packages' __init__ on the way included."""
     paths: set[Path] = set()
-    for name in _names(source, package):
+    for name in names:
         first, *rest = name.split(".")
         if first == "phenomena":
             stations = [PACKAGE.joinpath(*rest[:i]) for i in range(len(rest) + 1)]
             candidates = [p for s in stations for p in (s.with_suffix(".py"), s / "__init__.py")]
             paths |= {p for p in candidates if p.is_file()}
     return paths
-
-
-@lru_cache(maxsize=256)  # a worker of a sweep asks again and again
-def _names(source: str, package: str) -> frozenset[str]:
-    """What a source's import statements may name, relative ones made absolute."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            base = ".".join([*above, node.module or ""]).strip(".")
-            names |= {base} | {f"{base}.{alias.name}" for alias in node.names}
-    return frozenset(names)
 
 
 @dataclass(frozen=True)
@@ -96,18 +123,18 @@ class Sources:
 def sources(chapter: Chapter, lock_sha256: str) -> Sources:
     """Code cells, modules imported, and lock.
 
-    Prose and metadata have no part in it: the book takes them from the source. Nor have data files: their checksums
-    are constants in the module that reads them, and every file is checked against them. Raises `BadInput` for a cell
-    that is not plain Python.
+    Prose, comments and metadata have no part in it: the book takes them from the source. Nor have data files: their
+    checksums are constants in the module that reads them, and every file is checked against them. Raises `BadInput` for
+    a cell that is not plain Python.
     """
-    cells = code(chapter.source)
+    cells = cell_sources(chapter.source)
     for number, cell in enumerate(cells, 1):
         try:
             ast.parse(cell)
         except SyntaxError as error:
             place = f"{chapter.notebook.name}, code cell {number}, line {error.lineno}"
-            raise BadInput(f"{place}: plain Python is expected, without % or ! ({error.msg})") from error
-    return Sources(cells, modules("\n".join(cells)), lock_sha256)
+            raise BadInput(f"{place}: must be plain Python, without % or ! ({error.msg})") from error
+    return Sources(code(chapter.source), modules("\n".join(cells)), lock_sha256)
 
 
 def run_key(project: Project, chapter: Chapter, parameters: Mapping[str, Any]) -> str:

@@ -1,5 +1,9 @@
-"""The record of a run: what determined it, what it measured, what it cost."""
+"""A run: its folder, its record (what determined it, measured, cost), its executed notebook, its figures."""
 
+import base64
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +17,7 @@ from phenomena.runs.store.keys import run_key
 NOTEBOOK, RECORD = "notebook.ipynb", "record.json"
 
 
-class Figure(BaseModel):
+class Caption(BaseModel):
     """A figure's name, caption and alternative text."""
 
     name: str
@@ -33,7 +37,7 @@ class Record(BaseModel):
     parameters: dict[str, Any]
     seeds: list[int]
     values: dict[str, list[float | None]]  # one entry a seed; None where a seed gave no value
-    figures: list[Figure]
+    figures: list[Caption]
     versions: dict[str, str]
     processor: str
     gpu: str | None
@@ -46,38 +50,84 @@ class Record(BaseModel):
     peak_memory_mb: float
 
 
+@dataclass(frozen=True)
+class Figure:
+    """A figure of a run: words, picture (PNG), data it is drawn from (CSV) and Vega-Lite chart, if it has them."""
+
+    name: str
+    caption: str
+    alt: str
+    picture: bytes
+    data: bytes | None
+    interactive: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A whole run. Its notebook is read once, at the first question that needs it."""
+
+    folder: Path
+    record: Record
+
+    @cached_property
+    def notebook(self) -> nbformat.NotebookNode:
+        """The executed notebook; shared by all who ask, so copy what is to be changed."""
+        return nbformat.read(self.folder / NOTEBOOK, as_version=4)
+
+    @cached_property
+    def figures(self) -> dict[str, Figure]:
+        """The figures by name, in the order in which the notebook shows them."""
+        found: dict[str, Figure] = {}
+        for data in outputs(self.notebook):
+            if shown := data[MIME].get("figure"):
+                csv, picture = shown["data"], base64.b64decode(data["image/png"])
+                found[shown["name"]] = Figure(
+                    shown["name"],
+                    shown["caption"],
+                    shown["alt"],
+                    picture,
+                    csv and csv.encode(),
+                    shown.get("interactive"),
+                )
+        return found
+
+
+def outputs(notebook: nbformat.NotebookNode) -> Iterator[Any]:
+    """The data of every output in which a notebook told something of itself: MIME type -> content."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if MIME in output.get("data", {}):
+                yield output.data
+
+
 def collect(notebook: nbformat.NotebookNode) -> dict[str, Any]:
     """What an executed notebook says of itself: parameters, values, figures, versions, processor, peak memory.
 
     Works on any executed copy, whoever ran it.
     """
     found: dict[str, Any] = {"values": {}, "figures": {}, "peak_memory_mb": 0.0}
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            bundle = output.get("data", {}).get(MIME, {})
-            for name, content in bundle.items():
-                if name == "values":
-                    found["values"].update(content)
-                elif name == "figure":
-                    found["figures"][content["name"]] = {k: content[k] for k in ("name", "caption", "alt")}
-                elif name == "peak_memory_mb":
-                    found[name] = max(found[name], content)
-                else:
-                    found[name] = content
+    for data in outputs(notebook):
+        for name, content in data[MIME].items():
+            if name == "values":
+                found["values"].update(content)
+            elif name == "figure":
+                found["figures"][content["name"]] = {k: content[k] for k in Caption.model_fields}
+            elif name == "peak_memory_mb":
+                found[name] = max(found[name], content)
+            else:
+                found[name] = content
     return {**found, "figures": list(found["figures"].values())}
 
 
-def read(folder: Path) -> Record | None:
-    """The record of a whole run; None when the folder does not hold one: a run counts only if all of it is there."""
+def read(folder: Path) -> Run | None:
+    """The run in a folder; None when the folder does not hold a whole one: a run counts only if all of it is there."""
     try:
         record = Record.model_validate_json((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValidationError, UnicodeDecodeError):
         return None
-    return record if record.key == folder.name and (folder / NOTEBOOK).is_file() else None
+    return Run(folder, record) if record.key == folder.name and (folder / NOTEBOOK).is_file() else None
 
 
-def current(project: Project, chapter: Chapter, edition: str = "default") -> tuple[Path, Record] | None:
-    """Folder and record of an edition's run that matches today's sources; None when there is none."""
-    folder = project.runs / chapter.name / run_key(project, chapter, chapter.resolve(edition))
-    record = read(folder)
-    return (folder, record) if record else None
+def current(project: Project, chapter: Chapter, edition: str = "default") -> Run | None:
+    """The run of an edition that matches today's sources; None when there is none."""
+    return read(project.runs / chapter.name / run_key(project, chapter, chapter.resolve(edition)))
