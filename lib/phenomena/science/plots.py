@@ -127,7 +127,10 @@ class Layer:
 
 @dataclass(frozen=True)
 class Axis:
-    """Title, range and type of scale ("linear", "log", "nominal") of an axis."""
+    """Title, range and type of scale ("linear", "log", "nominal") of an axis.
+
+    domain: by default that of the rows in view, so that the axis changes with the controls.
+    """
 
     title: str
     domain: tuple[float, float] | None = None
@@ -150,7 +153,8 @@ def slider(
     reading: called with the value of each control by name, says in words what is then seen.
     start: column -> value at which its control starts, or the nearest number that occurs; the first value by default.
 
-    Raises `ValueError` for no or more than three controls, or one that is no column of any layer.
+    Raises `ValueError` for no or more than three controls, or one that is no column of any layer or lacks a value in
+    some row.
     """
     import altair as alt  # a second of import that only notebooks with such a chart need
 
@@ -178,8 +182,12 @@ def slider(
 def _stops(column: str, layers: Sequence[Layer]) -> list[Any]:
     """The values at which a control can stand: numbers in their order, texts in that of their appearance."""
     there = [layer.frame[column] for layer in layers if column in layer.frame]
-    if not there:
-        raise ValueError(f"control {column!r} is a column of no layer")
+    if not any(len(part) for part in there):
+        raise ValueError(f"control {column!r} is a column of no layer with rows")
+    if any(part.isna().any() for part in there):
+        raise ValueError(
+            f"control {column!r} has rows without a value: drop them, or draw them in a layer of their own"
+        )
     values = [v.item() if hasattr(v, "item") else v for part in there for v in part.unique()]
     return list(dict.fromkeys(values if isinstance(values[0], str) else sorted(values)))
 
@@ -200,6 +208,8 @@ def _drawn(layer: Layer, x: Axis, y: Axis, stops: Mapping[str, list[Any]], keys:
     channels = {"x": layer.x, "y": layer.y, "y2": layer.y2, "c": layer.colour, "s": layer.shape, "d": layer.detail,
                 "o": layer.order}  # fmt: skip
     used = {short: column for short, column in channels.items() if column is not None}
+    if layer.shape == layer.colour:  # one field for both has one legend
+        used.pop("s", None)
     data = pd.DataFrame({short: layer.frame[column].to_numpy() for short, column in used.items()})
     filters = [] if layer.background else [column for column in stops if column in layer.frame]
     for column in filters:
@@ -214,13 +224,16 @@ def _drawn(layer: Layer, x: Axis, y: Axis, stops: Mapping[str, list[Any]], keys:
             encoding[channel] = kind(f"{channel}:{'N' if nominal else 'Q'}", title=axis.title, scale=scale, sort=None)
     if "y2" in used:
         encoding["y2"] = alt.Y2("y2:Q")
+    # domains over all rows: a value keeps its colour, place and shape where others are not in view
     if "c" in used:
-        order = list(dict.fromkeys(data["c"]))
-        encoding["color"] = alt.Color("c:N", title=None, sort=None, scale=alt.Scale(domain=order))
+        scale = alt.Scale(domain=list(dict.fromkeys(data["c"])))
+        encoding["color"] = alt.Color("c:N", title=None, sort=None, scale=scale)
         if layer.mark == "bar" and x.scale == "nominal":
-            encoding["xOffset"] = alt.XOffset("c:N", sort=None)
-    if "s" in used:
-        encoding["shape"] = alt.Shape("s:N", title=None, sort=None)
+            encoding["xOffset"] = alt.XOffset("c:N", sort=None, scale=scale)
+    if layer.shape is not None:
+        short = "s" if "s" in used else "c"
+        scale = alt.Scale(domain=list(dict.fromkeys(data[short])))
+        encoding["shape"] = alt.Shape(f"{short}:N", title=None, sort=None, scale=scale)
     if "d" in used:
         encoding["detail"] = alt.Detail("d:N")
     if "o" in used:
