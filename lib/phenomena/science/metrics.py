@@ -31,9 +31,9 @@ def calibration(
         torch.zeros(bins, dtype=torch.float64).index_add(0, at, v) for v in (confidence, (predicted == labels).double())
     ]
     mean_confidence, accuracy = (total / count for total in sums)
-    share = count / len(labels)
-    error = (share * (accuracy - mean_confidence).abs()).nansum().item()
-    return error, torch.stack([mean_confidence, accuracy, share], dim=1)
+    fraction = count / len(labels)
+    error = (fraction * (accuracy - mean_confidence).abs()).nansum().item()
+    return error, torch.stack([mean_confidence, accuracy, fraction], dim=1)
 
 
 def max_margin(x: Float64[Tensor, "n d"], signs: Float64[Tensor, " n"]) -> Float64[Tensor, " d"] | None:
