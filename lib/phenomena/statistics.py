@@ -1,4 +1,4 @@
-"""The one interval that figures and verdicts share; below both wings."""
+"""The interval that figures and verdicts share."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,10 +8,11 @@ from scipy.special import stdtrit  # Student's quantile; scipy.stats takes a sec
 
 
 def interval(values: Sequence[float] | Any, level: float = 0.95) -> tuple[float, float, float]:
-    """Mean over seeds and its two-sided Student t interval.
+    """Mean over seeds and its two-sided Student t interval, mean ± t_{n-1, (1 + level) / 2} s / sqrt(n).
 
-    values: float (s,), s >= 1, nan where a seed gave no value (left out). Returns (mean, low, high); low and high are
-    nan for a single value, all three for none.
+    values: one a seed; nan, where a seed gave none, is left out.
+
+    Returns mean, low, high. Of a single value low and high are nan, of none all three.
     """
     x = np.asarray(values, dtype=float)
     x = x[~np.isnan(x)]

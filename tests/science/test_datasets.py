@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from phenomena.science import datasets, label_noise
+from phenomena.science import datasets
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -146,14 +146,3 @@ def test_subset_draws_distinct_rows_and_keeps_pairs():
         datasets.subset(data, 1298, 50, torch.Generator())
     with pytest.raises(ValueError, match="test rows: 0 asked for, 1 to 500 are there"):
         datasets.subset(data, 10, 0, torch.Generator())
-
-
-def test_random_labels_are_right_at_the_rate_of_chance():
-    labels = torch.arange(10).repeat(2000)
-    share = 0.5
-    noisy = label_noise.redraw_labels(labels, share, 10, torch.Generator().manual_seed(0))
-    wrong = (noisy != labels).float().mean().item()
-    assert abs(wrong - share * 0.9) < 4 * (share * 0.9 * 0.55 / len(labels)) ** 0.5
-    assert torch.equal(label_noise.redraw_labels(labels, 0.0, 10, torch.Generator()), labels)
-    with pytest.raises(ValueError, match="0 to 1"):
-        label_noise.redraw_labels(labels, 1.2, 10, torch.Generator())

@@ -1,4 +1,4 @@
-"""Data sets of images and tables as whole tensors. Files are read here, and in `glosses` and `weights`; nowhere else.
+"""Data sets of images and signals as whole tensors.
 
 Downloads and caches live in the folder named by the environment variable `PHENOMENA_DATA`
 (default: `~/.cache/phenomena`). Nothing is downloaded when a verified copy is at hand. Each set's package is imported
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 CACHE = Path(os.environ.get("PHENOMENA_DATA", "~/.cache/phenomena")).expanduser()
@@ -37,14 +38,14 @@ class DataError(RuntimeError):
 class Dataset:
     """Inputs and labels of one data set, training and test rows apart.
 
-    x_train, x_test: float32 (n, 1, length) for signals, (n, channels, h, w) with values in [0, 1] for images.
-    y_train, y_test: int64 (n,), values 0 .. classes - 1.
+    A sample is (1, length) for signals, (channels, h, w) with values in [0, 1] for images, in float32; labels are
+    0 .. classes - 1, in int64.
     """
 
-    x_train: Tensor
-    y_train: Tensor
-    x_test: Tensor
-    y_test: Tensor
+    x_train: Float[Tensor, "n *sample"]
+    y_train: Int[Tensor, " n"]
+    x_test: Float[Tensor, "m *sample"]
+    y_test: Int[Tensor, " m"]
     classes: int
 
     def to(self, device: str | torch.device) -> "Dataset":
@@ -87,7 +88,7 @@ def fashion_mnist() -> Dataset:
     """Fashion-MNIST: 60,000 + 10,000 grey images of 28 x 28 (Xiao et al. 2017).
 
     Looks in the cache, then in the folder of Debian's and Ubuntu's package, then downloads through torchvision.
-    Every file is checked by sha256. Raises `DataError` naming the file when none of the three serves.
+    Every file is checked by sha256. Raises `DataError`, which names the file, when it is in none of the three.
     """
     cached = CACHE / "FashionMNIST" / "raw"
     folders = [folder for folder in (cached, DEBIAN_FASHION_MNIST) if folder.is_dir()]
@@ -129,7 +130,7 @@ def cifar10() -> Dataset:
 def geomnist(classes: int = 10, train: int = 1000, test: int = 200, seed: int = 0) -> Dataset:
     """GeoMNIST: grey images of 32 x 32 of up to ten plane shapes, generated (`geomnist`); by default 10,000 + 2,000.
 
-    train, test: images a class. Raises `ValueError` for counts that `geomnist.generate` refuses.
+    train, test: images of each class. Raises `ValueError` for counts that `geomnist.generate` refuses.
     """
     from phenomena.science import geomnist as shapes
 
@@ -158,7 +159,7 @@ def load(name: str) -> Dataset:
 def find_idx(name: str, folders: list[Path]) -> bytes | None:
     """The uncompressed bytes of the first `name` or `name.gz` in the folders; `None` where there is none.
 
-    Raises `DataError` when a file is there but its sha256 is another than expected.
+    Raises `DataError` when a file is there but its sha256 is not the expected one.
     """
     for path in (folder / f"{name}{suffix}" for folder in folders for suffix in ("", ".gz")):
         if not path.is_file():
@@ -177,8 +178,8 @@ def find_idx(name: str, folders: list[Path]) -> bytes | None:
     return None
 
 
-def read_idx(content: bytes) -> Tensor:
-    """An idx file of unsigned bytes as a uint8 tensor (shape as its header says). Raises `ValueError` otherwise."""
+def read_idx(content: bytes) -> UInt8[Tensor, "..."]:
+    """An idx file of unsigned bytes, in the shape its header says. Raises `ValueError` for another file."""
     if content[:3] != b"\0\0\x08":
         raise ValueError(f"not an idx file of unsigned bytes: starts with {content[:4]!r}")
     dimensions = np.frombuffer(content, ">i4", count=content[3], offset=4)
@@ -186,7 +187,7 @@ def read_idx(content: bytes) -> Tensor:
     return torch.from_numpy(data.reshape(dimensions.tolist()).copy())
 
 
-def _pixels(images: Tensor) -> Tensor:
+def _pixels(images: UInt8[Tensor, "n h w"]) -> Float[Tensor, "n 1 h w"]:
     return images.float().div(255).unsqueeze(1)
 
 

@@ -7,25 +7,37 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from phenomena.statistics import interval
 
+PerSeed = Float[np.ndarray, " s"]
 Wanted = Any  # a value that a column must have, or a mapping from such values to the words that a name uses for them
 
 
 def tidy(values: Any, name: str = "value", **axes: Sequence[Any] | Any) -> pd.DataFrame:
     """An array in long form, the last axis varying fastest.
 
-    values: numbers, an axis for every keyword; name: of their column; axes: column -> its value at each place along
-    that axis, such as seed=(0, 1), step=times. Raises `ValueError` when the shape does not fit.
+    values: numbers, with one axis for every keyword.
+    name: of their column.
+    axes: column -> its value at each place along that axis, such as seed=(0, 1), step=times.
+
+    Raises `ValueError` when the shape does not fit.
     """
     array = np.asarray(values)
-    places = {column: np.asarray(at).tolist() for column, at in axes.items()}
+    places = {column: _places(at) for column, at in axes.items()}
     shape = tuple(len(at) for at in places.values())
     if array.shape != shape:
         raise ValueError(f"values of shape {array.shape} for axes {', '.join(axes)} of lengths {shape}")
     index = pd.MultiIndex.from_product(list(places.values()), names=list(places))
     return pd.DataFrame({name: array.reshape(-1)}, index=index).reset_index()
+
+
+def _places(at: Sequence[Any] | Any) -> list[Any]:
+    """Plain values of an axis; numbers beside texts, such as (1, 4, "fresh"), stay numbers."""
+    if isinstance(at, Sequence) and any(isinstance(value, str) for value in at):
+        return list(at)
+    return list(np.asarray(at).tolist())
 
 
 def select(frame: pd.DataFrame, **where: Any) -> pd.DataFrame:
@@ -38,16 +50,16 @@ def select(frame: pd.DataFrame, **where: Any) -> pd.DataFrame:
         if column not in frame:
             raise KeyError(f"no column {column!r}: {', '.join(frame.columns)} are there")
         there = frame[column]
-        close = isinstance(wanted, float) and pd.api.types.is_numeric_dtype(there)
+        close = isinstance(wanted, float | np.floating) and pd.api.types.is_numeric_dtype(there)
         keep &= np.isclose(there.astype(float), wanted) if close else (there == wanted).to_numpy()
     return frame[keep]
 
 
-def per_seed(frame: pd.DataFrame, value: str, seeds: Sequence[int] | None = None, **where: Any) -> np.ndarray:
+def per_seed(frame: pd.DataFrame, value: str, seeds: Sequence[int] | None = None, **where: Any) -> PerSeed:
     """One number a seed, in the order of the seeds: the mean of `value` over the seed's rows that `select` keeps.
 
-    frame: with a column seed. seeds: those to report, nan for one without a row; all that are there by default.
-    Returns float (s,).
+    frame: with a column seed.
+    seeds: those to report, nan for one without a row or value; by default those with a row, rising.
     """
     found = select(frame, **where).groupby("seed")[value].mean()
     return (found if seeds is None else found.reindex(list(seeds))).to_numpy(float)
@@ -59,14 +71,18 @@ def columns(
     value: str | Sequence[str] | Mapping[str, str] = "value",
     seeds: Sequence[int] | None = None,
     **where: Wanted,
-) -> dict[str, np.ndarray]:
+) -> dict[str, PerSeed]:
     """`per_seed` for every combination of values, under names made from a pattern: what `record` takes.
 
         columns(frame, "{value}_{arm}", ["train", "test"], arm={"plain": "erm", "mixed": "mixup"}, layer="pool")
 
     gives train_erm, train_mixup, test_erm and test_mixup. A field of the pattern stands for a column whose value is
     given as a mapping from what stands in the frame to the word in the name, or for `value`, a list or such a mapping.
-    Raises `ValueError` for a field that is given no mapping, or a mapping that is no field.
+
+    seeds: as in `per_seed`, the same for all; by default those with a row in any of the combinations.
+
+    Raises `ValueError` for a field that is given no mapping, a mapping that is no field, or two combinations of one
+    name.
     """
     several = {column: wanted for column, wanted in where.items() if isinstance(wanted, Mapping)}
     fixed = {column: wanted for column, wanted in where.items() if column not in several}
@@ -75,12 +91,16 @@ def columns(
     fields = {field for _, field, _, _ in Formatter().parse(name) if field is not None}
     if fields - set(words) or set(several) - fields:
         raise ValueError(f"the name {name!r} has the fields {sorted(fields)}, mappings are given for {sorted(words)}")
-    found = {}
-    for chosen in itertools.product(*(part.items() for part in words.values())):
-        short = {column: word for column, (_, word) in zip(words, chosen, strict=True)}
-        at = {column: wanted for column, (wanted, _) in zip(words, chosen, strict=True)}
-        found[name.format(**short)] = per_seed(frame, at.pop("value"), seeds, **fixed, **at)
-    return found
+    chosen: dict[str, dict[str, Any]] = {}
+    for pairs in itertools.product(*(part.items() for part in words.values())):
+        short = name.format(**{column: word for column, (_, word) in zip(words, pairs, strict=True)})
+        if short in chosen:
+            raise ValueError(f"the name {name!r} makes {short!r} of two combinations: a field or word must differ")
+        chosen[short] = {column: wanted for column, (wanted, _) in zip(words, pairs, strict=True)} | fixed
+    if seeds is None:  # one list for all: names with values of different seeds would not be paired by seed
+        rows = [select(frame, **{c: v for c, v in at.items() if c != "value"}) for at in chosen.values()]
+        seeds = sorted(pd.concat(rows)["seed"].unique().tolist())
+    return {short: per_seed(frame, at.pop("value"), seeds, **at) for short, at in chosen.items()}
 
 
 def summary(frame: pd.DataFrame, by: str | Sequence[str], value: str = "value") -> pd.DataFrame:
@@ -91,6 +111,6 @@ def summary(frame: pd.DataFrame, by: str | Sequence[str], value: str = "value") 
     by = [by] if isinstance(by, str) else list(by)
     rows = [
         (*key, *interval(part[value]), int(part[value].notna().sum()))
-        for key, part in frame.groupby(by, sort=False, observed=True)
+        for key, part in frame.groupby(by, sort=False, observed=True, dropna=False)
     ]
     return pd.DataFrame(rows, columns=[*by, "mean", "low", "high", "n"])

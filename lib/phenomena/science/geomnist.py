@@ -4,50 +4,55 @@ The paper's classes are triangle, rectangle and ellipse, turned by any angle and
 K from 2 to 10. A shape is a test "is the point (u, v) inside", on all pixels of all images at once: turning an image is
 turning the coordinates.
 
-Letters: n images, h = w = 32 pixels. u, v: float (n, h, w), pixels from the centre; j: float (n, 3, 1, 1), uniform in
-[-1, 1], by which the sides of a shape vary, in pixels.
+Letters: n images, h = w = 32 pixels; u, v: distance from the centre in pixels, to the right and down; j: uniform in
+[-1, 1], by how many pixels the sides of a shape vary.
 """
 
 import math
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 SIZE = 32
 TURN = 176.0  # degrees: the largest angle of the official code
 
+Coordinates = Float[Tensor, "n h w"]
+Variation = Float[Tensor, "n 3 1 1"]
+Inside = Bool[Tensor, "n h w"]
 
-def triangle(u: Tensor, v: Tensor, j: Tensor) -> Tensor:
+
+def triangle(u: Coordinates, v: Coordinates, j: Variation) -> Inside:
     """Apex 8 sqrt(3) above the centre, base 8 below it and 20 wide."""
     apex, base, half = 8 * 3**0.5 + j[:, 0], 8 + j[:, 1], 10 + j[:, 2]
     return (v <= base) & (u.abs() <= half * (v + apex) / (base + apex))
 
 
-def rectangle(u: Tensor, v: Tensor, j: Tensor) -> Tensor:
+def rectangle(u: Coordinates, v: Coordinates, j: Variation) -> Inside:
     """Sides of 16 and 8."""
     return (u.abs() <= 8 + j[:, 0]) & (v.abs() <= 4 + j[:, 1])
 
 
-def ellipse(u: Tensor, v: Tensor, j: Tensor) -> Tensor:
+def ellipse(u: Coordinates, v: Coordinates, j: Variation) -> Inside:
     """Radii 2 r and r with r = 6."""
     r = 6 + j[:, 0]
     return (u / 2).square() + v.square() <= r.square()
 
 
-def ring(u: Tensor, v: Tensor, j: Tensor) -> Tensor:
+def ring(u: Coordinates, v: Coordinates, j: Variation) -> Inside:
     """Between circles of radius 6 and 11."""
     rho = torch.hypot(u, v)
     return (rho >= 6 + j[:, 0]) & (rho <= 11 + j[:, 1])
 
 
-def cross(u: Tensor, v: Tensor, j: Tensor) -> Tensor:
+def cross(u: Coordinates, v: Coordinates, j: Variation) -> Inside:
     """Two bars of 24 by 7."""
     long, half = 12 + j[:, 0], 3.5 + 0.5 * j[:, 1]
     return ((u.abs() <= half) & (v.abs() <= long)) | ((v.abs() <= half) & (u.abs() <= long))
 
 
-def star(u: Tensor, v: Tensor, j: Tensor) -> Tensor:
+def star(u: Coordinates, v: Coordinates, j: Variation) -> Inside:
     """Five tips at 13, five corners between them at 5.5."""
     outer, inner = 13 + j[:, 0], 5.5 + 0.5 * j[:, 1]
     fifth = math.pi / 5
@@ -58,30 +63,30 @@ def star(u: Tensor, v: Tensor, j: Tensor) -> Tensor:
     return (corner_x - outer) * y >= corner_y * (x - outer)
 
 
-def crescent(u: Tensor, v: Tensor, j: Tensor) -> Tensor:
+def crescent(u: Coordinates, v: Coordinates, j: Variation) -> Inside:
     """A disc of radius 12 without one of radius 10 whose centre is 7 away."""
     return (torch.hypot(u, v) <= 12 + j[:, 0]) & (torch.hypot(u - 7, v) >= 10 + j[:, 1])
 
 
-def half_disc(u: Tensor, v: Tensor, j: Tensor) -> Tensor:
+def half_disc(u: Coordinates, v: Coordinates, j: Variation) -> Inside:
     """Radius 12, cut by a line through its centre, which lies 4 above that of the image."""
     return (torch.hypot(u, v + 4) <= 12 + j[:, 0]) & (v + 4 >= j[:, 1])
 
 
-def angle(u: Tensor, v: Tensor, j: Tensor) -> Tensor:
+def angle(u: Coordinates, v: Coordinates, j: Variation) -> Inside:
     """Two bars of 18 by 6 that meet in a corner."""
     side, width = 9 + j[:, 0], 6 + j[:, 1]
     return ((u.abs() <= side) & (v.abs() <= side)) & ((u <= width - side) | (v >= side - width))
 
 
-def hourglass(u: Tensor, v: Tensor, j: Tensor) -> Tensor:
+def hourglass(u: Coordinates, v: Coordinates, j: Variation) -> Inside:
     """Two triangles of height 10 and base 15 that meet at their tips."""
     height, slope = 10 + j[:, 0], (7.5 + j[:, 1]) / 10
     return (v.abs() <= height) & (u.abs() <= slope * v.abs())
 
 
 # class number = place in this table; the paper's three come first
-SHAPES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+SHAPES: dict[str, Callable[[Coordinates, Coordinates, Variation], Inside]] = {
     "triangle": triangle,
     "rectangle": rectangle,
     "ellipse": ellipse,
@@ -95,13 +100,14 @@ SHAPES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 }
 
 
-def draw(name: str, n: int, generator: torch.Generator) -> Tensor:
+def draw(name: str, n: int, generator: torch.Generator) -> Float[Tensor, "{n} 1 32 32"]:
     """n images of one shape: sides vary by up to a pixel, angle uniform in [0°, 176°], Gaussian blur of 0.9 to 1.1.
 
     Sizes, angles and blur as in the official code of Zhang et al. (2021), with two deviations. There size and angle
     rise evenly with the number of the image, which ties the ellipse's size to its angle; here they are independent.
     There the finished image is turned, here its coordinates are, so that turning does not blur.
-    Returns float32 (n, 1, 32, 32) in [0, 1]. Raises `ValueError` for an unknown shape or n below 1.
+
+    Returns float32 in [0, 1]. Raises `ValueError` for an unknown shape or n below 1.
     """
     if name not in SHAPES:
         raise ValueError(f"shape {name!r} is not known: one of {', '.join(SHAPES)}")
@@ -119,10 +125,12 @@ def draw(name: str, n: int, generator: torch.Generator) -> Tensor:
     return (weights @ image @ weights).clamp(0, 1).unsqueeze(1)
 
 
-def generate(per_class: int, classes: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def generate(
+    per_class: int, classes: int, generator: torch.Generator
+) -> tuple[Float[Tensor, "n 1 32 32"], Int[Tensor, " n"]]:
     """`per_class` images of each of the first `classes` shapes, shuffled.
 
-    Returns images float32 (n, 1, 32, 32) in [0, 1] and labels int64 (n,), n = per_class * classes.
+    Returns images, float32 in [0, 1], and their labels, int64; n = per_class * classes.
     Raises `ValueError` for fewer than 2 or more than 10 classes, or per_class below 1.
     """
     if not 2 <= classes <= len(SHAPES):

@@ -1,7 +1,4 @@
-"""Label noise, in the four forms that papers use. All of them leave their input as it is.
-
-Letters: n rows, s seeds.
-"""
+"""Label noise, in four forms that papers use. None changes its input. Letters: s seeds, n rows."""
 
 import math
 
@@ -13,9 +10,9 @@ from torch import Tensor
 def redraw_labels(
     labels: Int[Tensor, " n"], fraction: float, classes: int, generator: torch.Generator
 ) -> Int[Tensor, " n"]:
-    """Labels of which a random fraction of the rows is redrawn uniformly over all classes.
+    """Labels of which a random fraction, round(fraction n) rows, is redrawn uniformly over all classes.
 
-    A redrawn label is right with probability 1 / classes, as in Anagnostidis et al. (2023).
+    A redrawn label is correct with probability 1 / classes, as in Anagnostidis et al. (2023).
     Raises `ValueError` for a fraction outside [0, 1].
     """
     if not 0 <= fraction <= 1:
@@ -30,9 +27,9 @@ def redraw_labels(
 def mix_labels(
     noisy: Int[Tensor, "*rows"], clean: Int[Tensor, "*rows"], fraction: float, generator: torch.Generator
 ) -> Int[Tensor, "*rows"]:
-    """Labels of which a random fraction is that of `noisy` and the rest that of `clean`.
+    """Labels of which a random fraction is taken from `noisy` and the rest from `clean`.
 
-    With fraction 1 it is `noisy` itself, and nothing is taken from the generator.
+    With fraction 1 the result is `noisy` itself, and nothing is drawn from the generator.
     """
     if fraction == 1:
         return noisy
@@ -63,7 +60,7 @@ def corrupt_evenly(
 
 def flipped_signs(
     seeds: int, rows: int, probability: float, generator: torch.Generator, dtype: torch.dtype = torch.float32
-) -> Float[Tensor, "s n"]:
+) -> Float[Tensor, "{seeds} {rows}"]:
     """Signs for clean labels that are all +1: each is -1 with this probability (Kornowski et al. 2023, section 2).
 
     Raises `ValueError` for a probability outside [0, 0.5] or a count below 1.

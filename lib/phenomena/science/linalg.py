@@ -2,15 +2,19 @@
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 
-def matmul(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
+def matmul(
+    a: Float[Tensor, "s n d"], b: Float[Tensor, "s d j"], out: Float[Tensor, "s n j"] | None = None
+) -> Float[Tensor, "s n j"]:
     """Batched matrix product; on the CPU by NumPy, whose OpenBLAS is faster than `torch.bmm` where products are small.
 
     Measured on one Zen 4 core against MKL: matrix times vector 20 times as fast (120 x 400, 40 networks);
     20 x (100, 51, 100) takes 0.77 of the time, 100 x (64, 21, 32) 0.71, 1 x (500, 51, 1000) 0.97.
-    a: float (s, n, d); b: float (s, d, j); out: (s, n, j), overwritten. Returns (s, n, j), `out` where it was given.
+
+    out: overwritten with the product and returned, where it is given. All three have one dtype.
     """
     if not a.is_cpu:
         return torch.bmm(a, b) if out is None else torch.bmm(a, b, out=out)

@@ -2,21 +2,25 @@
 
 import numpy as np
 import torch
+from jaxtyping import Float, Float64, Int
 from scipy.optimize import nnls
 from torch import Tensor
 
 
-def accuracy(predicted: Tensor, labels: Tensor) -> float:
-    """Share of equal entries, 0 to 1."""
+def accuracy(predicted: Int[Tensor, "*rows"], labels: Int[Tensor, "*rows"]) -> float:
+    """Fraction of the entries that are equal; nan for none."""
     return (predicted == labels).float().mean().item()
 
 
-def calibration(probabilities: Tensor, labels: Tensor, bins: int = 15) -> tuple[float, Tensor]:
+def calibration(
+    probabilities: Float[Tensor, "n c"], labels: Int[Tensor, " n"], bins: int = 15
+) -> tuple[float, Float[Tensor, "{bins} 3"]]:
     """Expected calibration error, and the reliability diagram (Guo et al. 2017): ECE = sum_k n_k / n |acc_k - conf_k|.
 
     Rows are put into equal-width bins by the probability of their predicted class.
-    probabilities: float (n, c); labels: int64 (n,). Returns ECE and float (bins, 3): confidence, accuracy, share of the
-    rows; nan, nan, 0 for an empty bin. Raises `ValueError` for rows that are no distributions.
+
+    Returns the ECE and, for each bin, mean confidence, accuracy and fraction of the rows, in float64; nan, nan, 0 for
+    an empty bin. Raises `ValueError` for rows of `probabilities` that are not distributions.
     """
     if (probabilities < 0).any() or (probabilities.sum(1) - 1).abs().max() > 1e-4:
         raise ValueError("probabilities are no distributions: entries of 0 or more that sum to 1 in every row expected")
@@ -27,15 +31,17 @@ def calibration(probabilities: Tensor, labels: Tensor, bins: int = 15) -> tuple[
         torch.zeros(bins, dtype=torch.float64).index_add(0, at, v) for v in (confidence, (predicted == labels).double())
     ]
     mean_confidence, accuracy = (total / count for total in sums)
-    share = count / len(labels)
-    error = (share * (accuracy - mean_confidence).abs()).nansum().item()
-    return error, torch.stack([mean_confidence, accuracy, share], dim=1)
+    fraction = count / len(labels)
+    error = (fraction * (accuracy - mean_confidence).abs()).nansum().item()
+    return error, torch.stack([mean_confidence, accuracy, fraction], dim=1)
 
 
-def max_margin(x: Tensor, signs: Tensor) -> Tensor | None:
-    """argmin |w|^2 with signs_i w . x_i >= 1, as Lawson and Hanson's least-distance programme; None if there is none.
+def max_margin(x: Float64[Tensor, "n d"], signs: Float64[Tensor, " n"]) -> Float64[Tensor, " d"] | None:
+    """argmin |w|^2 with signs_i w . x_i >= 1, as Lawson and Hanson's least-distance programme.
 
-    x: float64 (n, d); signs: -1 or 1 (n,). Returns float64 (d,).
+    signs: -1 or 1. Returns `None` where no hyperplane through the origin separates the signs.
+
+    References: Lawson and Hanson, Solving Least Squares Problems (1974), chapter 23, problem LDP.
     """
     rows = (x * signs[:, None]).numpy()
     e = np.vstack([rows.T, np.ones(len(rows))])

@@ -5,17 +5,20 @@ from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 
 def cnn(width: int, shape: torch.Size | tuple[int, ...], depth: int = 4) -> nn.Sequential:
     """Encoder of `depth` convolutions (batch norm, ReLU) and a mean over all positions.
 
-    shape: of one sample, (c, l) for signals or (c, h, w) for images. Every convolution halves the sides of an image;
-    the first one of a signal (kernel 5, the others 3) keeps its length. Channels are width, 2 width, then 4 width.
-    Signals are taken as images one pixel high: in channels-last layout that trains 1.4 times as fast on a CPU as
-    one-dimensional convolutions do (batch 100, width 16, one thread).
-    Output (b, channels of the last convolution). Raises `ValueError` for another shape.
+    Every convolution halves the sides of an image; the first one of a signal (kernel 5, the others 3) keeps its length.
+    Channels are width, 2 width, then 4 width. Signals are taken as images one pixel high: in channels-last layout that
+    trains 1.4 times as fast on a CPU as one-dimensional convolutions do (batch 100, width 16, one thread).
+
+    shape: of one sample, (c, l) for signals or (c, h, w) for images.
+
+    The encoder's output is (b, channels of the last convolution). Raises `ValueError` for another shape.
     """
     if len(shape) not in (2, 3):
         raise ValueError(f"samples of shape {tuple(shape)}: (channels, length) or (channels, height, width) expected")
@@ -33,7 +36,7 @@ def cnn(width: int, shape: torch.Size | tuple[int, ...], depth: int = 4) -> nn.S
 
 
 def resnet18_cifar(channels: int = 3) -> nn.Sequential:
-    """torchvision's ResNet-18 with a CIFAR stem (3 x 3, stride 1, no max-pool), as encoder. Output (b, 512)."""
+    """torchvision's ResNet-18 with a CIFAR stem (3 x 3, stride 1, no max-pool), as an encoder to (b, 512)."""
     from torchvision.models import resnet18  # a second of import that few runs need
 
     net = resnet18(weights=None)
@@ -58,7 +61,12 @@ def encoder_projector(
 ) -> nn.Sequential:
     """A freshly initialised encoder, "cnn" or "resnet18", with its projector, as one chain of named blocks.
 
-    width and depth are those of `cnn`; ResNet-18 has its own. The global random state is left as it was.
+    The global random state is left as it was.
+
+    shape: of one sample, as for `cnn`; the output is (b, classes).
+    width, depth: those of `cnn`; ResNet-18 has its own.
+    hidden: units between the projector's two layers.
+
     Raises `ValueError` for another kind, or signals for ResNet-18.
     """
     with torch.random.fork_rng(devices=[]):
@@ -74,11 +82,13 @@ def encoder_projector(
 
 
 @torch.no_grad()
-def layers(network: nn.Sequential, x: Tensor, batch: int = 1000, largest: int = 4096) -> dict[str, Tensor]:
+def layers(
+    network: nn.Sequential, x: Float[Tensor, "n *sample"], batch: int = 1000, largest: int = 4096
+) -> dict[str, Float[Tensor, "n _"]]:
     """Input and activation of every named block, in evaluation mode, one row a sample.
 
-    x: (n, ...). Returns name -> (n, features), "input" first. A feature map with more than `largest` entries is
-    mean-pooled in space to fit, so that k-NN on the first layers of a large network stays within memory.
+    A feature map with more than `largest` entries is mean-pooled in space to fit, so that k-NN on the first layers of a
+    large network stays within memory. Returns name -> features, "input" first.
     """
     was_training = network.training
     network.eval()

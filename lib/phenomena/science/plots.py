@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -37,12 +38,13 @@ def panels(columns: int, rows: int = 1, width: float = 7.0, height: float = 3.0)
 def bands(
     ax: Axes, frame: pd.DataFrame, x: str, y: str, hue: str, order: Sequence[str] | None = None, joined: bool = True
 ) -> Axes:
-    """One line a value of `hue`: mean over seeds with its 95 % interval as a band, and n in the legend.
+    """A line for each value of `hue`: mean over seeds with its 95 % interval as a band, and n in the legend.
 
-    joined=False: points with error bars instead, where the places on the x axis have no order.
+    A seed that is missing at some x, or nan there, is left out; n is then the smallest over x.
 
-    frame: long form, one row a seed, with the columns x, y, hue. Text on the x axis keeps its order of appearance.
-    A seed that is missing at some x (nan) is left out there; n is then the smallest over x.
+    frame: long form, one row a seed, with the columns x, y and hue; text on the x axis keeps its order of appearance.
+    order: the values of hue in the order of their colours and markers; as they appear by default.
+    joined: off, points with error bars are drawn, for places on the x axis that have no order.
     """
     frame = frame.dropna(subset=[y])
     text = not pd.api.types.is_numeric_dtype(frame[x])
@@ -69,10 +71,10 @@ def bands(
     return ax
 
 
-def samples(ax: Axes, sample: Tensor, versions: Tensor, title: str) -> Axes:
+def samples(ax: Axes, sample: Float[Tensor, "*shape"], versions: Float[Tensor, "n *shape"], title: str) -> Axes:
     """One sample and its augmented versions: signals as curves, strong and faint; images side by side.
 
-    sample: float (c, l) or (c, h, w); versions: the same with a leading axis.
+    shape: (c, l) for a signal, (c, h, w) for an image.
     """
     if sample.dim() == 2:
         ax.plot(versions[:, 0].T.numpy(), color="0.6", linewidth=0.9)
@@ -87,7 +89,7 @@ def samples(ax: Axes, sample: Tensor, versions: Tensor, title: str) -> Axes:
 
 
 def label_axes(ax: Axes, x: str, y: str, title: str = "", chance: float | None = None) -> Axes:
-    """Names both axes; draws a dotted line at chance level where there is one."""
+    """Names both axes, and draws a dotted line at the level of chance where one is given."""
     ax.set(xlabel=x, ylabel=y, title=title)
     if chance is not None:
         ax.axhline(chance, color="0.4", linestyle=":", linewidth=1, zorder=0)
@@ -100,12 +102,14 @@ def label_axes(ax: Axes, x: str, y: str, title: str = "", chance: float | None =
 
 @dataclass(frozen=True)
 class Layer:
-    """One kind of mark drawn from a tidy frame; x, y, y2, colour, shape and detail name its columns.
+    """One kind of mark drawn from a tidy frame; x, y, y2, colour, shape, detail and order name its columns.
 
-    mark: Vega-Lite's name, such as "line", "point", "bar", "area", "rule"; style: its properties, such as
-    {"strokeDash": [6, 4]} or {"color": "#bbb"}. y2: the other end of an area or rule. detail: a line for each of its
-    values, all of one colour. order: the column along which a line is drawn, x otherwise.
-    background: drawn as it is wherever the controls stand, although the frame has their columns.
+    mark: Vega-Lite's name, such as "line", "point", "bar", "area", "rule".
+    y2: the other end of an area or rule.
+    detail: a line for each of its values, all of one colour.
+    order: the column along which a line is drawn, x by default.
+    background: drawn whole wherever the controls stand, although the frame has their columns.
+    style: properties of the mark, such as {"strokeDash": [6, 4]} or {"color": "#bbb"}.
     """
 
     frame: pd.DataFrame
@@ -123,7 +127,10 @@ class Layer:
 
 @dataclass(frozen=True)
 class Axis:
-    """Title, range and type of scale ("linear", "log", "nominal") of an axis."""
+    """Title, range and type of scale ("linear", "log", "nominal") of an axis.
+
+    domain: by default that of the rows in view, so that the axis changes with the controls.
+    """
 
     title: str
     domain: tuple[float, float] | None = None
@@ -138,13 +145,16 @@ def slider(
     reading: Callable[..., str],
     start: Mapping[str, Any] | None = None,
 ) -> Any:
-    """A chart that a reader moves, for `show(..., interactive=)`: layers on shared axes, with up to three controls.
+    """An Altair chart that a reader moves, for `show(..., interactive=)`: layers on shared axes, one to three controls.
 
-    controls: column -> what the control is called. Numbers in the column make a slider over the values that occur,
-    texts a menu. A layer without the column stays as it is. start: the value at which a control starts, the nearest
-    that occurs; the first otherwise. reading: called with the value of each control by name, says in words what is then
-    seen. Returns an Altair chart.
-    Raises `ValueError` for no or more than three controls, or one that is no column of any layer.
+    layers: one without a control's column stays as it is when that control moves.
+    controls: column -> title of its control: a slider over the values that occur where they are numbers, a menu where
+        they are texts.
+    reading: called with the value of each control by name, says in words what is then seen.
+    start: column -> value at which its control starts, or the nearest number that occurs; the first value by default.
+
+    Raises `ValueError` for no or more than three controls, or one that is no column of any layer or lacks a value in
+    some row.
     """
     import altair as alt  # a second of import that only notebooks with such a chart need
 
@@ -172,8 +182,12 @@ def slider(
 def _stops(column: str, layers: Sequence[Layer]) -> list[Any]:
     """The values at which a control can stand: numbers in their order, texts in that of their appearance."""
     there = [layer.frame[column] for layer in layers if column in layer.frame]
-    if not there:
-        raise ValueError(f"control {column!r} is a column of no layer")
+    if not any(len(part) for part in there):
+        raise ValueError(f"control {column!r} is a column of no layer with rows")
+    if any(part.isna().any() for part in there):
+        raise ValueError(
+            f"control {column!r} has rows without a value: drop them, or draw them in a layer of their own"
+        )
     values = [v.item() if hasattr(v, "item") else v for part in there for v in part.unique()]
     return list(dict.fromkeys(values if isinstance(values[0], str) else sorted(values)))
 
@@ -194,6 +208,8 @@ def _drawn(layer: Layer, x: Axis, y: Axis, stops: Mapping[str, list[Any]], keys:
     channels = {"x": layer.x, "y": layer.y, "y2": layer.y2, "c": layer.colour, "s": layer.shape, "d": layer.detail,
                 "o": layer.order}  # fmt: skip
     used = {short: column for short, column in channels.items() if column is not None}
+    if layer.shape == layer.colour:  # one field for both has one legend
+        used.pop("s", None)
     data = pd.DataFrame({short: layer.frame[column].to_numpy() for short, column in used.items()})
     filters = [] if layer.background else [column for column in stops if column in layer.frame]
     for column in filters:
@@ -208,13 +224,16 @@ def _drawn(layer: Layer, x: Axis, y: Axis, stops: Mapping[str, list[Any]], keys:
             encoding[channel] = kind(f"{channel}:{'N' if nominal else 'Q'}", title=axis.title, scale=scale, sort=None)
     if "y2" in used:
         encoding["y2"] = alt.Y2("y2:Q")
+    # domains over all rows: a value keeps its colour, place and shape where others are not in view
     if "c" in used:
-        order = list(dict.fromkeys(data["c"]))
-        encoding["color"] = alt.Color("c:N", title=None, sort=None, scale=alt.Scale(domain=order))
+        scale = alt.Scale(domain=list(dict.fromkeys(data["c"])))
+        encoding["color"] = alt.Color("c:N", title=None, sort=None, scale=scale)
         if layer.mark == "bar" and x.scale == "nominal":
-            encoding["xOffset"] = alt.XOffset("c:N", sort=None)
-    if "s" in used:
-        encoding["shape"] = alt.Shape("s:N", title=None, sort=None)
+            encoding["xOffset"] = alt.XOffset("c:N", sort=None, scale=scale)
+    if layer.shape is not None:
+        short = "s" if "s" in used else "c"
+        scale = alt.Scale(domain=list(dict.fromkeys(data[short])))
+        encoding["shape"] = alt.Shape(f"{short}:N", title=None, sort=None, scale=scale)
     if "d" in used:
         encoding["detail"] = alt.Detail("d:N")
     if "o" in used:

@@ -1,17 +1,26 @@
-"""What a layer's features know: k-nearest-neighbour and linear probes, and invariance to augmentation."""
+"""What can be read from a layer's features: k-nearest-neighbour and linear probes, and invariance to augmentation."""
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
-def knn_predict(features: Tensor, labels: Tensor, queries: Tensor, k: int = 20, leave_one_out: bool = False) -> Tensor:
+def knn_predict(
+    features: Float[Tensor, "n d"],
+    labels: Int[Tensor, " n"],
+    queries: Float[Tensor, "m d"],
+    k: int = 20,
+    leave_one_out: bool = False,
+) -> Int[Tensor, " m"]:
     """Majority label among the k nearest rows by cosine similarity; a tie goes to the smallest label.
 
-    features: float (n, d); labels: int64 (n,), values >= 0; queries: float (m, d). Returns int64 (m,).
+    k = 20 and uniform votes as in the official code of Anagnostidis et al. (2023).
+
+    labels: 0 or more.
     leave_one_out: the queries are the features themselves and no row is its own neighbour.
-    K = 20 and uniform votes as in Anagnostidis et al. (2023), official code. Raises `ValueError` for k outside
-    1 .. n (n - 1 when leaving one out).
+
+    Raises `ValueError` for k outside 1 .. n (n - 1 when leaving one out).
     """
     rows = len(features) - leave_one_out
     if not 1 <= k <= rows:
@@ -28,11 +37,12 @@ def knn_predict(features: Tensor, labels: Tensor, queries: Tensor, k: int = 20, 
     return torch.cat(predictions)
 
 
-def linear_predict(features: Tensor, labels: Tensor, queries: Tensor, ridge: float = 1e-2) -> Tensor:
+def linear_predict(
+    features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], queries: Float[Tensor, "m d"], ridge: float = 1e-2
+) -> Int[Tensor, " m"]:
     """Class of a ridge regression on one-hot labels, with standardised features and an intercept.
 
-    features: float (n, d); labels: int64 (n,); queries: float (m, d). Returns int64 (m,). Solves
-    min_W |XW - Y|^2 + ridge n |W|^2, in whichever of its primal and dual form is smaller.
+    Solves min_W |XW - Y|^2 + ridge n |W|^2 in float64, in whichever of its primal and dual forms is smaller.
     """
     mean, std = features.mean(0), features.std(0, correction=0).clamp(min=1e-6)
     x, q = ((t - mean).div(std).double() for t in (features, queries))
@@ -47,14 +57,14 @@ def linear_predict(features: Tensor, labels: Tensor, queries: Tensor, ridge: flo
     return (q @ weights + offset).argmax(1)
 
 
-def augmentation_distance(first: Tensor, second: Tensor) -> float:
+def augmentation_distance(first: Float[Tensor, "n d"], second: Float[Tensor, "n d"]) -> float:
     """Distance between two views of a sample relative to that between views of different samples.
 
     Q = E_x |h(ax) - h(a'x)|^2 / E_{x != x'} |h(ax) - h(a'x')|^2 with features scaled to unit length, as k-NN sees them:
-    0 when the features do not see the augmentation, 1 when a sample's views are as far apart as strangers.
-    Our own definition: the normalised invariance of Anagnostidis et al. (2023) is not reproduced here.
+    0 when the features are invariant to the augmentation, 1 when a sample's views are as far apart as those of two
+    samples. Our own definition: the normalised invariance of Anagnostidis et al. (2023) is not reproduced here.
 
-    first, second: float (n, d), two views of the same n samples in the same order, n >= 2.
+    first, second: two views of the same n >= 2 samples in the same order.
     """
     a, b = F.normalize(first, dim=1), F.normalize(second, dim=1)
     n = len(a)

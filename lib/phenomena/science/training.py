@@ -4,25 +4,27 @@ from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
-Draw = Callable[[Tensor], tuple[Tensor, Tensor]]  # row numbers (b,) -> inputs (b, ...), targets (b,)
+# row numbers -> inputs, and targets as the loss takes them: labels or distributions over the classes
+Draw = Callable[[Int[Tensor, " b"]], tuple[Float[Tensor, "b *sample"], Shaped[Tensor, "b *target"]]]
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy. logits: (b, c); labels: int64 (b,), or distributions over the classes, float (b, c)."""
+def cross_entropy(logits: Float[Tensor, "b c"], labels: Int[Tensor, " b"] | Float[Tensor, "b c"]) -> Float[Tensor, ""]:
+    """Mean cross-entropy to labels, or to distributions over the classes."""
     return F.cross_entropy(logits, labels)
 
 
-def square_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean square distance to the one-hot labels, over rows and classes. logits: (b, c); labels: int64 (b,)."""
+def square_loss(logits: Float[Tensor, "b c"], labels: Int[Tensor, " b"]) -> Float[Tensor, ""]:
+    """Mean square distance to the one-hot labels, over rows and classes."""
     return F.mse_loss(logits, F.one_hot(labels, logits.shape[1]).to(logits.dtype))
 
 
 LOSSES = {"cross_entropy": cross_entropy, "mse": square_loss}
 
 
-def row_batches(rows: int, batch: int, generator: torch.Generator) -> Iterator[Tensor]:
+def row_batches(rows: int, batch: int, generator: torch.Generator) -> Iterator[Int[Tensor, " b"]]:
     """Row numbers of one batch after another, without end: each epoch a fresh permutation, its remainder dropped.
 
     A batch larger than the data is cut to the data.
@@ -60,9 +62,14 @@ def train(
 ) -> None:
     """Trains in place for a number of steps.
 
-    draw: row numbers int64 (b,) -> inputs of that batch and targets as the loss takes them, on the network's device.
-    The learning rate falls to zero by a cosine over the steps unless `cosine` is off. `observe(network, step)` is
-    called after every `every` steps (0: never between) and after the last.
+    draw: inputs and targets of a batch, on the network's device.
+    rows: how many rows there are to draw from.
+    batch: rows a step, as `row_batches` gives them.
+    optimiser: as in `make_optimiser`.
+    loss: "cross_entropy" or "mse".
+    cosine: the learning rate falls to zero by a cosine over the steps.
+    observe: called with the network and the step after every `every` steps (0: never between) and after the last.
+
     Raises `ValueError` for an unknown optimiser or loss, `FloatingPointError` when the loss is no longer finite.
     """
     if loss not in LOSSES:
@@ -87,8 +94,8 @@ def train(
 
 
 @torch.no_grad()
-def predict(network: nn.Module, x: Tensor, batch: int = 1000) -> Tensor:
-    """Class with the largest logit, in evaluation mode. x: (n, ...). Returns int64 (n,)."""
+def predict(network: nn.Module, x: Float[Tensor, "n *sample"], batch: int = 1000) -> Int[Tensor, " n"]:
+    """Class with the largest logit, in evaluation mode."""
     was_training = network.training
     network.eval()
     classes = torch.cat([network(part).argmax(1) for part in x.split(batch)])
