@@ -31,7 +31,7 @@ def check_settings(
     steps: int,
     every: int,
     window: int,
-    last: int,
+    tail_window: int,
     label_noise: Sequence[float],
     levels: int,
     paths: int,
@@ -53,7 +53,7 @@ def check_settings(
             "must be at most 1"
         )
     times = torch.arange(0.0, steps + 1, every)
-    theory.tail_index(times, times, last)
+    theory.tail_index(times, times, tail_window)
     theory.derivative(times, window, every)
 
 
@@ -308,18 +308,19 @@ def train_networks(
     )
 
 
-def outcomes(trained: Trained, last: int) -> pd.DataFrame:
-    """Where each trial ends.
+def outcomes(trained: Trained, tail_window: int) -> pd.DataFrame:
+    """Where each trial ends, in columns:
 
-    Columns label_noise, p (the same in words, three decimals), seed, accuracy, constant and, for either model, such as
-    I: A_I and B_I, r_alpha_I and r_beta_I (tail indices over the last `last` steps), marked_alpha_I and marked_beta_I
-    (whether the logarithm is meaningless or hides a negative sign).
+    label_noise, p: the fraction of wrong labels, as a number and in words of three decimals.
+    seed, accuracy, constant: as in `Trained`.
+    For either model, such as I: A_I and B_I; r_alpha_I and r_beta_I, tail indices over the last `tail_window` steps;
+    marked_alpha_I and marked_beta_I, whether the logarithm is meaningless there or hides a negative sign.
     """
     columns = {"accuracy": trained.accuracy.numpy(), "constant": trained.constant.numpy()}
     times = trained.times.double()
     for m in MODELS:
         for integral, impact, values in zip("AB", ("alpha", "beta"), theory.estimate(trained.means, m), strict=True):
-            tail = theory.tail_index(values, times, last)
+            tail = theory.tail_index(values, times, tail_window)
             columns[f"{integral}_{m}"] = values[:, -1].numpy()
             columns[f"r_{impact}_{m}"] = tail.r.numpy()
             columns[f"marked_{impact}_{m}"] = (tail.marked | (values[:, -1] < 0)).numpy()

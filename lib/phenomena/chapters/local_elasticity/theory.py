@@ -270,16 +270,17 @@ class TailIndex(NamedTuple):
     marked: Bool[Tensor, "*batch"]
 
 
-def tail_index(a: Float[Tensor, "*batch t"], t: Float[Tensor, " t"], last: int) -> TailIndex:
-    """r = 1 - mean of log |A(t)| / log t over the last `last` steps: A(t) then grows like t^(1-r).
+def tail_index(a: Float[Tensor, "*batch t"], t: Float[Tensor, " t"], window: int) -> TailIndex:
+    """r = 1 - mean of log |A(t)| / log t over the last `window` steps: A(t) then grows like t^(1-r).
 
     Near A = 0 the logarithm is meaningless, and below 1 it is negative and makes r > 1 by itself: r is marked where |A|
     is below 1 or A changes its sign within the window. |A| also hides a sign that stays: see A itself.
     Raises `ValueError` when the window is longer than the record.
     """
-    inside = t > t[-1] - last
-    if last > t[-1] - t[0] or t[inside].min() <= 1:
-        raise ValueError(f"last {last}: must be shorter than the record of {float(t[-1] - t[0]):g} steps after step 1")
+    inside = t > t[-1] - window
+    if window > t[-1] - t[0] or t[inside].min() <= 1:
+        span = float(t[-1] - t[0])
+        raise ValueError(f"a tail window of {window} steps: must be shorter than the record, {span:g} after step 1")
     a = a[..., inside]
     r = 1 - a.abs().clamp(min=torch.finfo(a.dtype).tiny).log() / t[inside].log()
     near = (a.abs() < 1) | (a.sign() != a[..., -1:].sign())
