@@ -36,7 +36,14 @@ def images(data: datasets.Dataset, name: str, each: int = 10) -> Shown:
 
 
 def phase(
-    diagram: pd.DataFrame, slices: pd.DataFrame, named: pd.DataFrame, *, classes: int, amplitude: float, horizon: float
+    diagram: pd.DataFrame,
+    slices: pd.DataFrame,
+    named: pd.DataFrame,
+    *,
+    classes: int,
+    amplitude: float,
+    horizon: float,
+    paths: int,
 ) -> Shown:
     """The phase diagram, and the critical slice beside it."""
     figure, (left, right) = plots.panels(2, height=3.4)
@@ -54,8 +61,8 @@ def phase(
     at = named.groupby("case")["separated"].mean()
     caption = (
         f"Left: fraction of paths separated at T = {horizon:g} for α = {amplitude:g} t^−r and β likewise, mean over "
-        f"{diagram['seed'].nunique()} seeds; dashed, the theorem's border for T → ∞. Right: α − β = c/t; dashed, "
-        "c = K/2; mean and 95 % interval."
+        f"{diagram['seed'].nunique()} seeds with {paths} paths; dashed, the theorem's border for T → ∞. Right: "
+        "α − β = c/t; dashed, c = K/2; mean and 95 % interval."
     )
     alt = (
         f"Heat map of separation: {at['separated_alpha']:.2f} of paths where alpha and beta fall with tail indices 0.7 "
@@ -129,8 +136,8 @@ def paths(stepped: pd.DataFrame, count: int) -> Shown:
     )
     alt = (
         "Three falling curves: the fraction of separated paths against the tail index of alpha; the stepped and the "
-        f"exact I-model differ by at most {apart:.3f}; at r = 1 the I-model has {means['I'][1.0]:.2f}, the L-model "
-        f"{means['L'][1.0]:.2f}."
+        f"exact I-model differ by at most {apart:.3f}; at r = 1 the stepped I-model has {means['I'][1.0]:.2f}, the "
+        f"L-model {means['L'][1.0]:.2f}."
     )
     return {"figure": figure, "caption": caption, "alt": alt, "data": stepped}
 
@@ -142,7 +149,8 @@ def collapse_of_equation(frame: pd.DataFrame, classes: int) -> Shown:
     plots.bands(left, thin, x="A", y="angles", hue="case")
     plots.bands(right, thin, x="A", y="duality", hue="case")
     plots.label_axes(left, "A(t)", "unequal angles (NC2)", f"Class means of the LE-ODE, K = {classes}")
-    plots.label_axes(right, "A(t)", "distance from the d_k (NC3)").legend(fontsize=7)
+    plots.label_axes(right, "A(t)", "distance from the d_k (NC3)")
+    figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=7)
     ends = select(frame, A=frame["A"].max()).groupby("case", sort=False)[["angles", "duality"]].mean()
     summary = "; ".join(f"{name}: {r['angles']:.3f} and {r['duality']:.3f}" for name, r in ends.iterrows())
     caption = (
@@ -179,8 +187,8 @@ def transition(outcomes: pd.DataFrame, *, critical: float, steps: int, tail_wind
     constant = ", ".join(f"{n} at p = {p:g}" for p, n in groups["constant"].sum().items() if n) or "none"
     caption = (
         "Left: test accuracy against the fraction of wrong labels. Right: tail index of α; a cross is a trial whose "
-        f"|A| falls below 1 within the last {tail_window} steps, or whose A changes its sign there or is negative: there "
-        f"the logarithm is meaningless. Networks that put every test image into one class: {constant}. Dashed: "
+        f"|A| falls below 1 within the last {tail_window} steps, or whose A is negative or changes its sign there: the "
+        f"logarithm is meaningless. Networks that put every test image into one class: {constant}. Dashed: "
         f"p = (K−1)/K. Mean and 95 % interval over {outcomes['seed'].nunique()} trials."
     )
     alt = (
@@ -313,7 +321,7 @@ def grouping(margins: pd.DataFrame, training: pd.DataFrame, *, label_noise: floa
     plots.label_axes(ax, "step", "own logit minus the others'", title).legend(fontsize=8)
     ends = margins[margins["step"] == margins["step"].max()].groupby("by")["margin"].mean()
     caption = (
-        "Mean logit of a group of training images, before their step, minus the mean of the other logits, "
+        "Mean logit of a group's own class minus the mean of its other logits, for training images before their step, "
         f"p = {label_noise:g}. Mean and 95 % interval over {margins['seed'].nunique()} trials. For comparison, at "
         f"p = {least:g} means of training images in windows of {window} steps give A = {training['A'].mean():.1f} and "
         f"B = {training['B'].mean():.1f} in the I-model."
@@ -354,7 +362,7 @@ def collapse(curves: pd.DataFrame, ends: pd.DataFrame, *, classes: int, dataset:
         if measure not in ("nc4", "fitted"):
             ax.set_yscale("log")
         plots.label_axes(ax, "epoch", name)
-    axes[-1].legend(fontsize=6)
+    figure.legend(*axes[-1].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=7)
     means = ends.groupby("condition", sort=False)[["nc1", "nc3"]].mean()
     summary = "; ".join(f"{c}: NC1 {r['nc1']:.4f}, NC3 {r['nc3']:.3f}" for c, r in means.iterrows())
     caption = (
