@@ -35,12 +35,7 @@ def initialise(networks: int, channels: int, classes: int, generator: torch.Gene
     return net
 
 
-def select(net: Net, which: Int[Tensor, " r"] | slice) -> Net:
-    """Some of the networks."""
-    return {name: p[which] for name, p in net.items()}
-
-
-def logits(net: Net, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "s n K"]:
+def logits(net: Net, x: Float[Tensor, "n c 32 32"]) -> Float[Tensor, "s n K"]:
     """Outputs of every network on the same images."""
     return torch.stack([_logits(dict(zip(net, row, strict=True)), x) for row in zip(*net.values(), strict=True)])
 
@@ -75,7 +70,7 @@ def train_readable(
     *,
     lr: float,
     every: int,
-    observed: Float[Tensor, "m c h w"],
+    observed: Float[Tensor, "m c 32 32"],
 ) -> History:
     """What `train` computes, one network after another, by autograd."""
     _check(net, x, labels, order, lr, every)
@@ -128,7 +123,7 @@ def train(
     *,
     lr: float,
     every: int,
-    observed: Float[Tensor, "m c h w"],
+    observed: Float[Tensor, "m c 32 32"],
 ) -> History:
     """Stochastic gradient descent with one image a step on the cross-entropy, all networks at once.
 

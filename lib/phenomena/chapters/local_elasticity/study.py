@@ -230,10 +230,16 @@ class Trials:
 
     def split(self, size: int) -> list["Trials"]:
         """The trials in parts of `size`."""
-        parts = [slice(i, i + size) for i in range(0, len(self.order), size)]
+        rows = [slice(i, i + size) for i in range(0, len(self.order), size)]
         return [
-            Trials(self.label_noise[r], self.seed[r], lenet.select(self.net, r), self.labels[r], self.order[r])
-            for r in parts
+            Trials(
+                self.label_noise[r],
+                self.seed[r],
+                {name: p[r] for name, p in self.net.items()},
+                self.labels[r],
+                self.order[r],
+            )
+            for r in rows
         ]
 
 
