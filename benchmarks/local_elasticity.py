@@ -1,12 +1,12 @@
 """Times stochastic gradient descent with one image a step over a set of LeNets: a plain loop against `train`.
 
-    python benchmarks/local_elasticity.py [--rounds 5] [--core 0] [--trials 10] [--steps 500] [--looks 50]
+    python benchmarks/local_elasticity.py [--rounds 5] [--core 0] [--trials 10] [--steps 500] [--every 50]
 
 The plain loop trains one trial after another in PyTorch in double precision and keeps a log with a row a step (trial,
-step, image, label, loss and logits before the step) in a list; every `looks` steps both note the logits of thirty
-images. `phenomena.science.local_elasticity.train` trains the set at once in single precision and leaves the same
-numbers; with "two processes" the set is cut in half, one half a core. First all must give equal logits at every step
-and look: in double precision to 1e-9, in single precision to 1e-3. Then each round times all of them in changing order.
+step, image, label, loss and logits before the step) in a list; every `every` steps both note the logits of thirty
+images. `lenet.train` of the chapter trains the set at once in single precision and leaves the same numbers; with "two
+processes" the set is cut in half, one half a core. First all must give equal logits at every step and checkpoint: in
+double precision to 1e-9, in single precision to 1e-3. Then each round times all of them in changing order.
 Printed are median seconds, microseconds a step of one trial, and the median over rounds of the ratio to the plain loop.
 """
 
@@ -22,8 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from phenomena.chapters.local_elasticity import theory as elastic
-from phenomena.science import geomnist, label_noise
+from phenomena.chapters.local_elasticity import lenet
+from phenomena.science import geomnist
+from phenomena.science.label_noise import corrupt_evenly
 
 LR = 0.005
 
@@ -31,12 +32,12 @@ LR = 0.005
 def setting(trials: int, steps: int) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(0)
     x, y = geomnist.generate(500, 3, generator)
-    labels = torch.stack([label_noise.corrupt_evenly(y, 0.3, 3, generator) for _ in range(trials)])
+    labels = torch.stack([corrupt_evenly(y, 0.3, 3, generator) for _ in range(trials)])
     order = torch.randint(len(x), (trials, steps), generator=generator)
-    return {"x": x, "labels": labels, "order": order} | elastic.lenet(trials, 1, 3, generator)
+    return {"x": x, "labels": labels, "order": order} | lenet.initialise(trials, 1, 3, generator)
 
 
-def split(made: dict[str, Tensor]) -> tuple[elastic.Net, Tensor, Tensor, Tensor]:
+def split(made: dict[str, Tensor]) -> tuple[lenet.Net, Tensor, Tensor, Tensor]:
     net = {name: p for name, p in made.items() if name not in ("x", "labels", "order")}
     return net, made["x"], made["labels"], made["order"]
 
@@ -45,7 +46,7 @@ def plain_loop(made: dict[str, Tensor], every: int) -> tuple[Tensor, Tensor]:
     net, x, labels, order = split(made)
     x = x.double()
     log: list[dict[str, object]] = []
-    looks = []
+    checkpoints = []
     for trial in range(len(order)):
         model = nn.Sequential(
             *(nn.Conv2d(1, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2)),
@@ -58,23 +59,23 @@ def plain_loop(made: dict[str, Tensor], every: int) -> tuple[Tensor, Tensor]:
         for step, row in enumerate(order[trial].tolist()):
             if step % every == 0:
                 with torch.no_grad():
-                    looks.append(model(x[:30]))
+                    checkpoints.append(model(x[:30]))
             label = labels[trial, row : row + 1]
             output = model(x[row : row + 1])
             loss = F.cross_entropy(output, label)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-            told = {"trial": trial, "step": step, "image": row, "label": label.item(), "loss": loss.item()}
-            log.append(told | {"logits": output.detach()[0].tolist()})
+            entry = {"trial": trial, "step": step, "image": row, "label": label.item(), "loss": loss.item()}
+            log.append(entry | {"logits": output.detach()[0].tolist()})
     seen = torch.tensor([row["logits"] for row in log], dtype=torch.float64).view(*order.shape, 3)
-    return seen, torch.stack(looks).unflatten(0, (len(order), -1))
+    return seen, torch.stack(checkpoints).unflatten(0, (len(order), -1))
 
 
 def at_once(made: dict[str, Tensor], every: int) -> tuple[Tensor, Tensor]:
     net, x, labels, order = split(made)
-    found = elastic.train(net, x, labels, order, lr=LR, every=every, observed=x[:30])
-    return found.seen, found.looks[:, :-1]
+    found = lenet.train(net, x, labels, order, lr=LR, every=every, observed=x[:30])
+    return found.seen, found.observed[:, :-1]
 
 
 def started() -> None:
@@ -87,7 +88,7 @@ def main() -> None:
     parser.add_argument("--core", type=int, help="pin to this core, and leave out the two processes")
     parser.add_argument("--trials", type=int, default=10)
     parser.add_argument("--steps", type=int, default=500)
-    parser.add_argument("--looks", type=int, default=50)
+    parser.add_argument("--every", type=int, default=50)
     options = parser.parse_args()
     if options.core is not None:
         os.sched_setaffinity(0, {options.core})
@@ -95,12 +96,12 @@ def main() -> None:
     random.seed(0)
     made = setting(options.trials, options.steps)
     candidates: dict[str, Callable[[], tuple[Tensor, Tensor]]] = {
-        "plain loop, double": lambda: plain_loop(made, options.looks),
-        "at once, one core": lambda: at_once(made, options.looks),
+        "plain loop, double": lambda: plain_loop(made, options.every),
+        "at once, one core": lambda: at_once(made, options.every),
     }
-    expected = plain_loop(made, options.looks)
+    expected = plain_loop(made, options.every)
     double = {name: p.double() if p.is_floating_point() else p for name, p in made.items()}
-    for found, tolerance in ((at_once(double, options.looks), 1e-9), (at_once(made, options.looks), 1e-3)):
+    for found, tolerance in ((at_once(double, options.every), 1e-9), (at_once(made, options.every), 1e-3)):
         gaps = [(a.double() - b).abs().max().item() for a, b in zip(found, expected, strict=True)]
         print(f"largest difference of logits from the plain loop: {max(gaps):.1e} (at most {tolerance:.0e})")
         if max(gaps) > tolerance:
@@ -109,10 +110,10 @@ def main() -> None:
     if options.core is None:
         pool = get_context("spawn").Pool(2, started)
         whole = ("x",)
-        halves = [{n: p if n in whole else p[part::2] for n, p in made.items()} for part in (0, 1)]
-        candidates["at once, two processes"] = lambda: pool.starmap(
-            at_once, [(half, options.looks) for half in halves]
-        )[0]
+        parts = [{n: p if n in whole else p[i::2] for n, p in made.items()} for i in (0, 1)]
+        candidates["at once, two processes"] = lambda: pool.starmap(at_once, [(part, options.every) for part in parts])[
+            0
+        ]
         candidates["at once, two processes"]()  # imports
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(options.rounds):

@@ -20,7 +20,7 @@ def random(n=60, d=8, k=4, seed=0):
     return features, labels, torch.randn(k, d, generator=g, dtype=F64), torch.randn(k, generator=g, dtype=F64)
 
 
-def test_collapsed_features_have_nought_everywhere():
+def test_collapsed_features_measure_zero_everywhere():
     means = simplex(4, 8)
     labels = torch.arange(4).repeat(15)
     features = means[labels] + 5.0  # a common shift changes nothing

@@ -1,4 +1,4 @@
-"""Neural collapse (Papyan, Han and Donoho 2020): four numbers that go to nought in the terminal phase of training.
+"""Neural collapse (Papyan, Han and Donoho 2020): four measures that vanish in the terminal phase of training.
 
 Letters: n samples, d features, K classes.
 """
@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -20,23 +21,19 @@ class Collapse(NamedTuple):
     nc4: float
 
 
-def class_means(features: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Means of the classes, (K, d). features: float (n, d); labels: int64 (n,).
-
-    Raises `ValueError` for K < 2 or a class without a sample.
-    """
+def class_means(features: Float[Tensor, "n d"], labels: Int[Tensor, " n"], classes: int) -> Float[Tensor, "K d"]:
+    """Means of the classes. Raises `ValueError` for K < 2 or a class without a sample."""
     counts = torch.bincount(labels, minlength=classes)
     if classes < 2 or len(counts) > classes or not bool((counts > 0).all()):
         raise ValueError(f"{classes} classes with {counts.tolist()} samples: 2 or more classes, none empty, expected")
     return F.one_hot(labels, classes).to(features).T @ features / counts.to(features).unsqueeze(1)
 
 
-def simplex(means: Tensor) -> tuple[Tensor, Tensor]:
+def simplex(means: Float[Tensor, "*batch K d"]) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
     """How far class means are from a simplex: spread of their lengths, and of their angles.
 
     Of mu_k, the means less the mean over classes: std_k |mu_k| / mean_k |mu_k|, and the mean over pairs of
     |cos(mu_k, mu_l) + 1 / (K-1)|. Both are 0 for a simplex.
-    means: float (..., K, d). Returns two (...).
     """
     k = means.shape[-2]
     centred = means - means.mean(-2, keepdim=True)
@@ -47,26 +44,26 @@ def simplex(means: Tensor) -> tuple[Tensor, Tensor]:
     return lengths.std(-1, correction=0) / lengths.mean(-1), angles
 
 
-def duality(weight: Tensor, means: Tensor) -> Tensor:
-    """NC3: || W / ||W|| - M / ||M|| ||² (Frobenius) with M the means less their mean, as rows; 0 to 4.
-
-    weight: float (K, d); means: float (..., K, d). Returns (...).
-    """
+def duality(weight: Float[Tensor, "K d"], means: Float[Tensor, "*batch K d"]) -> Float[Tensor, "*batch"]:
+    """NC3: || W / ||W|| - M / ||M|| ||² (Frobenius) with M the means less their mean, as rows; 0 to 4."""
     centred = means - means.mean(-2, keepdim=True)
     unit = centred / centred.norm(dim=(-2, -1), keepdim=True)
     return (weight / weight.norm() - unit).square().sum((-2, -1))
 
 
-def collapse(features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor) -> Collapse:
+def collapse(
+    features: Float[Tensor, "n d"],
+    labels: Int[Tensor, " n"],
+    weight: Float[Tensor, "K d"],
+    bias: Float[Tensor, " K"],
+) -> Collapse:
     """The four measures of Papyan et al. (2020, figures 2 to 7) for a last layer: logits = weight features + bias.
 
     NC1: trace(S_W S_B^+) / K with S_W, S_B the covariance within classes and of the class means. NC2: `simplex`.
-    NC3: `duality`. NC4: share of the samples which the last layer puts into another class than the nearest class mean
-    does.
-    The mean of all is that over classes, the same as over samples where classes are balanced.
+    NC3: `duality`. NC4: fraction of the samples that the last layer puts into another class than the nearest class mean
+    does. The overall mean is taken over classes; where classes are balanced, that is the mean over samples.
 
-    features: float (n, d); labels: int64 (n,); weight: float (K, d); bias: float (K,). Computed in double precision.
-    Raises `ValueError` as `class_means`.
+    Computed in double precision. Raises `ValueError` as `class_means` does.
     """
     features, weight, bias = features.double(), weight.double(), bias.double()
     k = len(weight)
