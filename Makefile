@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help book draft pdf test browser run picture bench lint format lock clean
+.PHONY: help book draft pdf test numeric browser run picture bench lint format lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -29,6 +29,11 @@ pdf: book  ## the book as one PDF, _build/phenomena.pdf (Debian's chromium and p
 BUILT := --ignore tests/book/test_browser.py --ignore tests/book/test_pdf.py
 test: $(READY)  ## all tests but those of `make browser`; warnings are errors
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(BUILT)
+
+AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 OPENBLAS_CORETYPE=Haswell
+numeric: $(READY)  ## the numerical tests, on an older instruction set than the processor's
+	$(AVX2) $(BIN)/python -m pytest --numprocesses auto --dist loadfile tests/science tests/chapters \
+		--ignore tests/chapters/test_chapters.py
 
 browser: $(READY) .axe/.ready draft  ## tests of the built draft in Debian's chromium, and of its PDF
 	CI_BROWSER=1 $(BIN)/python -m pytest --numprocesses auto tests/book/test_browser.py tests/book/test_pdf.py
@@ -55,6 +60,7 @@ lint: $(READY)  ## style and types, notebooks included
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/nbqa mypy notebooks
 
 format: $(READY)  ## put the style right where that can be done by machine
 	$(BIN)/ruff check --fix-only --quiet .

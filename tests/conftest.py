@@ -139,6 +139,13 @@ def add_pages(root: Path, repository: Path) -> None:
     (root / "book" / "_toc.yml").write_text(yaml.safe_dump(toc))
 
 
+def generator(seed: int = 0) -> Any:
+    """A generator of torch's with this seed."""
+    import torch  # here, so that tests of the runs wing need not wait for it
+
+    return torch.Generator().manual_seed(seed)
+
+
 @pytest.fixture(autouse=True)
 def same_random_numbers() -> None:
     """A test that draws from torch's own generator draws the same in every run and order."""

@@ -1,7 +1,9 @@
 """Every chapter: its sources are in order and its smoke edition runs from end to end."""
 
+import ast
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import nbformat
@@ -26,7 +28,41 @@ def test_source_is_clean(chapter):
             assert not cell.outputs
             assert cell.execution_count is None
             if "parameters" not in cell.metadata.get("tags", []):
-                assert len(cell.source.splitlines()) <= 25, cell.source
+                assert len(cell.source.splitlines()) <= 20, cell.source
+
+
+def bound(source):
+    """Names that a cell's own statements bind, those in its functions and comprehensions left out."""
+    inner = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda
+    apart = (*inner.__args__, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+    names, pending = set(), list(ast.parse(source).body)
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        if not isinstance(node, apart):
+            pending += ast.iter_child_nodes(node)
+    return names
+
+
+@each
+def test_no_name_is_bound_in_two_cells(chapter):
+    """So that any cell can be run again by hand, and a reader finds where a name comes from."""
+    cells = [bound(cell.source) for cell in chapter.source.cells if cell.cell_type == "code"]
+    counts = Counter(name for names in cells for name in names)
+    assert [name for name, count in counts.items() if count > 1] == []
+
+
+def test_names_are_found_where_they_are_bound():
+    source = (
+        "import a.b, c as d\nx, (y, *z) = [k for k in w]\nfor i in x:\n    with q as r:\n        s: int = 1\n"
+        "def f(g):\n    h = 1"
+    )
+    assert bound(source) == {"a", "d", "x", "y", "z", "i", "r", "s", "f"}
 
 
 @each

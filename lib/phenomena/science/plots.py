@@ -219,7 +219,7 @@ def _drawn(layer: Layer, x: Axis, y: Axis, stops: Mapping[str, list[Any]], keys:
         if channel in used:
             nominal = axis.scale == "nominal"
             limits: dict[str, Any] = {"domain": list(axis.domain)} if axis.domain else {}
-            limits |= {"type": axis.scale, "nice": False, "zero": False}
+            limits |= {"type": axis.scale, "nice": False} | ({"zero": False} if axis.scale == "linear" else {})
             scale = alt.Undefined if nominal else alt.Scale(**limits)
             encoding[channel] = kind(f"{channel}:{'N' if nominal else 'Q'}", title=axis.title, scale=scale, sort=None)
     if "y2" in used:

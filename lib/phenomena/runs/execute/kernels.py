@@ -79,7 +79,8 @@ class ForkedProcess:
 
     def __init__(self, server: Server, pid: int) -> None:
         """pid: of the kernel."""
-        self.server, self.pid, self.returncode = server, pid, None
+        self.server, self.pid = server, pid
+        self.returncode: int | None = None
 
     def poll(self) -> int | None:
         """Exit status, None while it runs."""
@@ -118,9 +119,10 @@ def kernel_manager(server: Server, started: Callable[[int], None]) -> type[Async
             arguments = cmd[cmd.index("-f") :]  # after python -m ipykernel_launcher
             environment = dict(kwargs.get("env") or os.environ)
             request = {"start": arguments, "env": environment, "cwd": str(kwargs.get("cwd") or Path.cwd())}
-            self.pid = self.pgid = server.ask(request)
-            self.process = ForkedProcess(server, self.pid)  # type: ignore[assignment]  # what is used of it, it has
-            started(self.pid)
+            pid: int = server.ask(request)
+            self.pid = self.pgid = pid  # type: ignore[assignment]  # LocalProvisioner knows no numbers at first
+            self.process = ForkedProcess(server, pid)  # type: ignore[assignment]  # what is used of it, it has
+            started(pid)
             return self.connection_info
 
     class Manager(AsyncKernelManager):
