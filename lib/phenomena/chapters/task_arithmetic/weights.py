@@ -68,15 +68,13 @@ def digest(modules: Iterable[ModuleType], tensors: Iterable[Tensor] = ()) -> str
     return found.hexdigest()
 
 
-def cached(make: Callable[[], dict[str, Tensor]], key: dict[str, Any] | None, device: str = "cpu") -> dict[str, Tensor]:
+def cached(make: Callable[[], dict[str, Tensor]], key: dict[str, Any], device: str = "cpu") -> dict[str, Tensor]:
     """`make()`, from the cache where a file of that key is there, else made and kept.
 
     key: everything that determines the result, as JSON; the versions of torch and of libraries of networks, the number
-    of threads and the processor's vector instructions are added, since sums depend on them in the last bit. None: made
-    afresh, nothing kept. device: where weights from the cache are put.
+    of threads and the processor's vector instructions are added, since sums depend on them in the last bit.
+    device: where weights from the cache are put.
     """
-    if key is None:
-        return make()
     machine = [torch.get_num_threads(), torch.backends.cpu.get_cpu_capability(), device, *map(_version, NETWORKS)]
     text = json.dumps({"machine": machine, **key}, sort_keys=True)
     path = datasets.CACHE / "weights" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.safetensors"
