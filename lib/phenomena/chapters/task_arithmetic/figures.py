@@ -103,6 +103,7 @@ def along(frame: pd.DataFrame) -> Shown:
     parts = {"all tasks": frame, **{str(name): part for name, part in frame.groupby("task", sort=False)}}
     lines = [_long(p, "coefficient", ["target", "control"], "on", "accuracy").assign(task=n) for n, p in parts.items()]
     means = summary(pd.concat(lines), ["task", "on", "coefficient"], "accuracy")
+    means[["low", "high"]] = means[["low", "high"]].clip(0, 1)
 
     def reading(task: str) -> str:
         ends = []
@@ -186,8 +187,8 @@ def cosines(frame: pd.DataFrame) -> Shown:
     apart = matrix.to_numpy()[~np.eye(len(names), dtype=bool)]
     return {
         "figure": figure,
-        "caption": f"Cosines of the task vectors, mean over {n} seeds. Largest magnitude off the diagonal, with its 95 % "
-        f"interval: {_told(off['max'])}.",
+        "caption": f"Cosines of the task vectors, mean over {n} seeds. Largest magnitude off the diagonal, with its "
+        f"95 % interval: {_told(off['max'])}.",
         "alt": f"Matrix of cosines: one on the diagonal; elsewhere magnitudes of {np.abs(apart).mean():.2f} on average "
         f"and at most {_told(off['max'])}.",
         "data": frame,

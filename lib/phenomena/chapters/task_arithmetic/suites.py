@@ -288,7 +288,8 @@ def sentences(
         return [part.tolist() for part in rows.split(list(wanted))]
 
     def task(given: wordnet.Texts, parts: Sequence[list[int]]) -> Task:
-        read = [([given.texts[i] for i in rows], torch.tensor([given.labels[i] for i in rows])) for rows in parts]
+        labels = torch.tensor(given.labels)
+        read = [([given.texts[i] for i in rows], labels[rows]) for rows in parts]
         x = tokenise([text for texts, _ in read for text in texts]).split([len(y) for _, y in read])
         rows = [(inputs, y) for inputs, (_, y) in zip(x, read, strict=True)]
         with torch.no_grad():
@@ -309,6 +310,7 @@ def sentences(
 # --- photographs ------------------------------------------------------------------------------------------------------
 
 CLIP = "ViT-B-32-quickgelu"
+Photographs = Any  # a data set of torchvision, whose items are a PIL image and its label
 
 
 class ImageEncoder(nn.Module):
@@ -332,7 +334,7 @@ class ImageEncoder(nn.Module):
 def photographs(
     model: Any,
     tokenise: Tokenise,
-    sets: dict[str, tuple[Sequence[tuple[Any, int]], Sequence[tuple[Any, int]], Sequence[str]]],
+    sets: dict[str, tuple[Photographs, Photographs, Sequence[str]]],
     control: str,
     *,
     train: int,
@@ -355,14 +357,12 @@ def photographs(
     see = v2.Compose([v2.Resize(side, v2.InterpolationMode.BICUBIC), v2.CenterCrop(side), v2.RGB(), v2.PILToTensor()])
     generator = torch.Generator().manual_seed(seed)
 
-    def rows(data: Sequence[tuple[Any, int]], order: Int[Tensor, " n"]) -> Rows:
+    def rows(data: Photographs, order: Int[Tensor, " n"]) -> Rows:
         items = [data[i] for i in order.tolist()]
         images = torch.stack([see(image) for image, _ in items])
         return images.to(device), torch.tensor([label for _, label in items]).to(device)
 
-    def task(
-        name: str, first: Sequence[tuple[Any, int]], second: Sequence[tuple[Any, int]], names: Sequence[str]
-    ) -> Task:
+    def task(name: str, first: Photographs, second: Photographs, names: Sequence[str]) -> Task:
         held = min(test // 2, len(first) // 10)
         if not held:
             raise ValueError(f"{name} has {len(first)} training images: 10 or more are needed, a tenth for validation")
