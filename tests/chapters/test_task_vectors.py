@@ -311,7 +311,7 @@ def test_pickles_are_refused_with_the_way_to_convert(tmp_path):
     torch.save(state, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
     (tmp_path / "plain.safetensors").write_bytes(pickle.dumps({"a": 1}))
     for name in ("new.pt", "old.pt", "plain.safetensors"):
-        with pytest.raises(ValueError, match=r"is a pickle.*safetensors is accepted.*save_file"):
+        with pytest.raises(ValueError, match=r"is a pickle.*must be safetensors.*save_file"):
             weights.load(tmp_path / name)
     (tmp_path / "other").write_bytes(b"no weights at all, but long enough for a header")
     with pytest.raises(ValueError, match="not a safetensors file"):

@@ -415,9 +415,9 @@ def first_four(
         grid = [0.0] if label == "none" else coefficients
         c = best(grid, np.array([np.mean([sums.accuracy(g, c, "val") for g in groups]) for c in grid]))
         kept[label] = np.mean([sums.normalised(g, c) for g in groups])
-    kept["closed"] = (kept["all"] - kept["none"]) / (1 - kept["none"])
     cosine = matrix[~np.eye(len(matrix), dtype=bool)].mean()
-    return pd.DataFrame([{"condition": condition, "seed": networks.seed, "cosine": cosine, "xi": xi, **kept}])
+    row = pd.DataFrame([{"condition": condition, "seed": networks.seed, "cosine": cosine, "xi": xi, **kept}])
+    return row.assign(closed=(row["all"] - row["none"]) / (1 - row["none"]))
 
 
 def costs(suite: Suite, tuning: Tuning) -> pd.DataFrame:
