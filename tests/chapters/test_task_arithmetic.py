@@ -183,7 +183,7 @@ def split_suite(cross):
 
 
 def test_disentanglement_of_known_networks():
-    """Without a cross term nought everywhere. With one: task i's answer is 0 unless 0.5 + a_i + cross a_j > 1."""
+    """Without a cross term zero everywhere. With one: task i's answer is 0 unless 0.5 + a_i + cross a_j > 1."""
     taus = [{"a": torch.tensor([0.0, 1.0]), "b": torch.zeros(2)}, {"a": torch.zeros(2), "b": torch.tensor([0.0, 1.0])}]
     grid = [-1.0, 0.0, 1.0]
     assert (study.disentanglement(split_suite(0.0), "ab", taus, grid) == 0).all()
@@ -218,12 +218,8 @@ def test_the_small_suite(images, suite):
 
 
 def test_no_test_or_validation_image_is_trained_on_in_any_domain(images):
-    made = suites.small(
-        images,
-        ["inverted"],
-        seed=3,
-        **(SHAPE | {"pretrain_domains": 0, "pretrain_per_task": 50, "pretrain_plain": 1000}),
-    )
+    counts = {"pretrain_domains": 0, "pretrain_per_task": 50, "pretrain_plain": 1000}
+    made = suites.small(images, ["inverted"], seed=3, **(SHAPE | counts))
 
     def nearest(one, other):
         """Least distance of two images by what inversion, the only domain here, leaves alone."""
@@ -241,10 +237,8 @@ def test_domains_are_one_to_one():
     x = torch.rand(3, 1, 16, 16, generator=generator())
     for see in (*suites.DOMAINS.values(), *map(suites.random_domain, range(6))):
         assert see(x).shape == x.shape
-        values = torch.minimum(see(x), 1 - see(x)).flatten(1).sort().values
-        torch.testing.assert_close(
-            values, torch.minimum(x, 1 - x).flatten(1).sort().values
-        )  # moved or inverted, no more
+        seen, given = (torch.minimum(images, 1 - images).flatten(1).sort().values for images in (see(x), x))
+        torch.testing.assert_close(seen, given)  # moved or inverted, no more
     assert torch.equal(suites.random_domain(3)(x), suites.random_domain(3)(x))
     seen = [see(x) for see in suites.DOMAINS.values()]
     assert all(not torch.equal(a, b) for a, b in itertools.combinations(seen, 2))

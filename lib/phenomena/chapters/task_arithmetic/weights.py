@@ -47,8 +47,8 @@ def load(path: Path, device: str = "cpu") -> dict[str, Tensor]:
     if start == b"PK" or start[:1] == b"\x80":  # torch.save since 1.6 is a zip; before, and elsewhere, a bare pickle
         raise ValueError(
             f"{path} is a pickle, and opening one can run any code: the file must be safetensors. A pickled module, as "
-            f"the official checkpoints are, opens only beside its own code: save its state_dict() there. A pickled state "
-            f"that you trust is converted by safetensors.torch.save_file({{k: v.contiguous() for k, v in "
+            f"the official checkpoints are, opens only beside its own code: save its state_dict() there. To convert a "
+            f"pickled state that you trust: safetensors.torch.save_file({{k: v.contiguous() for k, v in "
             f"torch.load({path.name!r}, weights_only=True).items()}}, {path.with_suffix('.safetensors').name!r})"
         )
     try:
