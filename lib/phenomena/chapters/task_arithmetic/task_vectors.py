@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
+from jaxtyping import Float, Float64, Shaped
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -124,13 +125,13 @@ def apply(pretrained: State, vectors: State | Sequence[State], coefficients: flo
 
 
 @torch.no_grad()
-def flatten(vector: State) -> Tensor:
-    """All entries end to end, float (entries,)."""
+def flatten(vector: State) -> Float[Tensor, " entries"]:
+    """All entries end to end."""
     return torch.cat([entry.flatten() for entry in vector.values()])
 
 
-def _pieces(vectors: Sequence[State], name: str) -> Iterator[Tensor]:
-    """One entry of all vectors, flat and side by side, a piece (k, at most PIECE) after another.
+def _pieces(vectors: Sequence[State], name: str) -> Iterator[Float[Tensor, "k piece"]]:
+    """One entry of all vectors, flat and side by side, a piece of at most PIECE numbers after another.
 
     Pieces fit into a processor's cache, and nothing as large as all vectors together is ever made.
     """
@@ -139,8 +140,8 @@ def _pieces(vectors: Sequence[State], name: str) -> Iterator[Tensor]:
 
 
 @torch.no_grad()
-def cosines(vectors: Sequence[State]) -> Tensor:
-    """Cosine of every pair of vectors, all entries as one long vector; float64 (k, k). A zero vector gives 0."""
+def cosines(vectors: Sequence[State]) -> Float64[Tensor, "k k"]:
+    """Cosine of every pair of vectors, all entries as one long vector. A zero vector gives 0."""
     for vector in vectors[1:]:
         check_alike(vectors[0], vector, "a vector")
     products = torch.zeros(len(vectors), len(vectors), dtype=torch.float64)
@@ -165,15 +166,15 @@ def random_like(vector: State, generator: torch.Generator) -> Vector:
 
 
 @torch.no_grad()
-def threshold(vector: State, keep: float) -> Tensor:
-    """The magnitude that a share `keep` of all the vector's entries reaches; a scalar tensor.
+def threshold(vector: State, density: float) -> Float[Tensor, ""]:
+    """The magnitude that a fraction `density` of all the vector's entries reaches.
 
-    Raises `ValueError` for keep outside (0, 1].
+    Raises `ValueError` for a density outside (0, 1].
     """
-    if not 0 < keep <= 1:
-        raise ValueError(f"keep is {keep}: a share above 0 and up to 1 is accepted")
+    if not 0 < density <= 1:
+        raise ValueError(f"density is {density}: it must be a fraction above 0 and up to 1")
     flat = flatten(vector).abs_()
-    least = len(flat) - max(1, round(keep * len(flat)))
+    least = len(flat) - max(1, round(density * len(flat)))
     if flat.is_cuda:
         return flat.kthvalue(least + 1).values
     values = flat.numpy()
@@ -182,19 +183,19 @@ def threshold(vector: State, keep: float) -> Tensor:
 
 
 @torch.no_grad()
-def ties(vectors: Sequence[State], keep: float = 0.2) -> Vector:
+def ties(vectors: Sequence[State], density: float = 0.2) -> Vector:
     """TIES merging: trim, elect a sign, average what agrees (Yadav et al. 2023, section 4).
 
-    Each vector keeps the share `keep` of largest magnitudes, over all entries together; ties at the border stay. The
-    sign of an entry is that of the sum over vectors; the merged entry is the mean of the kept values of that sign, 0
-    where the sum is 0. The scaling coefficient is left to `apply`. Raises `ValueError` for no vectors, vectors of
-    different architectures, and as `threshold`.
+    Each vector keeps the fraction `density` of largest magnitudes, over all entries together, and those equal to the
+    least of them. The sign of an entry is that of the sum over vectors; the merged entry is the mean of the kept values
+    of that sign, 0 where the sum is 0. The scaling coefficient is that of `apply`. Raises `ValueError` for no vectors,
+    vectors of different architectures, and as `threshold`.
     """
     if not vectors:
         raise ValueError("no vectors: at least one is needed")
     for vector in vectors:
         check_alike(vectors[0], vector, "a vector")
-    least = torch.stack([threshold(vector, keep) for vector in vectors])
+    least = torch.stack([threshold(vector, density) for vector in vectors])
     merged = {}
     for name, entry in vectors[0].items():
         parts = []
@@ -213,7 +214,7 @@ def dare(vector: State, drop: float, generator: torch.Generator) -> Vector:
     Raises `ValueError` for drop outside [0, 1).
     """
     if not 0 <= drop < 1:
-        raise ValueError(f"drop is {drop}: a probability from 0 to below 1 is accepted")
+        raise ValueError(f"drop is {drop}: it must be a probability from 0 to below 1")
     out = {}
     for name, entry in vector.items():
         stays = torch.rand(entry.shape, generator=generator) >= drop
@@ -225,16 +226,16 @@ METHODS = ("sum", "ties", "dare")
 
 
 def merge(
-    vectors: Sequence[State], method: str, *, keep: float = 0.2, drop: float = 0.9, generator: torch.Generator
+    vectors: Sequence[State], method: str, *, density: float = 0.2, drop: float = 0.9, generator: torch.Generator
 ) -> Vector:
-    """One vector out of several, by plain sum, TIES (share `keep`) or the sum of DARE vectors (rate `drop`).
+    """One vector out of several, by plain sum, TIES (`density`) or the sum of DARE vectors (rate `drop`).
 
     Raises `ValueError` for another method.
     """
     if method == "sum":
         return add(*vectors)
     if method == "ties":
-        return ties(vectors, keep)
+        return ties(vectors, density)
     if method == "dare":
         total = dare(vectors[0], drop, generator)
         for vector in vectors[1:]:  # one dropped vector at a time: eight may not fit beside the eight given
@@ -274,7 +275,7 @@ class Tangent(nn.Module):
         self.names = [name for name, _ in self.network.named_parameters()]
         self.delta = nn.ParameterList([torch.zeros_like(p) for p in self.network.parameters()])
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Shaped[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
         """x: whatever the network takes. Returns what it gives."""
         start = dict(self.network.named_parameters())
         step = dict(zip(self.names, self.delta, strict=True))

@@ -1,8 +1,8 @@
 """Weights in files: safetensors, never pickles; and a cache of trained weights.
 
-The cache lies in `PHENOMENA_DATA`, in the folder `weights`; a file's name is a digest of everything that determines its
-content, so nothing in it ever grows stale, and it may be deleted at any time. Nothing is ever deleted from it here: a
-run of an edition leaves up to some gigabytes.
+The cache is the folder `weights` in `PHENOMENA_DATA`. A file's name is a digest of everything that determines its
+content, so no file goes stale. You may delete the folder at any time; nothing here does, and a run of an edition can
+leave several gigabytes.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from phenomena.science import datasets
 
-NETWORKS = ("torch", "transformers", "open_clip_torch", "timm")  # what the code of a trained network may come from
+NETWORKS = ("torch", "transformers", "open_clip_torch", "timm")  # libraries that trained networks come from
 
 
 def save(path: Path, state: dict[str, Tensor]) -> None:
@@ -46,9 +46,9 @@ def load(path: Path, device: str = "cpu") -> dict[str, Tensor]:
         start = file.read(2)
     if start == b"PK" or start[:1] == b"\x80":  # torch.save since 1.6 is a zip; before, and elsewhere, a bare pickle
         raise ValueError(
-            f"{path} is a pickle, and opening one can run any code: safetensors is accepted. A pickled module, as the "
-            f"official checkpoints are, opens beside its own code alone: save its state_dict() there. A pickled state, "
-            f"where you trust it, is converted by safetensors.torch.save_file({{k: v.contiguous() for k, v in "
+            f"{path} is a pickle, and opening one can run any code: the file must be safetensors. A pickled module, as "
+            f"the official checkpoints are, opens only beside its own code: save its state_dict() there. To convert a "
+            f"pickled state that you trust: safetensors.torch.save_file({{k: v.contiguous() for k, v in "
             f"torch.load({path.name!r}, weights_only=True).items()}}, {path.with_suffix('.safetensors').name!r})"
         )
     try:
@@ -68,15 +68,13 @@ def digest(modules: Iterable[ModuleType], tensors: Iterable[Tensor] = ()) -> str
     return found.hexdigest()
 
 
-def cached(make: Callable[[], dict[str, Tensor]], key: dict[str, Any] | None, device: str = "cpu") -> dict[str, Tensor]:
+def cached(make: Callable[[], dict[str, Tensor]], key: dict[str, Any], device: str = "cpu") -> dict[str, Tensor]:
     """`make()`, from the cache where a file of that key is there, else made and kept.
 
     key: everything that determines the result, as JSON; the versions of torch and of libraries of networks, the number
-    of threads and the processor's vector instructions are added, since sums depend on them in the last bit. None: made
-    afresh, nothing kept. device: where weights from the cache are put.
+    of threads and the processor's vector instructions are added, since sums depend on them in the last bit.
+    device: where weights from the cache are put.
     """
-    if key is None:
-        return make()
     machine = [torch.get_num_threads(), torch.backends.cpu.get_cpu_capability(), device, *map(_version, NETWORKS)]
     text = json.dumps({"machine": machine, **key}, sort_keys=True)
     path = datasets.CACHE / "weights" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.safetensors"

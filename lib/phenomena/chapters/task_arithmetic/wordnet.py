@@ -40,7 +40,7 @@ THINGS = {"bird": 5, "fish": 5, "insect": 5, "reptile": 5, "dog": 5, "tree": 20,
 class Synset:
     """One line: place in its file, part of speech, lexicographer file, words, definition, and offsets of other synsets.
 
-    above: its hypernyms; topic: its first topic domain.
+    topic: the first topic domain.
     """
 
     offset: int
@@ -48,7 +48,7 @@ class Synset:
     supersense: int
     words: tuple[str, ...]
     definition: str
-    above: tuple[int, ...]
+    hypernyms: tuple[int, ...]
     topic: int | None
 
 
@@ -91,8 +91,8 @@ Labelled = list[tuple[Synset, int]]  # label: number of a class
 class Texts:
     """Texts of one task, their labels, and a label text for each class.
 
-    Tasks of the same kind by definition and by words have the same synsets in the same order, so that one draw serves
-    both and no synset is trained on in one form and tested in the other.
+    Tasks of one kind by definition and by words have the same synsets in the same order, so that one split serves both
+    and no synset is trained on in one form and tested in the other.
     """
 
     texts: list[str]
@@ -161,7 +161,7 @@ def _things(nouns: list[Synset]) -> Labelled:
     """Synsets below exactly one of the kinds of thing."""
     numbers = {s.offset: i for i, (word, sense) in enumerate(THINGS.items())
                for s in nouns if (s.words[0], s.supersense) == (word, sense)}  # fmt: skip
-    above = {s.offset: s.above for s in nouns}
+    above = {s.offset: s.hypernyms for s in nouns}
 
     @cache
     def kinds(offset: int) -> frozenset[int]:

@@ -1,0 +1,300 @@
+"""The chapter's figures: from a study's frame to the keywords of `show`, captions and alternative texts included."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+
+from phenomena.chapters.task_arithmetic import study
+from phenomena.chapters.task_arithmetic.finetuning import Task
+from phenomena.science import plots
+from phenomena.science.frames import per_seed, select, summary
+from phenomena.science.plots import Axis, Layer
+from phenomena.statistics import interval
+
+Shown = dict[str, Any]  # keywords of `show`, all but the name
+
+
+def table(frame: pd.DataFrame, by: str, values: Sequence[str]) -> pd.DataFrame:
+    """Mean over seeds and its 95 % interval as text, a row a value of `by`."""
+    means = frame.groupby([by, "seed"], sort=False)[list(values)].mean().groupby(level=0, sort=False)
+    return means.agg(_with_interval).assign(n=means.size())
+
+
+def _with_interval(values: Any) -> str:
+    return "{:.3f} [{:.3f}, {:.3f}]".format(*interval(values)).replace("nan", "–")
+
+
+def _long(frame: pd.DataFrame, by: str, values: Sequence[str], variable: str, value: str) -> pd.DataFrame:
+    """Means per seed, one row a value of `by` and a column of `values`."""
+    means = frame.groupby([by, "seed"], sort=False)[list(values)].mean().reset_index()
+    return means.melt([by, "seed"], var_name=variable, value_name=value)
+
+
+def _told(values: Any) -> str:
+    mean, low, high = interval(values)
+    return f"{mean:.2f} [{low:.2f}, {high:.2f}]" if low == low else f"{mean:.2f}"  # one seed has no interval
+
+
+def suite(tasks: Mapping[str, Task], name: str) -> Shown:
+    """Eight inputs of each task side by side, or its number of classes where they are texts; the control first."""
+    figure, axes = plots.panels(2, rows=(len(tasks) + 1) // 2, height=0.75)
+    for ax, (title, task) in zip(axes, tasks.items(), strict=False):
+        inputs = task.test[0][:8]
+        if inputs.dim() == 4:
+            strip = torch.cat(list(inputs), 2).permute(1, 2, 0).float().cpu()
+            ax.imshow(strip / strip.max(), cmap="gray")
+        else:
+            ax.text(0.5, 0.5, f"{len(task.head)} classes of texts", ha="center", transform=ax.transAxes)
+        ax.set(xticks=[], yticks=[])
+        ax.set_title(f"{title} ({len(task.head)} classes)", fontsize=8)
+        ax.grid(False)
+    for ax in axes[len(tasks) :]:
+        ax.axis("off")
+    names = list(tasks)[1:]
+    return {
+        "figure": figure,
+        "caption": f"The control task and the {len(names)} tasks of the suite “{name}”.",
+        "alt": f"Rows of inputs: the control task, then the tasks {'; '.join(names)}.",
+    }
+
+
+# --- negation ---------------------------------------------------------------------------------------------------------
+
+
+def negation(frame: pd.DataFrame) -> Shown:
+    """Accuracy on the task to forget and on the control, after each way to forget it."""
+    frame = select(frame, part="test")
+    figure, (left, right) = plots.panels(2, height=3.2)
+    means = _long(frame, "method", ["target", "control"], "on", "accuracy")
+    plots.bands(left, means, x="method", y="accuracy", hue="on", joined=False)
+    plots.label_axes(left, "", "accuracy", "Mean over tasks").legend(fontsize=8)
+    tasks = frame[frame["method"].isin(["pre-trained", "negated"])]
+    plots.bands(right, tasks, x="task", y="target", hue="method", joined=False)
+    plots.label_axes(right, "", "accuracy on the target", "Task by task").legend(fontsize=8)
+    right.tick_params(axis="x", labelsize=7, rotation=60)
+    level = means.groupby(["method", "on"], sort=False)["accuracy"].mean().unstack()
+    told = "; ".join(f"{m}: target {r['target']:.2f}, control {r['control']:.2f}" for m, r in level.iterrows())
+    seeds = frame.groupby("method", sort=False)["seed"].nunique()
+    fewer = "".join(f", {m}: n = {n}" for m, n in seeds.items() if n < seeds.max())
+    return {
+        "figure": figure,
+        "caption": "Accuracy on the task to forget (target) and on the control, after each way to forget it. "
+        f"Mean and 95 % interval, n = {seeds.max()}{fewer}; on the left the legend has the smallest n.",
+        "alt": f"Negating a task vector against the controls. {told}.",
+        "data": frame,
+    }
+
+
+def along(frame: pd.DataFrame) -> Shown:
+    """Accuracy along the task's own vector: the mean over tasks, and in the interactive form task by task."""
+    frame = select(frame, method="task vector")
+    figure, (ax,) = plots.panels(1, height=3.2)
+    every = _long(frame, "coefficient", ["target", "control"], "on", "accuracy")
+    plots.bands(ax, every, x="coefficient", y="accuracy", hue="on")
+    ax.axvline(0, color="0.6", linewidth=0.8)
+    plots.label_axes(ax, "coefficient λ of the task's vector", "accuracy on validation rows").legend(fontsize=8)
+    level = every.groupby(["on", "coefficient"])["accuracy"].mean()
+    ends = [c for c in (-every["coefficient"].max(), 0.0, 1.0) if ("target", c) in level.index]
+    told = "; ".join(f"at {c:g} target {level['target', c]:.2f}, control {level['control', c]:.2f}" for c in ends)
+    parts = {"all tasks": frame, **{str(name): part for name, part in frame.groupby("task", sort=False)}}
+    lines = [_long(p, "coefficient", ["target", "control"], "on", "accuracy").assign(task=n) for n, p in parts.items()]
+    means = summary(pd.concat(lines), ["task", "on", "coefficient"], "accuracy")
+    means[["low", "high"]] = means[["low", "high"]].clip(0, 1)
+
+    def reading(task: str) -> str:
+        ends = []
+        for on, part in select(means, task=task).groupby("on", sort=False):
+            at = part.set_index("coefficient")["mean"]
+            ends.append(f"{on} " + ", ".join(f"{at[c]:.2f} at λ = {c:g}" for c in (limits[0], 0.0, limits[1])))
+        return f"{task}: " + "; ".join(ends) + "."
+
+    limits = (float(means["coefficient"].min()), float(means["coefficient"].max()))
+    chart = plots.slider(
+        Layer(means, "area", "coefficient", "low", "high", colour="on", style={"opacity": 0.2}),
+        Layer(means, "line", "coefficient", "mean", colour="on", style={"point": True}),
+        x=Axis("coefficient λ of the task's vector", limits),
+        y=Axis("accuracy on validation rows", (0.0, 1.0)),
+        controls={"task": "task"},
+        reading=reading,
+    )
+    return {
+        "figure": figure,
+        "caption": "Accuracy along a task's own vector: forgetting to the left of 0, the fine-tuned network at 1, too "
+        "far beyond. The coefficient of negation is chosen on these rows. Mean over the "
+        f"{frame['task'].nunique()} tasks; in the interactive form a menu shows one task alone. Mean and 95 % interval "
+        f"over seeds, n = {frame['seed'].nunique()}.",
+        "alt": f"Accuracy on target and control against the coefficient of the task vector. {told}.",
+        "data": frame,
+        "interactive": chart,
+    }
+
+
+# --- addition ---------------------------------------------------------------------------------------------------------
+
+
+def addition(frame: pd.DataFrame, at_most: int) -> Shown:
+    """Normalised accuracy of sums, and their coefficient, by the number of vectors. at_most: subsets of a size."""
+    figure, (left, right) = plots.panels(2, height=3.2)
+    means = _long(frame, "size", ["sum", "pre-trained"], "network", "normalised")
+    plots.bands(left, means, x="size", y="normalised", hue="network")
+    plots.label_axes(left, "tasks added", "normalised accuracy", "Sums of vectors").legend(fontsize=8)
+    chosen = frame.groupby(["size", "seed"])["coefficient"].first().reset_index().assign(line="chosen")
+    plots.bands(right, chosen, x="size", y="coefficient", hue="line")
+    plots.label_axes(right, "tasks added", "coefficient λ", "Chosen on validation rows").legend(fontsize=8)
+    level, top = means.groupby(["network", "size"])["normalised"].mean(), frame["size"].max()
+    told = ", ".join(
+        f"with {k} tasks {level['sum', k]:.2f} (pre-trained {level['pre-trained', k]:.2f})" for k in (2, top)
+    )
+    return {
+        "figure": figure,
+        "caption": "Left: accuracy of one network made by adding vectors, normalised by the networks fine-tuned on "
+        f"single tasks, against the number of tasks; at most {at_most} subsets of a size. Right: the coefficient. Mean "
+        "and 95 % interval.",
+        "alt": f"Normalised accuracy of sums of task vectors: {told}.",
+        "data": frame,
+    }
+
+
+def merging(frame: pd.DataFrame, tasks: int) -> Shown:
+    """Accuracy on all tasks, by how the one network was made. tasks: how many."""
+    figure, (ax,) = plots.panels(1, height=3.0)
+    plots.bands(ax, frame.assign(line="accuracy"), x="method", y="accuracy", hue="line", joined=False)
+    plots.label_axes(ax, "", f"mean accuracy on {tasks} tasks", "One network for all tasks").legend(fontsize=8)
+    level = frame.groupby("method", sort=False)["accuracy"].mean()
+    told = ", ".join(f"{method} {mean:.2f}" for method, mean in level.items())
+    return {
+        "figure": figure,
+        "caption": f"Mean accuracy on all {tasks} tasks by how the network was made. Mean and 95 % interval; n is the "
+        "smallest number of seeds.",
+        "alt": f"Accuracy on all tasks by way of merging: {told}.",
+        "data": frame,
+    }
+
+
+def cosines(frame: pd.DataFrame) -> Shown:
+    """Cosine of every pair of task vectors."""
+    names = list(frame["first"].unique())
+    matrix = frame.groupby(["first", "second"])["cosine"].mean().unstack().loc[names, names]
+    figure, (ax,) = plots.panels(1, width=5.5, height=4.2)
+    sns.heatmap(matrix, ax=ax, vmin=-1, vmax=1, cmap="vlag", square=True, annot=True, fmt=".2f", annot_kws={"size": 7})
+    n, off = frame["seed"].nunique(), study.magnitudes(frame)
+    ax.set(title=f"Cosine of two task vectors (n = {n})", xlabel="", ylabel="")
+    ax.tick_params(labelsize=7)
+    apart = matrix.to_numpy()[~np.eye(len(names), dtype=bool)]
+    return {
+        "figure": figure,
+        "caption": f"Cosines of the task vectors, mean over {n} seeds. Largest magnitude off the diagonal, with its "
+        f"95 % interval: {_told(off['max'])}.",
+        "alt": f"Matrix of cosines: one on the diagonal; elsewhere magnitudes of {np.abs(apart).mean():.2f} on average "
+        f"and at most {_told(off['max'])}.",
+        "data": frame,
+    }
+
+
+# --- weight disentanglement -------------------------------------------------------------------------------------------
+
+
+def disentanglement(frame: pd.DataFrame, names: Sequence[str]) -> Shown:
+    """Maps of the error over two coefficients. names: of the suite's tasks."""
+    kinds, top = list(frame["vectors"].unique()), frame.groupby(["vectors", "first", "last"])["error"].mean().max()
+    figure, axes = plots.panels(len(kinds), height=2.9)
+    for ax, kind in zip(axes, kinds, strict=True):
+        part = select(frame, vectors=kind)
+        grid = part.groupby(["last", "first"])["error"].mean().unstack().sort_index(ascending=False)
+        ticks = {"xticklabels": [f"{a:g}" for a in grid.columns], "yticklabels": [f"{a:g}" for a in grid.index]}
+        sns.heatmap(grid, ax=ax, vmin=0, vmax=top, cmap="viridis", square=True, cbar=ax is axes[-1], **ticks)
+        ax.set(title=f"{kind} (n = {part['seed'].nunique()})", xlabel="α, first task", ylabel="α, last task")
+        ax.tick_params(labelsize=6)
+    xi = study.over_the_plane(frame)
+    told = ", ".join(f"{kind} {_told(per_seed(xi, 'error', vectors=kind))}" for kind in kinds)
+    return {
+        "figure": figure,
+        "caption": f"Error of weight disentanglement ξ (0 to 2) for the vectors of “{names[0]}” and “{names[-1]}”. "
+        f"Mean over the plane with its 95 % interval: {told}.",
+        "alt": "Heat maps over two coefficients, dark where the vectors do not disturb each other. Mean error: "
+        f"{told}.",
+        "data": frame,
+    }
+
+
+def coefficients(frame: pd.DataFrame) -> Shown:
+    """A row of the maps for every kind of vector, the coefficient of the last task nearest to one."""
+    means = frame.groupby(["vectors", "first", "last"], sort=False)["error"].mean().reset_index()
+    stops = means["last"].unique()
+    at = stops[np.abs(stops - 1).argmin()]
+    figure, (ax,) = plots.panels(1, height=3)
+    for i, (kind, part) in enumerate(select(means, last=at).groupby("vectors", sort=False)):
+        ax.plot(part["first"], part["error"], marker=plots.MARKERS[i], label=kind)
+    title = f"α of the last task = {at:g}"
+    plots.label_axes(ax, "α, first task", "error of weight disentanglement ξ", title).legend()
+
+    def reading(last: float) -> str:
+        worst = select(means, last=last).groupby("vectors", sort=False)["error"].max()
+        return f"α of the last task {last:g}, errors up to: " + ", ".join(f"{k} {e:.2f}" for k, e in worst.items())
+
+    limits = (float(means["first"].min()), float(means["first"].max()))
+    chart = plots.slider(
+        Layer(means, "line", "first", "error", colour="vectors", style={"point": True}),
+        x=Axis("α, first task", limits),
+        y=Axis("error ξ", (0.0, float(means["error"].max()))),
+        controls={"last": "α, last task"},
+        reading=reading,
+        start={"last": at},
+    )
+    return {
+        "figure": figure,
+        "caption": "A row of the maps: error of weight disentanglement against the coefficient of the first task, with "
+        "that of the last task fixed; the slider of the interactive form moves it. Mean over seeds.",
+        "alt": f"Error of weight disentanglement along the coefficient of the first task. {reading(at)}.",
+        "data": means,
+        "interactive": chart,
+    }
+
+
+# --- analogies and ablations ------------------------------------------------------------------------------------------
+
+
+def analogies(frame: pd.DataFrame) -> Shown:
+    """Accuracy on the fourth corner, by kind of analogy."""
+    ways = ["pre-trained", "analogy", "neighbour", "fine-tuned"]
+    lines = frame.groupby(["kind", "seed"], sort=False)[ways].mean().reset_index()
+    figure, (ax,) = plots.panels(1, height=3.0)
+    long = lines.melt(["kind", "seed"], ways, var_name="way", value_name="accuracy")
+    plots.bands(ax, long, x="way", y="accuracy", hue="kind", joined=False)
+    plots.label_axes(ax, "", "accuracy on the fourth corner", "a is to b as c is to d").legend(fontsize=8)
+    level = lines.groupby("kind", sort=False)[ways].mean()
+    told = "; ".join(f"{k}: " + ", ".join(f"{way} {r[way]:.2f}" for way in ways) for k, r in level.iterrows())
+    return {
+        "figure": figure,
+        "caption": "Accuracy on a task without fine-tuning on it, by τ_c + (τ_b − τ_a), by the better of the vectors b "
+        "and c alone (“neighbour”), and after its own fine-tuning. Mean and 95 % interval.",
+        "alt": f"Analogies against the pre-trained and the fine-tuned network. {told}.",
+        "data": frame,
+    }
+
+
+def ablation(frame: pd.DataFrame) -> Shown:
+    """Sums of two and four vectors, and their cosines, with one thing changed at a time."""
+    figure, (left, right) = plots.panels(2, height=3.2)
+    long = frame.melt(["condition", "seed"], ["none", "two", "all"], var_name="vectors added", value_name="normalised")
+    plots.bands(left, long, x="condition", y="normalised", hue="vectors added", joined=False)
+    plots.label_axes(left, "", "normalised accuracy", "First four tasks").legend(fontsize=8)
+    plots.bands(right, frame.assign(line="mean of six"), x="condition", y="cosine", hue="line", joined=False)
+    plots.label_axes(right, "", "absolute cosine", "Between two vectors").legend(fontsize=8)
+    level = frame.groupby("condition", sort=False)[["none", "two", "all", "closed", "cosine"]].mean()
+    told = "; ".join(
+        f"{c}: {r['none']:.2f} before, {r['two']:.2f} with two, {r['all']:.2f} with four vectors ({r['closed']:.0%} of "
+        f"the gap to one), cosine {r['cosine']:.2f}"
+        for c, r in level.iterrows()
+    )
+    return {
+        "figure": figure,
+        "caption": "Normalised accuracy before adding and after adding two and four vectors, and the vectors' cosines, "
+        "with one thing changed at a time. Mean and 95 % interval.",
+        "alt": f"Ablations. {told}.",
+        "data": frame,
+    }
