@@ -18,6 +18,12 @@ from phenomena.science import datasets, metrics, networks, probes, training
 from phenomena.science.label_noise import mix_labels
 
 ARMS = ("untrained", "no augmentation", "augmentation", "true labels")
+# points in which the official code differs from the paper, as arguments of `train_on_versions`
+VARIANTS: dict[str, dict[str, Any]] = {
+    "MSE": {"loss": "mse"},
+    "weight decay": {"weight_decay": 0.1},
+    "input Mixup": {"mixed_batches": 0.8},
+}
 FRESH = 0  # a number of versions: a new augmentation at every visit
 PROBED_ENTRIES = 2**27  # of a layer's features, for the linear probe and pairs of views; further rows are left out
 PROBED_VERSIONS = 2000  # on which training accuracy is measured during training
@@ -64,9 +70,9 @@ class Setting:
 
 
 def train_arm(setting: Setting, seed: int, arm: str, copies: int = FRESH) -> pd.DataFrame:
-    """One arm of the main study at one seed: `measure` of the network, and the accuracy on the labels it was to fit.
+    """One arm of the main study at one seed: `measure` of the network, and its accuracy on the training labels.
 
-    arm: one of `ARMS`; all but "true labels" are measured against the noisy labels.
+    arm: one of `ARMS`; all but "true labels" have the noisy labels.
     copies: fixed augmentations of a sample, or `FRESH`.
     Returns the columns of `measure`, then fitted (the same for every layer), seed, arm.
     """
@@ -97,18 +103,19 @@ def train_on_versions(
     label_noise: float | None = None,
     independent: bool = False,
     mixed_batches: float = 0.0,
-    at: Sequence[int] | None = None,
+    checkpoints: Sequence[int] | None = None,
     **optimisation: Any,
 ) -> pd.DataFrame:
     """Trains on B versions of each of the first rows, or on fresh ones.
 
+    rows: how many training rows are taken.
     copies: B, or `FRESH`.
     label_noise: in place of the setting's.
     independent: whether each version has a label of its own, instead of all sharing that of their sample.
     mixed_batches: fraction of batches whose inputs, but not labels, are mixed (`views.mix_inputs`).
-    at: steps at which the network is probed; the last one by default.
+    checkpoints: steps at which the network is probed; the last one by default.
     optimisation: changes of the setting's.
-    Returns one row for each step, as `_train_and_probe`, with further columns copies, independent, label_noise.
+    Returns one row for each checkpoint, as `_train_and_probe`, with further columns copies, independent, label_noise.
     """
     noise = setting.label_noise if label_noise is None else label_noise
     data, labels, generator = setting.problem(seed, noise)
@@ -123,7 +130,7 @@ def train_on_versions(
         loader = views.fresh_loader(x, labels, setting.augmentation, setting.strength, generator)
     if mixed_batches:
         loader = views.mix_inputs(loader, mixed_batches, generator)
-    frame = _train_and_probe(setting, seed, loader, data, versions, targets, generator, at, **optimisation)
+    frame = _train_and_probe(setting, seed, loader, data, versions, targets, generator, checkpoints, **optimisation)
     return frame.assign(copies=copies, independent=independent, label_noise=noise)
 
 
@@ -150,10 +157,10 @@ def _train_and_probe(
     versions: Float[Tensor, "n v ..."],
     targets: Int[Tensor, "n v"],
     generator: torch.Generator,
-    at: Sequence[int] | None = None,
+    checkpoints: Sequence[int] | None = None,
     **optimisation: Any,
 ) -> pd.DataFrame:
-    """One row for each step in `at`, by default the last one alone.
+    """One row for each checkpoint, by default for the last step alone.
 
     Columns seed, step, fitted (fraction of the versions that get their label), and knn and test, as
     `knn_and_test_accuracy` returns them.
@@ -164,7 +171,7 @@ def _train_and_probe(
     rows = []
 
     def observe(_: nn.Module, step: int) -> None:
-        if step in (at or [steps]):
+        if step in (checkpoints or [steps]):
             fitted = metrics.accuracy(training.predict(network, inputs), labels)
             knn, test = knn_and_test_accuracy(network, data, setting.k)
             rows.append({"seed": seed, "step": step, "fitted": fitted, "knn": knn, "test": test})
@@ -226,7 +233,7 @@ def knn_and_test_accuracy(network: nn.Sequential, data: datasets.Dataset, k: int
     return metrics.accuracy(knn, data.y_test), metrics.accuracy(test["logits"].argmax(1), data.y_test)
 
 
-def checkpoints(steps: int) -> list[int]:
+def checkpoint_steps(steps: int) -> list[int]:
     """Steps at which a training run is probed: ten spread evenly, and before the first of them 0, 1, 2, 4, ...
 
     A single version of a sample is fitted within the first of the even ones.
