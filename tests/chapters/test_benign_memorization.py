@@ -1,170 +1,303 @@
-"""The chapter's own mathematics."""
+"""Views, experiments and figures of the chapter on benign memorization."""
 
 import math
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 import torch
-from test_datasets import make_cifar10
 
-from phenomena.chapters.benign_memorization import study as chapter
+from phenomena.chapters.benign_memorization import figures, study, views
 from phenomena.runs.store.chapters import Project
 from phenomena.science import datasets, label_noise, metrics, networks, probes, training
 
-X = torch.randn(12, 1, 40, generator=torch.Generator().manual_seed(0))
 NAMES = ["shift", "noise"]
+COLUMNS = ["seed", "step", "fitted", "knn", "test", "copies", "independent", "label_noise"]
 
 
-def test_views_are_distinct_versions_of_their_own_sample():
-    views = chapter.views(X, NAMES, 0.01, 3, torch.Generator().manual_seed(0))
-    assert views.shape == (12, 3, 1, 40)
-    assert not torch.equal(views[:, 0], views[:, 1])
-    nearest = torch.cdist(views.flatten(0, 1).flatten(1), X.flatten(1)).argmin(1)
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+X = torch.randn(12, 1, 40, generator=generator())
+
+
+def setting_of(source, values, augmentation):
+    """The setting that the notebook makes of its parameters."""
+    return study.Setting(
+        source=source,
+        augmentation=augmentation,
+        architecture={"kind": values["network"], **{name: values[name] for name in ("width", "depth", "hidden")}},
+        optimisation={
+            "cosine": values["schedule"] == "cosine",
+            **{name: values[name] for name in ("loss", "optimiser", "lr", "weight_decay", "batch")},
+        },
+        **{name: values[name] for name in ("samples", "test_samples", "label_noise", "strength", "epochs", "k")},
+    )
+
+
+def small_setting(**changed):
+    """A setting of a few seconds on the digits."""
+    values = {
+        "samples": 60, "test_samples": 50, "label_noise": 1.0, "strength": 0.5, "epochs": 2, "k": 5,
+        "network": "cnn", "width": 4, "depth": 2, "hidden": 8, "loss": "cross_entropy", "optimiser": "adam",
+        "lr": 4e-3, "schedule": "cosine", "weight_decay": 0.0, "batch": 20,
+    }  # fmt: skip
+    return setting_of(datasets.digits(), values | changed, ["crop", "brightness"])
+
+
+# --- views ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_problem_has_no_more_test_rows_than_there_are_and_its_own_labels_without_noise():
+    problem = views.draw_problem(datasets.digits(), 60, 10_000, 0.0, 3)
+    assert torch.equal(problem.labels, problem.data.y_train)
+    assert len(problem.data.x_test) == len(datasets.digits().x_test)
+
+
+def test_augmented_versions_are_distinct_and_near_their_own_sample():
+    versions = views.augmented(X, NAMES, 0.01, 3, generator())
+    assert not torch.equal(versions[:, 0], versions[:, 1])
+    nearest = torch.cdist(versions.flatten(0, 1).flatten(1), X.flatten(1)).argmin(1)
     assert torch.equal(nearest.view(12, 3), torch.arange(12)[:, None].expand(12, 3))
-    assert torch.equal(chapter.views(X, [], 1.0, 2, torch.Generator()), X[:, None].expand(12, 2, 1, 40))
+    assert torch.equal(views.augmented(X, [], 1.0, 2, generator()), X[:, None].expand(12, 2, 1, 40))
 
 
 def test_fixed_versions_come_back_and_fresh_ones_do_not():
-    views = chapter.views(X, NAMES, 1.0, 2, torch.Generator().manual_seed(0))
+    versions = views.augmented(X, NAMES, 1.0, 2, generator())
     labels = torch.arange(24).view(12, 2)
-    inputs, targets = chapter.draw_fixed(views, labels, torch.Generator().manual_seed(1))(torch.arange(12))
+    inputs, targets = views.fixed_loader(versions, labels, generator(1))(torch.arange(12))
     for i in range(12):  # the label is that of the very version shown
-        assert torch.equal(inputs[i], views[i, targets[i] - 2 * i])
-    fresh = chapter.draw_fresh(X, torch.arange(12), NAMES, 1.0, torch.Generator().manual_seed(1))
+        assert torch.equal(inputs[i], versions[i, targets[i] - 2 * i])
+    fresh = views.fresh_loader(X, torch.arange(12), NAMES, 1.0, generator(1))
     (first, same), (second, _) = fresh(torch.arange(12)), fresh(torch.arange(12))
     assert torch.equal(same, torch.arange(12)) and not torch.equal(first, second)
 
 
 def test_without_augmentation_fresh_is_the_data():
-    inputs, _ = chapter.draw_fresh(X, torch.arange(12), [], 1.0, torch.Generator())(torch.tensor([3, 1]))
+    inputs, _ = views.fresh_loader(X, torch.arange(12), [], 1.0, generator())(torch.tensor([3, 1]))
     assert torch.equal(inputs, X[[3, 1]])
 
 
 def test_mixed_inputs_lie_between_two_samples_and_keep_the_first_label():
     labels = torch.arange(12)
     plain = lambda index: (X[index], labels[index])  # noqa: E731
-    mixed, kept = chapter.mix_inputs(plain, 1.0, torch.Generator().manual_seed(3))(labels)
+    mixed, kept = views.mix_inputs(plain, 1.0, generator(3))(labels)
     assert torch.equal(kept, labels)
-    generator = torch.Generator().manual_seed(3)
-    weight = torch.rand(2, generator=generator)[0]
-    partner = X[torch.randperm(12, generator=generator)]
+    twin = generator(3)
+    weight = torch.rand(2, generator=twin)[0]
+    partner = X[torch.randperm(12, generator=twin)]
     torch.testing.assert_close(mixed, weight * X + (1 - weight) * partner)
-    assert torch.equal(chapter.mix_inputs(plain, 0.0, torch.Generator())(labels)[0], X)
+    assert torch.equal(views.mix_inputs(plain, 0.0, generator())(labels)[0], X)
 
 
 def test_same_class_groups_are_disjoint_and_pure():
     data = datasets.digits()
-    groups = chapter.same_class_groups(data, 25, 5, torch.Generator().manual_seed(0))
-    assert groups.shape == (25, 5) and len(groups.unique()) == 125
+    groups = views.same_class_groups(data, 25, 5, generator())
+    assert len(groups.unique()) == 125
     classes = data.y_train[groups]
     assert (classes == classes[:, :1]).all()
     assert torch.bincount(classes[:, 0]).tolist() == [3] * 5 + [2] * 5
     with pytest.raises(ValueError, match=r"class \d has 1\d\d training samples: too few for 20 groups of 10"):
-        chapter.same_class_groups(data, 200, 10, torch.Generator())
+        views.same_class_groups(data, 200, 10, generator())
+
+
+def test_the_largest_group_is_possible_and_the_next_is_not():
+    data = datasets.digits()
+    size = views.largest_group(data, 40)
+    assert views.same_class_groups(data, 40, size, generator()).shape == (40, size)
+    with pytest.raises(ValueError, match=f"too few for 4 groups of {size + 1}"):
+        views.same_class_groups(data, 40, size + 1, generator())
+
+
+# --- what is measured -------------------------------------------------------------------------------------------------
 
 
 def test_value_at_equal_accuracy():
-    assert chapter.at_accuracy([0.1, 0.5, 0.9], [1.0, 2.0, 4.0], 0.7) == pytest.approx(3.0)
-    assert chapter.at_accuracy([0.4, 0.5], [1.0, 2.0], 0.4) == 1.0
-    assert math.isnan(chapter.at_accuracy([0.4, 0.5], [1.0, 2.0], 0.2))  # the first look is above it already
-    assert math.isnan(chapter.at_accuracy([0.1, 0.2], [1.0, 2.0], 0.5))
+    assert study.value_at_accuracy([0.1, 0.5, 0.9], [1.0, 2.0, 4.0], 0.7) == pytest.approx(3.0)
+    assert study.value_at_accuracy([0.4, 0.5], [1.0, 2.0], 0.4) == 1.0
+    assert math.isnan(study.value_at_accuracy([0.4, 0.5], [1.0, 2.0], 0.2))  # the first checkpoint is above it already
+    assert math.isnan(study.value_at_accuracy([0.1, 0.2], [1.0, 2.0], 0.5))
 
 
-def test_looks_are_close_at_the_start_and_then_even():
-    assert chapter.looks(100) == [0, 1, 2, 4, 8, *range(10, 101, 10)]
-    assert chapter.looks(45) == [0, 1, 2, *range(4, 45, 4), 45]
-    assert chapter.looks(3) == [0, 1, 2, 3]
+def test_checkpoints_are_close_at_the_start_and_then_even():
+    assert study.checkpoint_steps(100) == [0, 1, 2, 4, 8, *range(10, 101, 10)]
+    assert study.checkpoint_steps(45) == [0, 1, 2, *range(4, 45, 4), 45]
+    assert study.checkpoint_steps(3) == [0, 1, 2, 3]
 
 
-def test_partly_random_labels():
-    drawn, true = torch.full((10, 4), 7), torch.arange(40).view(10, 4)
-    generator = torch.Generator().manual_seed(0)
-    before = generator.get_state()
-    assert torch.equal(label_noise.mix_labels(drawn, true, 1.0, generator), drawn)
-    assert torch.equal(generator.get_state(), before)
-    half = label_noise.mix_labels(drawn, true + 100, 0.5, generator)
-    assert (half == 7).sum() == 20 and torch.equal(half[half != 7], (true + 100)[half != 7])
-    assert torch.equal(label_noise.mix_labels(drawn, true, 0.0, generator), true)
-
-
-def test_a_look_is_the_two_accuracies_one_by_one():
-    data = datasets.subset(datasets.digits(), 60, 50, torch.Generator().manual_seed(0))
-    form = {"width": 4, "depth": 2, "hidden": 8, "seed": 0}
-    network = networks.encoder_projector("cnn", data.x_train.shape[1:], 10, **form)
+def test_accuracies_at_a_checkpoint_equal_those_computed_one_by_one():
+    setting = small_setting()
+    data, network = setting.problem(0).data, setting.new_network(0)
     train, test = (networks.layers(network, x)["pool"] for x in (data.x_train, data.x_test))
     knn = metrics.accuracy(probes.knn_predict(train, data.y_train, test, 5), data.y_test)
     answers = metrics.accuracy(training.predict(network, data.x_test), data.y_test)
-    assert chapter.look(network, data, 5) == (knn, answers)
+    assert study.knn_and_test_accuracy(network, data, 5) == (knn, answers)
 
 
 def test_wide_layers_are_probed_with_fewer_rows(monkeypatch):
     data, seen = datasets.digits(), []
     small = datasets.Dataset(data.x_train[:40], data.y_train[:40], data.x_test[:10], data.y_test[:10], 10)
-    plain = chapter.probes.linear_predict
-    monkeypatch.setattr(chapter, "LARGEST", 64 * 30)
-    monkeypatch.setattr(chapter.probes, "linear_predict", lambda f, *rest: (seen.append(len(f)), plain(f, *rest))[1])
+    plain = probes.linear_predict
+    monkeypatch.setattr(study, "PROBED_ENTRIES", 64 * 30)
+    monkeypatch.setattr(probes, "linear_predict", lambda f, *rest: (seen.append(len(f)), plain(f, *rest))[1])
     network = torch.nn.Sequential(torch.nn.AvgPool2d(2))
-    frame = chapter.measure(network, small, small.y_train, small.x_train[:, None].expand(40, 2, 1, 8, 8), k=5)
-    assert seen == [30, 40] and frame["value"].notna().all()
+    frame = study.measure(network, small, small.y_train, small.x_train[:, None].expand(40, 2, 1, 8, 8), k=5)
+    assert seen == [30, 40] and frame.notna().all(axis=None)
 
 
 def test_measure_reads_labels_where_they_are():
     """Features that hold the class and nothing else: k-NN is perfect, random labels stay at chance."""
     data = datasets.digits()
-    keep = slice(0, 300)
-    one_hot = torch.nn.functional.one_hot(data.y_train[keep], 10).float()
-    small = datasets.Dataset(one_hot, data.y_train[keep], one_hot, data.y_train[keep], 10)
-    random = label_noise.redraw_labels(small.y_train, 1.0, 10, torch.Generator().manual_seed(0))
+    labels = data.y_train[:300]
+    one_hot = torch.nn.functional.one_hot(labels, 10).float()
+    small = datasets.Dataset(one_hot, labels, one_hot, labels, 10)
+    random = label_noise.redraw_labels(labels, 1.0, 10, generator())
     network = torch.nn.Sequential(torch.nn.Identity())
-    frame = chapter.measure(network, small, random, one_hot[:, None].expand(300, 2, 10), k=5)
-    value = frame.set_index(["layer", "quantity"])["value"]
-    assert set(frame["layer"]) == {"input", "0"}
-    assert value["input", "knn"] == 1 and value["0", "linear"] == 1 and value["input", "distance"] == pytest.approx(0)
-    assert value["input", "memorised"] < 0.25
+    frame = study.measure(network, small, random, one_hot[:, None].expand(300, 2, 10), k=5).set_index("layer")
+    assert list(frame.index) == ["input", "0"]
+    assert frame.loc["input", "knn"] == 1 and frame.loc["0", "linear"] == 1
+    assert frame.loc["input", "distance"] == pytest.approx(0)
+    assert frame.loc["input", "memorized"] < 0.25
 
 
-def test_paper_edition_loads_and_takes_its_first_steps(monkeypatch, tmp_path):
-    """The notebook's own code with the settings of the paper on generated images in CIFAR-10's format, on this CPU."""
-    chapter_files = Project(Path(__file__).parents[2]).chapter("benign_memorization")
-    make_cifar10(monkeypatch, tmp_path, rows=60)
-    small = {
-        "samples": 64, "test_samples": 50, "hidden": 64, "epochs": 1, "batch": 32, "side_samples": 50, "k": 5,
-        "copies_levels": [2], "noise_levels": [0.5], "group": 2, "device": "cpu", "seeds": 1,
-    }  # fmt: skip
-    namespace = {"check_parameters": None}
-    for cell in chapter_files.source.cells:
-        if cell.cell_type != "code":
-            continue
-        exec(cell.source, namespace)
-        if "parameters" in cell.metadata.get("tags", []):
-            namespace.update(chapter_files.resolve("paper", small))
-        if "main" in namespace:  # the main study has run; the others use the same pieces
-            break
-    main = namespace["main"]
-    assert list(main["layer"].unique()) == [
-        "input", "stem", "stage1", "stage2", "stage3", "stage4", "pool", "hidden", "logits",
-    ]  # fmt: skip
-    assert set(main["arm"]) == {"untrained", "no augmentation", "augmentation", "true labels"}
-    assert main["value"].notna().all()
+# --- experiments ------------------------------------------------------------------------------------------------------
 
 
-def test_side_studies_keep_to_the_rows_and_seeds_of_the_main_one():
-    """The whole notebook, asked for more rows and seeds in its side studies than in the main one; partial noise."""
-    chapter_files = Project(Path(__file__).parents[2]).chapter("benign_memorization")
-    small = {
-        "samples": 50, "test_samples": 50, "side_samples": 100, "seeds": 1, "side_seeds": 2, "copies_levels": [1],
-        "noise": 0.5, "epochs": 1, "k": 5,
-    }  # fmt: skip
-    values, figures, namespace = {}, [], {"check_parameters": None}
-    for cell in chapter_files.source.cells:
-        if cell.cell_type != "code" or cell.source == "check_parameters(globals())":
-            continue
-        exec(cell.source, namespace)
-        namespace |= {"record": lambda **v: values.update(v), "show": lambda figure, **_: figures.append(figure)}
-        if "parameters" in cell.metadata.get("tags", []):
-            namespace |= chapter_files.resolve("smoke", small)
-    for figure in figures:
-        plt.close(figure)
-    assert {name: len(column) for name, column in values.items() if len(column) != 1} == {}
-    assert math.isnan(values["fitted_independent"][0]) and math.isnan(values["knn_alike"][0])
+def test_the_untrained_arm_is_the_network_as_initialised():
+    setting = small_setting()
+    frame = study.train_arm(setting, 1, "untrained")
+    data, labels, chance = setting.problem(1)
+    pair = views.augmented(data.x_train, setting.augmentation, setting.strength, 2, chance)
+    expected = study.measure(setting.new_network(1), data, labels, pair, setting.k)
+    pd.testing.assert_frame_equal(frame[expected.columns], expected)
+
+
+def test_without_label_noise_the_arm_on_true_labels_is_that_with_augmentation():
+    clean = small_setting(label_noise=0.0)
+    frames = [study.train_arm(clean, 1, arm).drop(columns="arm") for arm in ("augmentation", "true labels")]
+    pd.testing.assert_frame_equal(*frames)
+    noisy = study.train_arm(small_setting(), 1, "augmentation").drop(columns="arm")
+    assert not noisy.equals(frames[0])
+
+
+def test_without_augmentation_the_number_of_copies_changes_nothing():
+    setting = small_setting()
+    fresh, fixed = (study.train_arm(setting, 1, "no augmentation", copies) for copies in (study.FRESH, 3))
+    pd.testing.assert_frame_equal(fresh, fixed)
+
+
+def test_versions_are_probed_at_the_steps_asked_for_and_give_the_same_each_time():
+    setting = small_setting()
+    steps = study.checkpoint_steps(setting.steps(40))
+    frame = study.train_on_versions(setting, 1, 40, 3, checkpoints=steps)
+    assert list(frame["step"]) == steps == [0, 1, 2, 3, 4]
+    pd.testing.assert_frame_equal(frame, study.train_on_versions(setting, 1, 40, 3, checkpoints=steps))
+    # probing on the way does not change the training
+    last = study.train_on_versions(setting, 1, 40, 3)
+    assert list(last.columns) == COLUMNS
+    pd.testing.assert_frame_equal(frame.tail(1).reset_index(drop=True), last)
+
+
+def test_variants_change_what_they_name_and_nothing_else(monkeypatch):
+    seen, setting = [], small_setting()
+    monkeypatch.setattr(training, "train", lambda network, loader, *rest, **options: seen.append((loader, options)))
+    for change in ({}, {"loss": "mse"}, {"weight_decay": 0.1}, {"mixed_batches": 1.0}):
+        study.train_on_versions(setting, 1, 60, study.FRESH, checkpoints=[0], **change)
+    plain, *changed = [{name: options[name] for name in setting.optimisation} for _, options in seen]
+    assert plain == setting.optimisation
+    assert changed == [plain | {"loss": "mse"}, plain | {"weight_decay": 0.1}, plain]
+    rows = torch.arange(60)
+    first, again, _, mixed = (loader(rows)[0] for loader, _ in seen)
+    assert torch.equal(first, again) and not torch.equal(first, mixed)
+
+
+def test_versions_share_a_label_unless_they_are_independent(monkeypatch):
+    seen = []
+    monkeypatch.setattr(study.views, "fixed_loader", lambda v, labels, g: (seen.append(labels), X)[1])
+    monkeypatch.setattr(study, "_train_and_probe", lambda *rest, **_: pd.DataFrame({"seed": [1]}))
+    setting = small_setting()
+    for independent, noise in ((False, 1.0), (True, 1.0), (True, 0.0)):
+        study.train_on_versions(setting, 1, 40, 8, independent=independent, label_noise=noise)
+    shared, apart, clean = seen
+    assert (shared == shared[:, :1]).all() and torch.equal(shared[:, 0], setting.problem(1).labels[:40])
+    assert (apart != apart[:, :1]).any(1).sum() > 30  # eight labels from ten classes agree with probability 1e-7
+    assert torch.equal(clean, setting.problem(1, 0.0).data.y_train[:40, None].expand(40, 8))
+
+
+def test_groups_of_a_class_are_trained_on():
+    frame = study.train_on_groups(small_setting(label_noise=0.5), 1, 20, 3)
+    assert list(frame["step"]) == [2] and frame.notna().all(axis=None)
+
+
+def test_paper_edition_takes_its_first_steps():
+    """The settings of the paper on generated images of CIFAR-10's size, on this CPU."""
+    chapter = Project(Path(__file__).parents[2]).chapter("benign_memorization")
+    small = {"samples": 64, "test_samples": 50, "hidden": 64, "epochs": 1, "batch": 32, "side_samples": 50, "k": 5,
+             "group": 2, "device": "cpu"}  # fmt: skip
+    values = chapter.resolve("paper", small)
+    images, labels = torch.rand(300, 3, 32, 32, generator=generator()), torch.arange(300) % 10
+    source = datasets.Dataset(images, labels, images[:60], labels[:60], 10)
+    setting = setting_of(source, values, values["image_augmentation"])
+    frame = study.train_arm(setting, 0, "augmentation", values["copies"])
+    layers = ["input", "stem", "stage1", "stage2", "stage3", "stage4", "pool", "hidden", "logits"]
+    assert list(frame["layer"]) == layers and frame.notna().all(axis=None)
+
+
+# --- frames and figures -----------------------------------------------------------------------------------------------
+
+
+def runs(levels, seeds=(1, 2), **changed):
+    """A frame of `train_on_versions` made by hand: three checkpoints of every run."""
+    rows = [
+        {"seed": s, "step": step, "fitted": fitted, "knn": 0.3 + s / 10 + fitted, "test": 0.1, "copies": b}
+        for s in seeds
+        for b in levels
+        for step, fitted in ((0, 0.1), (1, 0.3), (2, 0.5))
+    ]
+    return pd.DataFrame(rows).assign(independent=False, label_noise=1.0).assign(**changed)
+
+
+def test_the_end_is_the_last_checkpoint_and_equal_accuracy_lies_between_two():
+    frame = runs([study.FRESH, 2])
+    last = study.at_the_end(frame)
+    assert len(last) == 4 and (last["step"] == 2).all()
+    equal = study.at_equal_accuracy(frame, 0.4).set_index(["copies", "seed"])["knn"]
+    assert equal[2, 1] == pytest.approx(0.8) and equal[study.FRESH, 2] == pytest.approx(0.9)
+    assert study.at_equal_accuracy(frame, 0.6)["knn"].isna().all()
+
+
+@pytest.mark.parametrize("seeds", [(1,), (1, 2)])
+def test_figures_are_drawn_with_one_version_and_one_seed(seeds):
+    path = runs([1, study.FRESH], seeds)
+    last, fixed = study.at_the_end(path), study.at_the_end(path[path["copies"] != study.FRESH])
+    partial = study.at_the_end(pd.concat([path, runs([study.FRESH], seeds, label_noise=0.0)]))
+    layers = pd.DataFrame({"layer": ["input", "pool", "logits"], "knn": 0.5, "linear": 0.5, "memorized": 0.5,
+                           "distance": 0.5, "fitted": 0.5})  # fmt: skip
+    main = pd.concat([layers.assign(seed=s, arm=arm) for s in seeds for arm in study.ARMS])
+    shown = [
+        figures.knn(main, 0.1),
+        figures.memory(main, 0.1),
+        figures.invariance(main),
+        figures.diversity(last, study.at_equal_accuracy(path, 0.6), 0.6, 20),  # no run reaches it
+        figures.paths(path, 0.6, 0.1),
+        figures.capacity(fixed, 20, 0.1),
+        figures.perfect(main, last, last[last["copies"] == 1], 4, 20, 0.1),
+        figures.partial(partial, 20, 0.1),
+        figures.variants(last.assign(variant="as here"), 20, 0.1),
+    ]
+    for one in shown:
+        one["figure"].draw_without_rendering()
+        plt.close(one["figure"])
+        assert "nan" not in one["alt"] + one["caption"] and len(one["alt"]) > 40 and len(one["data"])
+
+
+def test_the_chart_of_paths_ends_with_fresh_versions():
+    shown = figures.paths(runs([4, 1, study.FRESH]), 0.6, 0.1)
+    plt.close(shown["figure"])
+    spec = shown["interactive"].to_dict()
+    texts = next(p["expr"] for p in spec["params"] if p["name"] == "reading")
+    starts = [text.partition(",")[0] for text in texts.split('"')[1::2] if "k-NN of the encoder:" in text]
+    assert starts == ["B = 1", "B = 4", "fresh versions at every visit"]
+    assert "50% of the views" in texts and "(mean of 2)" in texts

@@ -1,22 +1,23 @@
 """Random augmentation of whole batches, as a function of the inputs and of uniform numbers.
 
-All chance is in `u`, one row of numbers in [0, 1) a sample: the same row gives the same augmentation. So
-"B distinct augmentations a sample" is a table of u with B rows a sample, and unlimited diversity a fresh draw.
+All randomness is in `u`, one row of numbers in [0, 1) for each sample: the same row gives the same augmentation. So B
+distinct augmentations of a sample are B rows of u, and unlimited diversity is a fresh draw.
 
-Letters: b rows of a batch, c channels, l signal length, h and w image height and width, q numbers a sample.
+Letters: b rows of a batch, c channels, l signal length, h and w image height and width, q numbers for each sample.
 """
 
 from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 # --- signals: x (b, c, l) ---------------------------------------------------------------------------------------------
 
 
-def shift(x: Tensor, u: Tensor, strength: float) -> Tensor:
-    """Moves the signal by up to strength x 20 % of its length, around the ends (linear interpolation)."""
+def shift(x: Float[Tensor, "b c l"], u: Float[Tensor, "b 1"], strength: float) -> Float[Tensor, "b c l"]:
+    """Moves the signal cyclically by up to strength x 20 % of its length (linear interpolation)."""
     length = x.shape[-1]
     offset = (2 * u - 1) * 0.2 * strength * length  # (b, 1)
     whole = offset.floor()
@@ -25,18 +26,18 @@ def shift(x: Tensor, u: Tensor, strength: float) -> Tensor:
     return torch.lerp(here, before, (offset - whole).unsqueeze(-1))
 
 
-def scale(x: Tensor, u: Tensor, strength: float) -> Tensor:
+def scale(x: Float[Tensor, "b c l"], u: Float[Tensor, "b 1"], strength: float) -> Float[Tensor, "b c l"]:
     """Multiplies the signal by a factor in 1 ± 0.3 strength."""
     return x * (1 + (2 * u - 1) * 0.3 * strength).unsqueeze(-1)
 
 
-def shear(x: Tensor, u: Tensor, strength: float) -> Tensor:
+def shear(x: Float[Tensor, "b c l"], u: Float[Tensor, "b 1"], strength: float) -> Float[Tensor, "b c l"]:
     """Adds a straight line that falls or rises by up to strength over the signal."""
     line = torch.linspace(-0.5, 0.5, x.shape[-1], device=x.device, dtype=x.dtype)
     return x + ((2 * u - 1) * strength).unsqueeze(-1) * line
 
 
-def noise(x: Tensor, u: Tensor, strength: float) -> Tensor:
+def noise(x: Float[Tensor, "b c l"], u: Float[Tensor, "b c*l"], strength: float) -> Float[Tensor, "b c l"]:
     """Adds Gaussian noise of standard deviation 0.2 strength at every point."""
     normal = torch.erfinv((2 * u - 1).clamp(-1 + 1e-6, 1 - 1e-6)) * 2**0.5
     return x + 0.2 * strength * normal.view_as(x)
@@ -45,8 +46,8 @@ def noise(x: Tensor, u: Tensor, strength: float) -> Tensor:
 # --- images: x (b, c, h, w) -------------------------------------------------------------------------------------------
 
 
-def crop(x: Tensor, u: Tensor, strength: float) -> Tensor:
-    """Moves the image by up to strength / 7 of its size each way, with zeros outside (pad and crop)."""
+def crop(x: Float[Tensor, "b c h w"], u: Float[Tensor, "b 2"], strength: float) -> Float[Tensor, "b c h w"]:
+    """Moves the image by up to strength / 7 of its smaller side each way, with zeros outside (pad and crop)."""
     h, w = x.shape[-2:]
     pad = max(1, round(strength * min(h, w) / 7))
     padded = F.pad(x, (pad, pad, pad, pad))
@@ -55,23 +56,23 @@ def crop(x: Tensor, u: Tensor, strength: float) -> Tensor:
     return windows[torch.arange(len(x), device=x.device), :, top, left]
 
 
-def flip(x: Tensor, u: Tensor, strength: float) -> Tensor:
+def flip(x: Float[Tensor, "b c h w"], u: Float[Tensor, "b 1"], strength: float) -> Float[Tensor, "b c h w"]:
     """Mirrors left and right with probability min(strength, 1) / 2."""
     mirrored = u.view(-1, 1, 1, 1) < min(strength, 1) / 2
     return torch.where(mirrored, x.flip(-1), x)
 
 
-def affine(x: Tensor, u: Tensor, strength: float) -> Tensor:
+def affine(x: Float[Tensor, "b c h w"], u: Float[Tensor, "b 2"], strength: float) -> Float[Tensor, "b c h w"]:
     """Rotates by up to strength x 15 degrees and zooms by a factor in 1 ± 0.15 strength (bilinear)."""
     angle, zoom = ((2 * u - 1) * torch.tensor([0.2618, 0.15], device=u.device, dtype=u.dtype) * strength).unbind(1)
-    cos, sin, nought = angle.cos() * (1 + zoom), angle.sin() * (1 + zoom), torch.zeros_like(angle)
-    matrix = torch.stack([cos, -sin, nought, sin, cos, nought], 1).view(-1, 2, 3).to(x.dtype)
+    cos, sin, zero = angle.cos() * (1 + zoom), angle.sin() * (1 + zoom), torch.zeros_like(angle)
+    matrix = torch.stack([cos, -sin, zero, sin, cos, zero], 1).view(-1, 2, 3).to(x.dtype)
     grid = F.affine_grid(matrix, list(x.shape), align_corners=False)
     return F.grid_sample(x, grid, align_corners=False)
 
 
-def resized_crop(x: Tensor, u: Tensor, strength: float) -> Tensor:
-    """Cuts out a window and stretches it to the full size (bilinear), as torchvision's RandomResizedCrop.
+def resized_crop(x: Float[Tensor, "b c h w"], u: Float[Tensor, "b 4"], strength: float) -> Float[Tensor, "b c h w"]:
+    """Cuts out a window and stretches it to the full size (bilinear), like torchvision's RandomResizedCrop.
 
     The window has an area of 1 - 0.92 min(strength, 1) to 1 of the image and an aspect ratio of 3/4 to 4/3; a side
     longer than the image is cut to it, where torchvision draws again.
@@ -80,13 +81,13 @@ def resized_crop(x: Tensor, u: Tensor, strength: float) -> Tensor:
     ratio = torch.exp((2 * u[:, 1] - 1) * 0.2877)  # log(4/3)
     wide, high = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
     right, down = (2 * u[:, 2] - 1) * (1 - wide), (2 * u[:, 3] - 1) * (1 - high)
-    nought = torch.zeros_like(wide)
-    matrix = torch.stack([wide, nought, right, nought, high, down], 1).view(-1, 2, 3).to(x.dtype)
+    zero = torch.zeros_like(wide)
+    matrix = torch.stack([wide, zero, right, zero, high, down], 1).view(-1, 2, 3).to(x.dtype)
     grid = F.affine_grid(matrix, list(x.shape), align_corners=False)
     return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
 
 
-def erase(x: Tensor, u: Tensor, strength: float) -> Tensor:
+def erase(x: Float[Tensor, "b c h w"], u: Float[Tensor, "b 2"], strength: float) -> Float[Tensor, "b c h w"]:
     """Sets a square of side strength x 30 % of the image to zero, anywhere."""
     h, w = x.shape[-2:]
     rows, columns = torch.arange(h, device=x.device), torch.arange(w, device=x.device)
@@ -96,12 +97,12 @@ def erase(x: Tensor, u: Tensor, strength: float) -> Tensor:
     return x.masked_fill(inside.unsqueeze(1), 0.0)
 
 
-def brightness(x: Tensor, u: Tensor, strength: float) -> Tensor:
+def brightness(x: Float[Tensor, "b c h w"], u: Float[Tensor, "b 1"], strength: float) -> Float[Tensor, "b c h w"]:
     """Multiplies all pixels by a factor in 1 ± 0.4 strength, kept within [0, 1]."""
     return (x * (1 + (2 * u - 1) * 0.4 * strength).view(-1, 1, 1, 1)).clamp(0, 1)
 
 
-def colour(x: Tensor, u: Tensor, strength: float) -> Tensor:
+def colour(x: Float[Tensor, "b 3 h w"], u: Float[Tensor, "b 5"], strength: float) -> Float[Tensor, "b 3 h w"]:
     """Jitters brightness, contrast and saturation by factors in 1 ± 0.8 strength w.p. 0.8, then turns grey w.p. 0.2.
 
     The jitter of SimCLR without its shift of hue; needs three channels.
@@ -121,7 +122,7 @@ def colour(x: Tensor, u: Tensor, strength: float) -> Tensor:
 
 Transform = Callable[[Tensor, Tensor, float], Tensor]
 
-# name -> (the transform, how many uniform numbers it takes; 0 stands for one a point of the signal)
+# name -> (the transform, how many uniform numbers it takes; 0 stands for one for each point of the signal)
 SIGNAL: dict[str, tuple[Transform, int]] = {
     "shift": (shift, 1),
     "scale": (scale, 1),
@@ -159,11 +160,13 @@ def numbers(names: Sequence[str], shape: torch.Size) -> int:
     return sum(q for _, q in transforms(names, shape))
 
 
-def augment(x: Tensor, u: Tensor, names: Sequence[str], strength: float = 1.0) -> Tensor:
-    """Applies the named transforms in turn.
+def augment(
+    x: Float[Tensor, "b *sample"], u: Float[Tensor, "b q"], names: Sequence[str], strength: float = 1.0
+) -> Float[Tensor, "b *sample"]:
+    """Applies the named transforms in turn to signals (b, c, l) or images (b, c, h, w).
 
-    x: float (b, c, l) signals or (b, c, h, w) images; u: float (b, q), uniform in [0, 1), q = `numbers(names, shape)`.
-    strength: 0 leaves x as it is (up to rounding), 1 is the documented range. Returns the shape of x.
+    u: uniform in [0, 1), with q = `numbers(names, shape)` columns.
+    strength: 0 leaves x as it is, 1 is the documented range.
     Raises `ValueError` for a name that does not fit, a negative strength or a wrong q.
     """
     steps = transforms(names, x.shape[1:])

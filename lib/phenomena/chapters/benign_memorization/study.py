@@ -1,115 +1,240 @@
-"""Benign memorization (Anagnostidis, Bachmann, Noci and Hofmann 2023): what training on random labels leaves behind.
+"""Experiments on benign memorization (Anagnostidis, Bachmann, Noci and Hofmann 2023).
 
-Letters: n samples, B distinct augmentations a sample, b rows of a batch.
+Each trains networks from one seed and returns what probes read from them as a tidy frame.
+Letters: n samples, B (in signatures v) versions of a sample.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from phenomena.chapters.benign_memorization import augment
+from phenomena.chapters.benign_memorization import views
 from phenomena.science import datasets, metrics, networks, probes, training
+from phenomena.science.label_noise import mix_labels
 
-LARGEST = 2**27  # entries of a layer's features that the linear probe and pairs of views take; more rows are left out
-
-
-def views(x: Tensor, names: Sequence[str], strength: float, copies: int, generator: torch.Generator) -> Tensor:
-    """Every sample's B augmentations: float (n, B, ...), drawn once.
-
-    Row i holds what training with B = `copies` distinct augmentations a sample ever sees of sample i.
-    Without names it is x itself, B times.
-    """
-    n, shape = len(x), x.shape[1:]
-    repeated = x.repeat_interleave(copies, 0)
-    if names:
-        u = torch.rand(n * copies, augment.numbers(names, shape), generator=generator).to(x.device)
-        repeated = augment.augment(repeated, u, names, strength)
-    return repeated.view(n, copies, *shape)
+ARMS = ("untrained", "no augmentation", "augmentation", "true labels")
+# points in which the official code differs from the paper, as arguments of `train_on_versions`
+VARIANTS: dict[str, dict[str, Any]] = {
+    "MSE": {"loss": "mse"},
+    "weight decay": {"weight_decay": 0.1},
+    "input Mixup": {"mixed_batches": 0.8},
+}
+FRESH = 0  # a number of versions: a new augmentation at every visit
+PROBED_ENTRIES = 2**27  # of a layer's features, for the linear probe and pairs of views; further rows are left out
+PROBED_VERSIONS = 2000  # on which training accuracy is measured during training
 
 
-def draw_fresh(
-    x: Tensor, labels: Tensor, names: Sequence[str], strength: float, generator: torch.Generator
-) -> training.Draw:
-    """Batches with a new augmentation at every visit: unlimited diversity. labels: int64 (n,)."""
-    q = augment.numbers(names, x.shape[1:])
+@dataclass(frozen=True)
+class Setting:
+    """What the experiments share.
 
-    def draw(index: Tensor) -> tuple[Tensor, Tensor]:
-        index = index.to(x.device)
-        u = torch.rand(len(index), q, generator=generator).to(x.device)
-        return augment.augment(x[index], u, names, strength), labels[index]
-
-    return draw
-
-
-def draw_fixed(x: Tensor, labels: Tensor, generator: torch.Generator) -> training.Draw:
-    """Batches that show one of a sample's B versions at random.
-
-    x: float (n, B, ...). labels: int64 (n, B); equal along B where the versions share their sample's label, drawn
-    apart where each has its own (capacity argument: n B independent labels, the effective sample size).
+    source: the data set from which every seed draws its rows.
+    label_noise: fraction of training labels drawn uniformly at random.
+    augmentation, strength: names of transforms, and how strong they are, as in `augment`.
+    epochs: passes over the training rows.
+    k: neighbours of the k-NN probe.
+    architecture: kind, width, depth and hidden, as in `networks.encoder_projector`.
+    optimisation: batch, optimiser, lr, weight_decay, loss and cosine, as in `training.train`.
     """
 
-    def draw(index: Tensor) -> tuple[Tensor, Tensor]:
-        copy = torch.randint(x.shape[1], (len(index),), generator=generator)
-        return x[index.to(x.device), copy.to(x.device)], labels[index.to(x.device), copy.to(x.device)]
+    source: datasets.Dataset
+    samples: int
+    test_samples: int
+    label_noise: float
+    augmentation: Sequence[str]
+    strength: float
+    epochs: int
+    k: int
+    architecture: Mapping[str, Any]
+    optimisation: Mapping[str, Any]
 
-    return draw
+    def problem(self, seed: int, label_noise: float | None = None) -> views.Problem:
+        """The rows and labels of a seed, with the setting's label noise unless another is given."""
+        noise = self.label_noise if label_noise is None else label_noise
+        return views.draw_problem(self.source, self.samples, self.test_samples, noise, seed)
+
+    def steps(self, rows: int) -> int:
+        """Training steps for that many rows, however many versions each has."""
+        return int(self.epochs * max(1, rows // self.optimisation["batch"]))
+
+    def new_network(self, seed: int) -> nn.Sequential:
+        """The untrained network of a seed."""
+        x = self.source.x_train
+        architecture = {"shape": x.shape[1:], "classes": self.source.classes, **self.architecture}
+        return networks.encoder_projector(**architecture, seed=seed).to(x.device)
 
 
-def mix_inputs(draw: training.Draw, share: float, generator: torch.Generator) -> training.Draw:
-    """A share of the batches with inputs mixed, lambda x_i + (1 - lambda) x_j with lambda uniform, and label y_i alone.
+def train_arm(setting: Setting, seed: int, arm: str, copies: int = FRESH) -> pd.DataFrame:
+    """One arm of the main study at one seed: `measure` of the network, and its accuracy on the training labels.
 
-    The Mixup flag of the official code (share 0.8, one lambda a batch, j from a random permutation of the batch).
+    arm: one of `ARMS`; all but "true labels" have the noisy labels.
+    copies: fixed augmentations of a sample, or `FRESH`.
+    Returns the columns of `measure`, then fitted (the same for every layer), seed, arm.
     """
+    data, labels, generator = setting.problem(seed)
+    if arm == "true labels":
+        labels = data.y_train
+    network = setting.new_network(seed)
+    if arm != "untrained":
+        names = [] if arm == "no augmentation" else setting.augmentation
+        if copies == FRESH or not names:
+            loader = views.fresh_loader(data.x_train, labels, names, setting.strength, generator)
+        else:
+            versions = views.augmented(data.x_train, names, setting.strength, copies, generator)
+            loader = views.fixed_loader(versions, labels[:, None].expand(-1, copies), generator)
+        rows = len(data.x_train)
+        training.train(network, loader, rows, setting.steps(rows), generator, **setting.optimisation)
+    pair = views.augmented(data.x_train, setting.augmentation, setting.strength, 2, generator)
+    fitted = metrics.accuracy(training.predict(network, data.x_train), labels)
+    return measure(network, data, labels, pair, setting.k).assign(fitted=fitted, seed=seed, arm=arm)
 
-    def mixed(index: Tensor) -> tuple[Tensor, Tensor]:
-        inputs, labels = draw(index)
-        weight, chance = torch.rand(2, generator=generator).tolist()
-        if chance < share:
-            partners = inputs[torch.randperm(len(inputs), generator=generator).to(inputs.device)]
-            inputs = torch.lerp(partners, inputs, weight)
-        return inputs, labels
 
-    return mixed
+def train_on_versions(
+    setting: Setting,
+    seed: int,
+    rows: int,
+    copies: int,
+    *,
+    label_noise: float | None = None,
+    independent: bool = False,
+    mixed_batches: float = 0.0,
+    checkpoints: Sequence[int] | None = None,
+    **optimisation: Any,
+) -> pd.DataFrame:
+    """Trains on B versions of each of the first rows, or on fresh ones.
 
-
-def same_class_groups(data: datasets.Dataset, groups: int, size: int, generator: torch.Generator) -> Tensor:
-    """Row numbers of `groups` disjoint groups of `size` training samples of one class each: int64 (groups, size).
-
-    The perfect augmentation: other real samples of the class stand in for augmentations of the first.
-    Classes take turns, so their numbers of groups differ by one at most. Raises `ValueError` when a class has too few.
+    rows: how many training rows are taken.
+    copies: B, or `FRESH`.
+    label_noise: in place of the setting's.
+    independent: whether each version has a label of its own, instead of all sharing that of their sample.
+    mixed_batches: fraction of batches whose inputs, but not labels, are mixed (`views.mix_inputs`).
+    checkpoints: steps at which the network is probed; the last one by default.
+    optimisation: changes of the setting's.
+    Returns one row for each checkpoint, as `_train_and_probe`, with further columns copies, independent, label_noise.
     """
+    noise = setting.label_noise if label_noise is None else label_noise
+    data, labels, generator = setting.problem(seed, noise)
+    x, labels = data.x_train[:rows], labels[:rows]
+    versions = views.augmented(x, setting.augmentation, setting.strength, max(copies, 1), generator)
+    targets = labels[:, None].expand(versions.shape[:2])
+    if independent:
+        drawn = torch.randint(data.classes, targets.shape, generator=generator).to(x.device)
+        targets = mix_labels(drawn, data.y_train[:rows, None].expand(drawn.shape), noise, generator)
+    loader = views.fixed_loader(versions, targets, generator)
+    if copies == FRESH:
+        loader = views.fresh_loader(x, labels, setting.augmentation, setting.strength, generator)
+    if mixed_batches:
+        loader = views.mix_inputs(loader, mixed_batches, generator)
+    frame = _train_and_probe(setting, seed, loader, data, versions, targets, generator, checkpoints, **optimisation)
+    return frame.assign(copies=copies, independent=independent, label_noise=noise)
+
+
+def train_on_groups(setting: Setting, seed: int, groups: int, size: int) -> pd.DataFrame:
+    """Perfect augmentation: trains on groups of real samples of one class that share a label.
+
+    The setting's label noise is the fraction of groups with a random label; the others keep that of their class.
+    Returns one row, as `_train_and_probe`.
+    """
+    data, drawn, generator = setting.problem(seed, 1.0)
+    source = setting.source
+    rows = views.same_class_groups(source, groups, size, generator).to(source.x_train.device)
+    labels = mix_labels(drawn[:groups], source.y_train[rows[:, 0]], setting.label_noise, generator)
+    versions, targets = source.x_train[rows], labels[:, None].expand(rows.shape)
+    loader = views.fixed_loader(versions, targets, generator)
+    return _train_and_probe(setting, seed, loader, data, versions, targets, generator)
+
+
+def _train_and_probe(
+    setting: Setting,
+    seed: int,
+    loader: training.Draw,
+    data: datasets.Dataset,
+    versions: Float[Tensor, "n v ..."],
+    targets: Int[Tensor, "n v"],
+    generator: torch.Generator,
+    checkpoints: Sequence[int] | None = None,
+    **optimisation: Any,
+) -> pd.DataFrame:
+    """One row for each checkpoint, by default for the last step alone.
+
+    Columns seed, step, fitted (fraction of the versions that get their label), and knn and test, as
+    `knn_and_test_accuracy` returns them.
+    """
+    steps, every = setting.steps(len(versions)), max(1, targets.numel() // PROBED_VERSIONS)
+    inputs, labels = versions.flatten(0, 1)[::every], targets.flatten()[::every]
+    network = setting.new_network(seed)
     rows = []
-    for c in range(data.classes):
-        wanted = len(range(c, groups, data.classes))
-        members = (data.y_train.cpu() == c).nonzero().squeeze(1)
-        if wanted * size > len(members):
-            raise ValueError(f"class {c} has {len(members)} training samples: too few for {wanted} groups of {size}")
-        chosen = members[torch.randperm(len(members), generator=generator)[: wanted * size]]
-        rows.append(chosen.view(wanted, size))
-    return torch.cat(rows)
+
+    def observe(_: nn.Module, step: int) -> None:
+        if step in (checkpoints or [steps]):
+            fitted = metrics.accuracy(training.predict(network, inputs), labels)
+            knn, test = knn_and_test_accuracy(network, data, setting.k)
+            rows.append({"seed": seed, "step": step, "fitted": fitted, "knn": knn, "test": test})
+
+    observe(network, 0)
+    options = {**setting.optimisation, **optimisation}
+    training.train(network, loader, len(versions), steps, generator, every=1, observe=observe, **options)
+    return pd.DataFrame(rows)
 
 
-def largest_group(data: datasets.Dataset, groups: int) -> int:
-    """The largest size that `same_class_groups` can give that many groups."""
-    rarest = int(torch.bincount(data.y_train, minlength=data.classes).min())
-    return rarest // -(-groups // data.classes)
+# --- what is measured -------------------------------------------------------------------------------------------------
 
 
-def look(network: nn.Sequential, data: datasets.Dataset, k: int) -> tuple[float, float]:
-    """Accuracy on the test rows of k-NN on the encoder's output, and of the network's own answers.
+def measure(
+    network: nn.Sequential,
+    data: datasets.Dataset,
+    labels: Int[Tensor, " n"],
+    pair: Float[Tensor, "n 2 ..."],
+    k: int,
+) -> pd.DataFrame:
+    """What the input and every layer know, in evaluation mode.
 
-    Reference of the k-NN are the training rows with their true labels.
+    labels: those that the training rows were trained on; pair: two augmented views of each training row.
+    Returns one row for each layer, with the columns layer and
+    knn: test accuracy of k-NN with true labels, with the training rows as reference;
+    linear: the same of a ridge classifier;
+    memorized: leave-one-out k-NN accuracy on `labels`, that is, how far samples lie beside those that share their label
+    (chance: 1 / classes);
+    distance: `probes.augmentation_distance` between the two views.
+    Where all rows would have more than `PROBED_ENTRIES` entries, linear and distance take the first rows alone: linear
+    as many as fit in that layer, distance as many as fit in the widest.
     """
+    train, test = networks.layers(network, data.x_train), networks.layers(network, data.x_test)
+    pairs = max(2, PROBED_ENTRIES // max(features.shape[1] for features in train.values()))
+    first, second = (networks.layers(network, pair[:pairs, i]) for i in range(2))
+    rows = []
+    for layer, features in train.items():
+        fitting = max(1, PROBED_ENTRIES // features.shape[1])
+        knn = probes.knn_predict(features, data.y_train, test[layer], k)
+        linear = probes.linear_predict(features[:fitting], data.y_train[:fitting], test[layer])
+        memorized = probes.knn_predict(features, labels, features, k, leave_one_out=True)
+        rows.append(
+            {
+                "layer": layer,
+                "knn": metrics.accuracy(knn, data.y_test),
+                "linear": metrics.accuracy(linear, data.y_test),
+                "memorized": metrics.accuracy(memorized, labels),
+                "distance": probes.augmentation_distance(first[layer], second[layer]),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def knn_and_test_accuracy(network: nn.Sequential, data: datasets.Dataset, k: int) -> tuple[float, float]:
+    """Test accuracy of k-NN on the encoder's output, with true labels, and of the network's own answers."""
     train = networks.layers(network, data.x_train)["pool"]
     test = networks.layers(network, data.x_test)
     knn = probes.knn_predict(train, data.y_train, test["pool"], k)
     return metrics.accuracy(knn, data.y_test), metrics.accuracy(test["logits"].argmax(1), data.y_test)
 
 
-def looks(steps: int) -> list[int]:
-    """Steps at which a training run is looked at: ten spread evenly, and before the first of them 0, 1, 2, 4, ...
+def checkpoint_steps(steps: int) -> list[int]:
+    """Steps at which a training run is probed: ten spread evenly, and before the first of them 0, 1, 2, 4, ...
 
     A single version of a sample is fitted within the first of the even ones.
     """
@@ -118,47 +243,29 @@ def looks(steps: int) -> list[int]:
     return sorted(early | set(range(every, steps + 1, every)) | {steps})
 
 
-def measure(network: nn.Sequential, data: datasets.Dataset, labels: Tensor, pair: Tensor, k: int) -> pd.DataFrame:
-    """Four quantities at the input and at every layer, in evaluation mode.
-
-    labels: int64 (n,), the random labels of the training rows; pair: float (n, 2, ...), two augmented views of each.
-    Returns columns layer, quantity, value, with the quantities
-    "knn": accuracy of k-NN with true labels, training rows as reference, test rows as queries;
-    "linear": the same with a ridge classifier;
-    "memorised": leave-one-out k-NN accuracy on the random labels, i.e. how far samples lie beside those that share
-    their random label (chance: 1 / classes);
-    "distance": `probes.augmentation_distance` between the two views.
-    "linear" and "distance" take the first rows only where all of them would have more than `LARGEST` entries, the
-    first in that layer, the second in the widest.
-    """
-    train, test = networks.layers(network, data.x_train), networks.layers(network, data.x_test)
-    pairs = max(2, LARGEST // max(features.shape[1] for features in train.values()))
-    first, second = (networks.layers(network, pair[:pairs, i]) for i in range(2))
-    rows = []
-    for layer, features in train.items():
-        knn = probes.knn_predict(features, data.y_train, test[layer], k)
-        few = max(1, LARGEST // features.shape[1])
-        linear = probes.linear_predict(features[:few], data.y_train[:few], test[layer])
-        memorised = probes.knn_predict(features, labels, features, k, leave_one_out=True)
-        rows += [
-            (layer, "knn", metrics.accuracy(knn, data.y_test)),
-            (layer, "linear", metrics.accuracy(linear, data.y_test)),
-            (layer, "memorised", metrics.accuracy(memorised, labels)),
-            (layer, "distance", probes.augmentation_distance(first[layer], second[layer])),
-        ]
-    return pd.DataFrame(rows, columns=["layer", "quantity", "value"])
+def at_the_end(frame: pd.DataFrame) -> pd.DataFrame:
+    """The last checkpoint of every run in frames of `train_on_versions`."""
+    return frame.groupby(["label_noise", "independent", "copies", "seed"]).last().reset_index()
 
 
-def at_accuracy(accuracies: Sequence[float], values: Sequence[float], level: float) -> float:
-    """Value where the accuracy first reaches `level`, linear between looks; nan where none brackets the level.
+def at_equal_accuracy(frame: pd.DataFrame, level: float) -> pd.DataFrame:
+    """Column knn where the training accuracy of each run first reaches `level`: columns copies, seed, knn."""
+    return pd.DataFrame(
+        {"copies": b, "seed": s, "knn": value_at_accuracy(list(rows["fitted"]), list(rows["knn"]), level)}
+        for (b, s), rows in frame.groupby(["copies", "seed"])
+    )
 
-    That is where it is never reached, and where the first look is above it already.
-    accuracies, values: (t,), one entry a look in the order of training.
+
+def value_at_accuracy(accuracies: Sequence[float], values: Sequence[float], level: float) -> float:
+    """Value where the accuracy first reaches `level`, linear between checkpoints.
+
+    accuracies, values: one entry for each checkpoint, in the order of training.
+    Returns nan where the level is never reached, or the first checkpoint is above it already.
     """
     for i, accuracy in enumerate(accuracies):
         if accuracy >= level:
             if i == 0:
                 return float(values[0]) if accuracy == level else float("nan")
-            share = (level - accuracies[i - 1]) / (accuracy - accuracies[i - 1])
-            return float(values[i - 1] + share * (values[i] - values[i - 1]))
+            fraction = (level - accuracies[i - 1]) / (accuracy - accuracies[i - 1])
+            return float(values[i - 1] + fraction * (values[i] - values[i - 1]))
     return float("nan")

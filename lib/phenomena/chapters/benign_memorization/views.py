@@ -1,0 +1,122 @@
+"""What the network is shown: noisy labels, augmented versions of a sample, and batches of them.
+
+Letters: n samples, B (in signatures v) versions of a sample.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from phenomena.chapters.benign_memorization import augment
+from phenomena.science import datasets
+from phenomena.science.label_noise import redraw_labels
+from phenomena.science.training import Draw
+
+
+class Problem(NamedTuple):
+    """Training and test rows, the labels to fit, and the generator for all later randomness of the seed."""
+
+    data: datasets.Dataset
+    labels: Int[Tensor, " n"]
+    generator: torch.Generator
+
+
+def draw_problem(source: datasets.Dataset, samples: int, test_samples: int, label_noise: float, seed: int) -> Problem:
+    """A random subset of a data set, with a fraction of its training labels redrawn uniformly over the classes.
+
+    There are never more test rows than the source has. Raises `ValueError` for more training rows than that.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    data = datasets.subset(source, samples, min(test_samples, len(source.x_test)), generator)
+    return Problem(data, redraw_labels(data.y_train, label_noise, data.classes, generator), generator)
+
+
+def augmented(
+    x: Float[Tensor, "n ..."], names: Sequence[str], strength: float, copies: int, generator: torch.Generator
+) -> Float[Tensor, "n {copies} ..."]:
+    """B = `copies` augmented versions of every sample, drawn once. Without names each is the sample itself."""
+    n, shape = len(x), x.shape[1:]
+    repeated = x.repeat_interleave(copies, 0)
+    if names:
+        u = torch.rand(n * copies, augment.numbers(names, shape), generator=generator).to(x.device)
+        repeated = augment.augment(repeated, u, names, strength)
+    return repeated.view(n, copies, *shape)
+
+
+def fresh_loader(
+    x: Float[Tensor, "n ..."],
+    labels: Int[Tensor, " n"],
+    names: Sequence[str],
+    strength: float,
+    generator: torch.Generator,
+) -> Draw:
+    """Batches that augment a sample anew at every visit: unlimited diversity."""
+    q = augment.numbers(names, x.shape[1:])
+
+    def load(index: Tensor) -> tuple[Tensor, Tensor]:
+        index = index.to(x.device)
+        u = torch.rand(len(index), q, generator=generator).to(x.device)
+        return augment.augment(x[index], u, names, strength), labels[index]
+
+    return load
+
+
+def fixed_loader(versions: Float[Tensor, "n v ..."], labels: Int[Tensor, "n v"], generator: torch.Generator) -> Draw:
+    """Batches that show one of a sample's B versions at random.
+
+    labels: equal along B where versions share the label of their sample, drawn one by one where each has its own
+    (n B independent labels, the effective sample size).
+    """
+
+    def load(index: Tensor) -> tuple[Tensor, Tensor]:
+        copy = torch.randint(versions.shape[1], (len(index),), generator=generator)
+        at = index.to(versions.device), copy.to(versions.device)
+        return versions[at], labels[at]
+
+    return load
+
+
+def mix_inputs(loader: Draw, fraction: float, generator: torch.Generator) -> Draw:
+    """Mixes inputs, but not labels, in a random fraction of the batches: lambda x_i + (1 - lambda) x_j keeps label y_i.
+
+    This is the Mixup flag of the official code, with fraction 0.8: lambda is uniform, one for a batch, and j comes
+    from a random permutation of the batch.
+    """
+
+    def load(index: Tensor) -> tuple[Tensor, Tensor]:
+        inputs, labels = loader(index)
+        weight, chance = torch.rand(2, generator=generator).tolist()
+        if chance < fraction:
+            partners = inputs[torch.randperm(len(inputs), generator=generator).to(inputs.device)]
+            inputs = torch.lerp(partners, inputs, weight)
+        return inputs, labels
+
+    return load
+
+
+def same_class_groups(
+    data: datasets.Dataset, groups: int, size: int, generator: torch.Generator
+) -> Int[Tensor, "{groups} {size}"]:
+    """Row numbers of disjoint groups of training samples, each group of one class.
+
+    This is perfect augmentation: other real samples of the class stand in for augmentations of the first.
+    Classes take turns, so their numbers of groups differ by one at most. Raises `ValueError` when a class has too few.
+    """
+    rows = []
+    for c in range(data.classes):
+        wanted = len(range(c, groups, data.classes))
+        members = (data.y_train.cpu() == c).nonzero().squeeze(1)
+        if wanted * size > len(members):
+            raise ValueError(f"class {c} has {len(members)} training samples: too few for {wanted} groups of {size}")
+        chosen = members[torch.randperm(len(members), generator=generator)[: wanted * size]]
+        rows.append(chosen.view(wanted, size))
+    return torch.cat(rows)
+
+
+def largest_group(data: datasets.Dataset, groups: int) -> int:
+    """The largest size with which `same_class_groups` can make that many groups."""
+    rarest = int(torch.bincount(data.y_train, minlength=data.classes).min())
+    return rarest // -(-groups // data.classes)
