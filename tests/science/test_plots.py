@@ -262,7 +262,6 @@ def test_every_channel_is_valid_vega_lite():
         "domain": [0.5, 30],
         "type": "log",
         "nice": False,
-        "zero": False,
     }
     assert "x" not in spec["layer"][3]["encoding"]
     shown(spec)

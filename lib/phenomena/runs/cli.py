@@ -121,7 +121,7 @@ def run(chapter: str, edition: str, assignments: tuple[str, ...], force: bool) -
 @click.option("--workers", default=2, type=click.IntRange(1), show_default=True, help="Local workers, or SLURM jobs.")
 @click.option("--scheduler", help="Address of a Dask scheduler, such as tcp://host:8786, or slurm.")
 @click.option("--dry-run", is_flag=True, help="Check the grid and say what would be run.")
-@click.option("--yes", is_flag=True, help="Do not mind more than 10,000 points.")
+@click.option("--yes", is_flag=True, help="Skip the check for grids over 10,000 points.")
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Write the table as CSV.")
 @click.option("--html", "html_file", type=click.Path(path_type=Path), help="Write table and figure as a page.")
 def sweep(
@@ -172,7 +172,7 @@ def sweep(
 def _joined(first: dict[str, Any], second: dict[str, Any], option: str) -> dict[str, Any]:
     twice = [name for name in second if name in first]
     if twice:
-        raise BadInput(f"{option} {twice[0]} stands in the sweep file as well: one of the two is expected")
+        raise BadInput(f"{option} {twice[0]} stands in the sweep file as well: must be in one of the two")
     return {**first, **second}
 
 
@@ -287,9 +287,9 @@ def figure(chapter: str, name: str, edition: str, png: Path | None, csv_file: Pa
         hint = nearest(name, figures) or ";"
         raise BadInput(f"{chapter}: unknown figure {name!r}{hint} shown: {', '.join(figures)}")
     if not (png or csv_file):
-        raise BadInput(f"{chapter}, figure {name}: nothing to write: --png PATH, --csv PATH or both are expected")
+        raise BadInput(f"{chapter}, figure {name}: nothing to write: give --png PATH, --csv PATH or both")
     if csv_file and not figures[name].data:
-        raise BadInput(f"{chapter}, figure {name}: drawn from no data of its own: --png is accepted")
+        raise BadInput(f"{chapter}, figure {name}: drawn from no data of its own: only --png can be written")
     for path, content in ((png, figures[name].picture), (csv_file, figures[name].data)):
         if path and content:
             _write(path, content)

@@ -20,7 +20,7 @@ def new(project: Project, name: str) -> list[Path]:
     and outside a checkout.
     """
     if not re.fullmatch("[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
-        raise BadInput(f"new {name!r}: a name in lower case, such as double_descent, is accepted")
+        raise BadInput(f"new {name!r}: must be a name in lower case, such as double_descent")
     folder = Path("lib/phenomena/chapters") / name
     made = {
         Path("notebooks") / f"{name}.ipynb": "chapter.ipynb",
@@ -59,7 +59,7 @@ def _read(project: Project, path: str) -> str:
     try:
         return (project.root / path).read_text(encoding="utf-8")
     except OSError as error:
-        raise BadInput(f"new: {path} cannot be read: a checkout of the book is expected") from error
+        raise BadInput(f"new: {path} cannot be read: must be run in a checkout of the book") from error
 
 
 def _listed(toc: str, name: str) -> str:

@@ -46,11 +46,11 @@ def bands(
     order: the values of hue in the order of their colours and markers; as they appear by default.
     joined: off, points with error bars are drawn, for places on the x axis that have no order.
     """
-    frame = frame.dropna(subset=[y])
     text = not pd.api.types.is_numeric_dtype(frame[x])
     places = list(dict.fromkeys(frame[x])) if text else sorted(frame[x].unique())
     where = {place: (i if text else place) for i, place in enumerate(places)}
-    groups = list(order or dict.fromkeys(frame[hue]))
+    groups = list(order or dict.fromkeys(frame[hue]))  # before rows go, so that colours stay
+    frame = frame.dropna(subset=[y])
     for i, group in enumerate(groups):
         rows = frame[frame[hue] == group]
         present = [place for place in places if (rows[x] == place).any()]

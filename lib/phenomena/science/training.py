@@ -8,7 +8,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 # row numbers -> inputs, and targets as the loss takes them: labels or distributions over the classes
-Draw = Callable[[Int[Tensor, " b"]], tuple[Float[Tensor, "b *sample"], Shaped[Tensor, "b *target"]]]
+Loader = Callable[[Int[Tensor, " b"]], tuple[Float[Tensor, "b *sample"], Shaped[Tensor, "b *target"]]]
 
 
 def cross_entropy(logits: Float[Tensor, "b c"], labels: Int[Tensor, " b"] | Float[Tensor, "b c"]) -> Float[Tensor, ""]:
@@ -46,7 +46,7 @@ def make_optimiser(name: str, network: nn.Module, lr: float, weight_decay: float
 
 def train(
     network: nn.Module,
-    draw: Draw,
+    draw: Loader,
     rows: int,
     steps: int,
     generator: torch.Generator,

@@ -152,7 +152,7 @@ def train_on_groups(setting: Setting, seed: int, groups: int, size: int) -> pd.D
 def _train_and_probe(
     setting: Setting,
     seed: int,
-    loader: training.Draw,
+    loader: training.Loader,
     data: datasets.Dataset,
     versions: Float[Tensor, "n v ..."],
     targets: Int[Tensor, "n v"],

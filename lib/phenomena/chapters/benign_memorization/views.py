@@ -13,7 +13,7 @@ from torch import Tensor
 from phenomena.chapters.benign_memorization import augment
 from phenomena.science import datasets
 from phenomena.science.label_noise import redraw_labels
-from phenomena.science.training import Draw
+from phenomena.science.training import Loader
 
 
 class Problem(NamedTuple):
@@ -52,7 +52,7 @@ def fresh_loader(
     names: Sequence[str],
     strength: float,
     generator: torch.Generator,
-) -> Draw:
+) -> Loader:
     """Batches that augment a sample anew at every visit: unlimited diversity."""
     q = augment.numbers(names, x.shape[1:])
 
@@ -64,7 +64,7 @@ def fresh_loader(
     return load
 
 
-def fixed_loader(versions: Float[Tensor, "n v ..."], labels: Int[Tensor, "n v"], generator: torch.Generator) -> Draw:
+def fixed_loader(versions: Float[Tensor, "n v ..."], labels: Int[Tensor, "n v"], generator: torch.Generator) -> Loader:
     """Batches that show one of a sample's B versions at random.
 
     labels: equal along B where versions share the label of their sample, drawn one by one where each has its own
@@ -79,7 +79,7 @@ def fixed_loader(versions: Float[Tensor, "n v ..."], labels: Int[Tensor, "n v"],
     return load
 
 
-def mix_inputs(loader: Draw, fraction: float, generator: torch.Generator) -> Draw:
+def mix_inputs(loader: Loader, fraction: float, generator: torch.Generator) -> Loader:
     """Mixes inputs, but not labels, in a random fraction of the batches: lambda x_i + (1 - lambda) x_j keeps label y_i.
 
     This is the Mixup flag of the official code, with fraction 0.8: lambda is uniform, one for a batch, and j comes

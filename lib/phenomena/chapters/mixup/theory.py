@@ -15,7 +15,7 @@ from scipy.optimize import minimize
 from scipy.special import betainc, betaincinv
 from torch import Tensor
 
-from phenomena.science.training import Draw
+from phenomena.science.training import Loader
 
 
 class MixingLaw(NamedTuple):
@@ -192,7 +192,7 @@ def draw(
     lambdas: str = "batch",
     method: str = "mixup",
     mixed_labels: bool = True,
-) -> Draw:
+) -> Loader:
     """Batches of mixed rows with mixed labels for `training.train`.
 
     x: float (n, ...); labels: int64 (n,). partner: "any" row of the data, itself included; any "other" row; or a row of

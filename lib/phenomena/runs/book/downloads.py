@@ -82,7 +82,7 @@ def repository(project: Project) -> str | None:
     config = yaml.safe_load((project.root / "_config.yml").read_text(encoding="utf-8"))
     url = str((config.get("repository") or {}).get("url") or "")
     if url and not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", url):
-        raise BadInput(f"_config.yml: repository url {url!r}: https://github.com/OWNER/NAME is accepted, or nothing")
+        raise BadInput(f"_config.yml: repository url {url!r}: must be https://github.com/OWNER/NAME or empty")
     return url or None
 
 

@@ -49,7 +49,7 @@ def record(**values: Iterable[float]) -> None:
     rows = {name: [float(v) for v in column] for name, column in values.items()}
     for name, row in rows.items():
         if not row or any(v in (float("inf"), float("-inf")) for v in row):
-            raise BadInput(f"record: {name} is {row}: finite numbers (or nan), one a seed, are expected")
+            raise BadInput(f"record: {name} is {row}: must be finite numbers (or nan), one a seed")
     lines = [f"{name}: {_told(row)}" for name, row in rows.items()]
     # JSON has no nan: a seed without a value is null
     plain = {name: [None if v != v else v for v in row] for name, row in rows.items()}
@@ -100,11 +100,11 @@ def _specification(chart: Any, name: str) -> dict[str, Any]:
     spec: dict[str, Any] = json.loads(text, parse_float=lambda digits: float(f"{float(digits):.6g}"))
     size = len(json.dumps(spec, ensure_ascii=False, separators=(",", ":")).encode())
     if size > INTERACTIVE_LIMIT:
-        limit = f"at most {INTERACTIVE_LIMIT // 1000} kB are accepted, fewer or coarser rows make it smaller"
+        limit = f"must be at most {INTERACTIVE_LIMIT // 1000} kB; fewer or coarser rows make it smaller"
         raise BadInput(f"show: the interactive chart of {name} has {size / 1000:.0f} kB: {limit}")
     if _refers(spec):
         raise BadInput(
-            f"show: the interactive chart of {name} takes something from a URL: data inside the chart are accepted"
+            f"show: the interactive chart of {name} takes something from a URL: its data must be inside the chart"
         )
     if "reading" not in [parameter["name"] for parameter in spec.get("params", [])]:
         raise BadInput(

@@ -87,7 +87,7 @@ def read_declaration(source: str, place: str = "parameters cell") -> dict[str, P
     for statement in statements:
         where = f"{place}, line {statement.lineno}"
         if not (isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and statement.value):
-            raise BadInput(f"{where}: a typed assignment such as `k: int = 20  # meaning` is expected")
+            raise BadInput(f"{where}: must be a typed assignment such as `k: int = 20  # meaning`")
         name, annotation = statement.target.id, ast.unparse(statement.annotation)
         try:
             kind = eval(annotation, {"__builtins__": {}}, VOCABULARY)  # the project's own notebook, names as listed
@@ -118,7 +118,7 @@ def _from_text(value: Any) -> Any:
         try:
             return json.loads(value)
         except json.JSONDecodeError as error:
-            raise ValueError("JSON expected, such as [1, 2]") from error
+            raise ValueError("must be JSON, such as [1, 2]") from error
     return value
 
 
@@ -186,7 +186,7 @@ def parse_assignments(texts: Iterable[str]) -> dict[str, str]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name.isidentifier():
-            raise BadInput(f"-p {text!r} is not accepted: NAME=VALUE is expected, such as -p seeds=3")
+            raise BadInput(f"-p {text!r}: must be NAME=VALUE, such as -p seeds=3")
         if name in values:
             raise BadInput(f"-p {name} was given twice: {values[name]!r} and {value!r}")
         values[name] = value

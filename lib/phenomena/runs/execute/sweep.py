@@ -65,7 +65,7 @@ def read_grid(texts: Iterable[str]) -> dict[str, list[str]]:
     for text in texts:
         name, equals, values = text.partition("=")
         if not equals or not name.isidentifier() or not values:
-            raise BadInput(f"-g {text!r} is not accepted: NAME=V1,V2,… or NAME=START:STOP[:STEP] is expected")
+            raise BadInput(f"-g {text!r}: must be NAME=V1,V2,… or NAME=START:STOP[:STEP]")
         if name in grid:
             raise BadInput(f"-g {name} was given twice")
         grid[name] = _range(text, values.split(":")) if ":" in values else values.split(",")
@@ -81,7 +81,7 @@ def _range(text: str, parts: list[str]) -> list[str]:
         if len(parts) > 3 or not (start.is_finite() and stop.is_finite() and step.is_finite()):
             raise InvalidOperation
     except (InvalidOperation, ValueError) as error:
-        raise BadInput(f"-g {text!r} is not accepted: START:STOP[:STEP] are numbers, such as 0:1:0.25") from error
+        raise BadInput(f"-g {text!r}: START:STOP[:STEP] must be numbers, such as 0:1:0.25") from error
     if step == 0 or (stop - start) / step < 0:
         raise BadInput(f"-g {text!r} is empty: STEP must lead from START to STOP")
     return [str(start + step * i) for i in range(int((stop - start) / step) + 1)]
@@ -98,16 +98,16 @@ def read_file(path: Path) -> tuple[str, dict[str, list[Any]], dict[str, Any]]:
         raise BadInput(f"{path}: unreadable ({' '.join(str(error).split())[:200]})") from error
     fields = {"edition": str, "grid": dict, "parameters": dict}
     if not isinstance(content, dict):
-        raise BadInput(f"{path}: the fields {', '.join(fields)} are expected")
+        raise BadInput(f"{path}: must have fields among {', '.join(fields)}")
     for name, value in content.items():
         if name not in fields:
             raise BadInput(f"{path}: unknown field {name!r}{nearest(str(name), fields)}; accepted: {', '.join(fields)}")
         if not isinstance(value, fields[name]):
-            raise BadInput(f"{path}: {name} is {value!r}: a {fields[name].__name__} is expected")
+            raise BadInput(f"{path}: {name} is {value!r}: must be a {fields[name].__name__}")
     grid = content.get("grid", {})
     for name, values in grid.items():
         if not isinstance(values, list) or not values:
-            raise BadInput(f"{path}: grid: {name} is {values!r}: a list of values is expected")
+            raise BadInput(f"{path}: grid: {name} is {values!r}: must be a list of values")
     return content.get("edition", "default"), grid, content.get("parameters", {})
 
 
@@ -119,10 +119,10 @@ def points(
     Raises `BadInput` for an empty grid, a parameter both in grid and fixed, or a value that is not accepted.
     """
     if not grid:
-        raise BadInput("the grid is empty: -g NAME=V1,V2,… or a sweep file with a grid is expected")
+        raise BadInput("the grid is empty: give -g NAME=V1,V2,… or a sweep file with a grid")
     both = [name for name in grid if name in fixed]
     if both:
-        raise BadInput(f"{both[0]} stands in the grid and as a fixed parameter: one of the two is expected")
+        raise BadInput(f"{both[0]} stands in the grid and as a fixed parameter: must be one of the two")
     sources = keys.sources(chapter, keys.sha256(project.lock.read_bytes()))
     found = []
     for values in itertools.product(*grid.values()):

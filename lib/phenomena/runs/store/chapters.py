@@ -69,7 +69,7 @@ class Claim(Strict):
     def _one_threshold(self) -> Self:
         given = [t for t in (self.above, self.below, self.between) if t is not None]
         if len(given) != 1 or (self.between and self.between[0] >= self.between[1]):
-            raise ValueError("exactly one of above: x, below: x, between: [x, y] with x < y is expected")
+            raise ValueError("must have exactly one of above: x, below: x, between: [x, y] with x < y")
         return self
 
     @property
@@ -134,7 +134,7 @@ class Chapter:
         """The parameters that the notebook declares."""
         cells = [c for c in self.source.cells if "parameters" in c.metadata.get("tags", [])]
         if len(cells) != 1:
-            raise BadInput(f"{self.notebook.name}: one cell tagged 'parameters' is expected, {len(cells)} found")
+            raise BadInput(f"{self.notebook.name}: must have one cell tagged 'parameters', {len(cells)} found")
         return read_declaration(cells[0].source, f"{self.notebook.name}, parameters cell")
 
     @cached_property
