@@ -5,6 +5,7 @@
 Letters: n rows, d features, c classes, m queries, b rows of a batch; targets are distributions over classes.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -411,6 +412,11 @@ def linear_optimum(
 
     options = {"maxiter": 2000, "ftol": 1e-15, "gtol": 1e-10}
     return torch.from_numpy(minimize(objective, np.zeros(x.shape[1]), jac=True, method="L-BFGS-B", options=options).x)
+
+
+def max_margin_bound(points: int) -> float:
+    """10 n ln n + n - 1: the dimension above which Theorem 3.5 holds."""
+    return 10 * points * math.log(points) + points - 1
 
 
 def angle(first: Float[Tensor, " d"], second: Float[Tensor, " d"]) -> float:
