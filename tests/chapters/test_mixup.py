@@ -63,37 +63,41 @@ def test_mass_agrees_with_draws(law):
 
 @st.composite
 def atoms(draw):
-    """A symmetric law on a few places of [0, 1], multiples of 1/64: with 1 - v as exact as v."""
+    """Places of [0, 1] with weights, symmetric about 1/2; multiples of 1/64, so that 1 - v is as exact as v."""
     places = draw(st.lists(st.integers(0, 32), min_size=1, max_size=5, unique=True))
     weights = draw(st.lists(st.integers(1, 9), min_size=len(places), max_size=len(places)))
     total = {}
     for place, weight in zip(places, weights, strict=True):
         total[place / 64] = total[1 - place / 64] = weight
-    return theory.atoms_law(list(total), [w / sum(total.values()) for w in total.values()]), list(total)
+    return {place: weight / sum(total.values()) for place, weight in total.items()}
 
 
-beta = st.floats(-2, 4).map(lambda exponent: (theory.beta_law(10.0**exponent), []))
+laws = st.one_of(st.floats(-2, 4).map(lambda exponent: 10.0**exponent), atoms())  # alpha, or atoms
 ends = st.lists(st.integers(0, 64).map(lambda i: i / 64), min_size=3, max_size=3).map(sorted)
 same_in_every_run = settings(derandomize=True, deadline=None, database=None)
+
+
+def law_of(drawn):
+    return theory.atoms_law(list(drawn), list(drawn.values())) if isinstance(drawn, dict) else theory.beta_law(drawn)
 
 
 def mass(law, low, high):
     return law.mass(np.array(low), np.array(high))
 
 
-@given(law_and_places=st.one_of(beta, atoms()), cuts=ends)
+@given(drawn=laws, cuts=ends)
 @same_in_every_run
-def test_mass_adds_up_over_adjacent_intervals(law_and_places, cuts):
-    law, places = law_and_places
-    assume(cuts[1] not in places)  # an atom at the cut belongs to both closed intervals
+def test_mass_adds_up_over_adjacent_intervals(drawn, cuts):
+    law = law_of(drawn)
+    assume(not (isinstance(drawn, dict) and cuts[1] in drawn))  # an atom at the cut belongs to both closed intervals
     parts = [mass(law, *part) for part in pairwise(cuts)]
     assert np.sum(parts, 0) == pytest.approx(np.array(mass(law, cuts[0], cuts[2])), abs=1e-12)
 
 
-@given(law_and_places=st.one_of(beta, atoms()), cuts=ends)
+@given(drawn=laws, cuts=ends)
 @same_in_every_run
-def test_laws_are_symmetric_about_one_half(law_and_places, cuts):
-    law, _ = law_and_places
+def test_laws_are_symmetric_about_one_half(drawn, cuts):
+    law = law_of(drawn)
     low, _, high = cuts
     (probability, first), (mirrored, mirrored_first) = mass(law, low, high), mass(law, 1 - high, 1 - low)
     assert probability == pytest.approx(mirrored, abs=1e-12)
@@ -101,11 +105,11 @@ def test_laws_are_symmetric_about_one_half(law_and_places, cuts):
     assert mass(law, 0.0, 1.0) == pytest.approx((1, 0.5), abs=1e-12)
 
 
-@given(law_and_places=st.one_of(beta, atoms()), u=st.floats(0.05, 0.5))
+@given(drawn=laws, u=st.floats(0.05, 0.5))
 @same_in_every_run
-def test_quantile_inverts_mass(law_and_places, u):
+def test_quantile_inverts_mass(drawn, u):
     """P[lambda < q(u)] <= u <= P[lambda <= q(u)]; below 1/2, where small lambda have all their digits."""
-    law, _ = law_and_places
+    law = law_of(drawn)
     lam = law.quantile(torch.tensor([u], dtype=torch.float64)).item()
     assert 1 - mass(law, lam, 1.0)[0] - 1e-9 <= u <= mass(law, 0.0, lam)[0] + 1e-9
 

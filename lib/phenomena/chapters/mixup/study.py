@@ -109,7 +109,7 @@ def closed_form_gap(samples: pd.DataFrame, epsilon: float) -> Float[Tensor, " s"
     """
     middle = samples[(samples["position"] == 1) & (samples["alpha"] > 0)]
     by_alpha = middle.pivot(index="alpha", columns="seed", values="p")
-    rows = torch.from_numpy(by_alpha.to_numpy(np.float32))
+    rows = torch.tensor(by_alpha.to_numpy(np.float32))
     closed = [theory.middle_of_three(a, epsilon) for a in by_alpha.index]
     return torch.stack([(row - p).abs() for row, p in zip(rows, closed, strict=True)]).mean(0)
 
