@@ -19,6 +19,8 @@ from torch import Tensor
 
 from phenomena.science.training import Draw
 
+Array = Float[np.ndarray, "*shape"]
+
 
 class MixingLaw(NamedTuple):
     """A law F of lambda on [0, 1], symmetric about 1/2.
@@ -27,10 +29,7 @@ class MixingLaw(NamedTuple):
     quantile(u): lambda for numbers u uniform on [0, 1).
     """
 
-    mass: Callable[
-        [Float[np.ndarray, "*shape"], Float[np.ndarray, "*shape"]],
-        tuple[Float[np.ndarray, "*shape"], Float[np.ndarray, "*shape"]],
-    ]
+    mass: Callable[[Array, Array], tuple[Array, Array]]
     quantile: Callable[[Float[Tensor, "*shape"]], Float[Tensor, "*shape"]]
 
 
@@ -44,9 +43,7 @@ def beta_law(alpha: float) -> MixingLaw:
     if not 0 < alpha < np.inf:
         raise ValueError(f"alpha is {alpha}: it must be positive and finite")
 
-    def mass(
-        low: Float[np.ndarray, "*shape"], high: Float[np.ndarray, "*shape"]
-    ) -> tuple[Float[np.ndarray, "*shape"], Float[np.ndarray, "*shape"]]:
+    def mass(low: Array, high: Array) -> tuple[Array, Array]:
         probability = betainc(alpha, alpha, high) - betainc(alpha, alpha, low)
         first = (betainc(alpha + 1, alpha, high) - betainc(alpha + 1, alpha, low)) / 2  # E lambda = 1/2
         return np.asarray(probability), np.asarray(first)  # scipy makes numbers of arrays without axes
@@ -69,9 +66,7 @@ def atoms_law(values: Sequence[float], weights: Sequence[float]) -> MixingLaw:
     if not (np.allclose(v, 1 - v[::-1]) and np.allclose(w, w[::-1])):
         raise ValueError(f"values {values} with weights {weights} are not symmetric about 1/2")
 
-    def mass(
-        low: Float[np.ndarray, "*shape"], high: Float[np.ndarray, "*shape"]
-    ) -> tuple[Float[np.ndarray, "*shape"], Float[np.ndarray, "*shape"]]:
+    def mass(low: Array, high: Array) -> tuple[Array, Array]:
         inside = w * ((low[..., None] <= v) & (v <= high[..., None]))
         return np.asarray(inside.sum(-1)), np.asarray(inside @ v)
 
