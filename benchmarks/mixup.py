@@ -16,8 +16,7 @@ import time
 
 import torch
 
-from phenomena.chapters.mixup import softmax_networks
-from phenomena.chapters.mixup import theory as mixup
+from phenomena.chapters.mixup import softmax_networks, theory
 from phenomena.science import datasets
 
 
@@ -60,9 +59,9 @@ def main():
         os.sched_setaffinity(0, {args.core})
     torch.set_num_threads(1)
 
-    points, targets = mixup.alternating_line(3, 2)
+    points, targets = theory.alternating_line(3, 2)
     x, t = points.expand(10, -1, -1), targets.expand(10, -1, -1)
-    quantile = mixup.beta_law(1.0).quantile
+    quantile = theory.beta_law(1.0).quantile
 
     def middle(train):
         net = train(x, t, range(10), quantile, width=512, steps=args.steps)
@@ -80,7 +79,7 @@ def main():
     x, labels = data.x_train[:300].flatten(1), data.y_train[:300]
     compare(
         "segment distances, 300 points",
-        lambda: mixup.segment_distances(x, labels),
+        lambda: theory.segment_distances(x, labels),
         lambda: plain_distances(x, labels),
         lambda a, b: (a - b).abs().max().item(),
         args.rounds,
@@ -89,7 +88,7 @@ def main():
     counts = labels.bincount().double()
     pairs = (counts * (1000 - counts) ** 2 / 2).sum().item()
     start = time.perf_counter()
-    mixup.segment_distances(x, labels)
+    theory.segment_distances(x, labels)
     print(f"segment distances, 1000 points: {pairs / (time.perf_counter() - start) / 1e6:.0f} million pairs a second")
 
 

@@ -1,22 +1,21 @@
 """Mixup: the closed form against sampling and by hand, laws by their moments, mixing against torchvision, geometry."""
 
-import json
-import math
-from pathlib import Path
-from types import SimpleNamespace
+from itertools import pairwise
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 from torchvision.transforms import v2
 
+from phenomena.chapters.mixup import figures, study, theory
 from phenomena.chapters.mixup import softmax_networks as networks
-from phenomena.chapters.mixup import theory as mixup
-from phenomena.runs.contract.parameters import VOCABULARY
-from phenomena.science import datasets, metrics, training
+from phenomena.runs.contract.notebook import show
+from phenomena.science import datasets, metrics, plots, training
+from phenomena.science.frames import columns, per_seed
 
 
 def generator(seed=0):
@@ -32,7 +31,7 @@ def one_hot(*labels):
 
 @pytest.mark.parametrize("alpha", [1e-4, 1e-2, 0.3, 1.0, 32.0, 1024.0, 1e4])
 def test_beta_is_drawn_with_its_moments(alpha):
-    lam = mixup.beta_law(alpha).quantile(torch.rand(200_000, generator=generator(), dtype=torch.float64))
+    lam = theory.beta_law(alpha).quantile(torch.rand(200_000, generator=generator(), dtype=torch.float64))
     assert ((lam >= 0) & (lam <= 1)).all()
     centred = lam - 0.5
     variance = 1 / (4 * (2 * alpha + 1))
@@ -47,29 +46,89 @@ def test_ratio_of_gamma_draws_collapses_where_ours_does_not():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         ratio = torch.distributions.Beta(1e-4, 1e-4).sample((10_000,))
-    ours = mixup.beta_law(1e-4).quantile(torch.rand(10_000, generator=generator(), dtype=torch.float64))
+    ours = theory.beta_law(1e-4).quantile(torch.rand(10_000, generator=generator(), dtype=torch.float64))
     assert ((ratio - 0.5).abs() < 1e-6).float().mean() > 0.5
     assert ((ours - 0.5).abs() < 0.4).float().mean() < 0.01
 
 
-@pytest.mark.parametrize("law", [mixup.beta_law(0.2), mixup.beta_law(7.0), mixup.atoms_law([0.8, 0.2], [0.5, 0.5])])
+@pytest.mark.parametrize("law", [theory.beta_law(0.2), theory.beta_law(7.0), theory.atoms_law([0.8, 0.2], [0.5, 0.5])])
 def test_mass_agrees_with_draws(law):
     lam = law.quantile(torch.rand(400_000, generator=generator(), dtype=torch.float64)).numpy()
     for low, high in ((0.0, 1.0), (0.0, 0.3), (0.15, 0.45), (0.6, 1.0)):
-        share, first = law.mass(np.array(low), np.array(high))
+        probability, first = law.mass(np.array(low), np.array(high))
         inside = (low <= lam) & (lam <= high)
-        assert share == pytest.approx(inside.mean(), abs=4e-3)
+        assert probability == pytest.approx(inside.mean(), abs=4e-3)
         assert first == pytest.approx((lam * inside).mean(), abs=4e-3)
+
+
+@st.composite
+def atoms(draw):
+    """Places of [0, 1] with weights, symmetric about 1/2; multiples of 1/64, so that 1 - v is as exact as v."""
+    places = draw(st.lists(st.integers(0, 32), min_size=1, max_size=5, unique=True))
+    weights = draw(st.lists(st.integers(1, 9), min_size=len(places), max_size=len(places)))
+    total = {}
+    for place, weight in zip(places, weights, strict=True):
+        total[place / 64] = total[1 - place / 64] = weight
+    return {place: weight / sum(total.values()) for place, weight in total.items()}
+
+
+laws = st.one_of(st.floats(-2, 4).map(lambda exponent: 10.0**exponent), atoms())  # alpha, or atoms
+ends = st.lists(st.integers(0, 64).map(lambda i: i / 64), min_size=3, max_size=3).map(sorted)
+same_in_every_run = settings(derandomize=True, deadline=None, database=None)
+
+
+def law_of(drawn):
+    return theory.atoms_law(list(drawn), list(drawn.values())) if isinstance(drawn, dict) else theory.beta_law(drawn)
+
+
+def mass(law, low, high):
+    return law.mass(np.array(low), np.array(high))
+
+
+@given(drawn=laws, cuts=ends)
+@same_in_every_run
+def test_mass_adds_up_over_adjacent_intervals(drawn, cuts):
+    law = law_of(drawn)
+    assume(not (isinstance(drawn, dict) and cuts[1] in drawn))  # an atom at the cut belongs to both closed intervals
+    parts = [mass(law, *part) for part in pairwise(cuts)]
+    assert np.sum(parts, 0) == pytest.approx(np.array(mass(law, cuts[0], cuts[2])), abs=1e-12)
+
+
+@given(drawn=laws, cuts=ends)
+@same_in_every_run
+def test_laws_are_symmetric_about_one_half(drawn, cuts):
+    law = law_of(drawn)
+    low, _, high = cuts
+    (probability, first), (mirrored, mirrored_first) = mass(law, low, high), mass(law, 1 - high, 1 - low)
+    assert probability == pytest.approx(mirrored, abs=1e-12)
+    assert first + mirrored_first == pytest.approx(probability, abs=1e-12), "E[lambda] and E[1 - lambda] add up to 1"
+    assert mass(law, 0.0, 1.0) == pytest.approx((1, 0.5), abs=1e-12)
+
+
+@given(drawn=laws, u=st.floats(0.05, 0.5))
+@same_in_every_run
+def test_quantile_inverts_mass(drawn, u):
+    """P[lambda < q(u)] <= u <= P[lambda <= q(u)]; below 1/2, where small lambda have all their digits."""
+    law = law_of(drawn)
+    lam = law.quantile(torch.tensor([u], dtype=torch.float64)).item()
+    assert 1 - mass(law, lam, 1.0)[0] - 1e-9 <= u <= mass(law, 0.0, lam)[0] + 1e-9
+
+
+@given(exponent=st.floats(-2, 4), u=st.floats(0.01, 0.99))
+@same_in_every_run
+def test_beta_quantiles_mirror_each_other(exponent, u):
+    lam = theory.beta_law(10.0**exponent).quantile(torch.tensor([u, 1 - u], dtype=torch.float64))
+    assert lam.sum().item() == pytest.approx(1, abs=1e-9)
 
 
 def test_laws_refuse_what_they_cannot_be():
     for alpha in (0.0, -1.0, float("inf"), float("nan")):
-        with pytest.raises(ValueError, match="positive finite"):
-            mixup.beta_law(alpha)
+        with pytest.raises(ValueError, match="positive and finite"):
+            theory.beta_law(alpha)
     with pytest.raises(ValueError, match="not symmetric"):
-        mixup.atoms_law([0.1, 0.5], [0.5, 0.5])
+        theory.atoms_law([0.1, 0.5], [0.5, 0.5])
     with pytest.raises(ValueError, match=r"values in \[0, 1\]"):
-        mixup.atoms_law([0.5], [0.9])
+        theory.atoms_law([0.5], [0.9])
 
 
 # The closed form
@@ -84,14 +143,14 @@ def sampled(x, targets, query, law, epsilon, draws=1_000_000):
     return (lam * targets[i] + (1 - lam) * targets[j])[inside].mean(0)
 
 
-@pytest.mark.parametrize("law", [mixup.beta_law(1.0), mixup.beta_law(0.3), mixup.beta_law(20.0)])
+@pytest.mark.parametrize("law", [theory.beta_law(1.0), theory.beta_law(0.3), theory.beta_law(20.0)])
 @pytest.mark.parametrize("features", [1, 2])
 def test_optimum_agrees_with_sampling(law, features):
     x = torch.randn(6, features, generator=generator(3), dtype=torch.float64)
     targets = torch.rand(6, 3, generator=generator(4), dtype=torch.float64)
     targets /= targets.sum(1, keepdim=True)
     for query in (x[2], (x[0] + x[1]) / 2):
-        found = mixup.optimum(x, targets, query[None], law, 0.3)[0]
+        found = theory.optimum(x, targets, query[None], law, 0.3)[0]
         assert torch.allclose(found, sampled(x, targets, query, law, 0.3), atol=0.01)
         assert found.sum().item() == pytest.approx(1, abs=1e-12)
 
@@ -99,19 +158,19 @@ def test_optimum_agrees_with_sampling(law, features):
 @pytest.mark.parametrize("alpha", [0.1, 1.0, 32.0, 1024.0])
 @pytest.mark.parametrize("epsilon", [0.05, 0.13, 0.3])
 def test_middle_of_three_points_by_hand(alpha, epsilon):
-    x, targets = mixup.alternating_line(3, 2)
-    found = mixup.optimum(x, targets, x, mixup.beta_law(alpha), epsilon)[:, 0]
-    assert found[1].item() == pytest.approx(mixup.middle_of_three(alpha, epsilon), abs=1e-12)
+    x, targets = theory.alternating_line(3, 2)
+    found = theory.optimum(x, targets, x, theory.beta_law(alpha), epsilon)[:, 0]
+    assert found[1].item() == pytest.approx(theory.middle_of_three(alpha, epsilon), abs=1e-12)
     assert found[0].item() == pytest.approx(found[2].item(), abs=1e-12)
 
 
 def test_limits_of_alpha():
     """Towards 0 Mixup is ERM; towards infinity the middle of three is 2/3 of the outer class (papers: DER)."""
-    x, targets = mixup.alternating_line(3, 2)
-    rare = mixup.optimum(x, targets, x, mixup.beta_law(1e-6), 0.1)
+    x, targets = theory.alternating_line(3, 2)
+    rare = theory.optimum(x, targets, x, theory.beta_law(1e-6), 0.1)
     assert torch.allclose(rare, targets.double(), atol=1e-4)
-    assert mixup.middle_of_three(1e6, 0.1) == pytest.approx(2 / 3, abs=1e-6)
-    half = mixup.optimum(x, targets, x[1:2], mixup.atoms_law([0.5], [1.0]), 0.1)
+    assert theory.middle_of_three(1e6, 0.1) == pytest.approx(2 / 3, abs=1e-6)
+    half = theory.optimum(x, targets, x[1:2], theory.atoms_law([0.5], [1.0]), 0.1)
     assert half[0, 0] == pytest.approx(2 / 3, abs=1e-12)
 
 
@@ -121,9 +180,9 @@ def test_optimum_does_not_mind_rotation_order_or_scale():
     queries = torch.cat([x[:2], (x[0] + x[3])[None] / 2])
     rotation, _ = torch.linalg.qr(torch.randn(2, 2, generator=generator(6), dtype=torch.float64))
     order = torch.randperm(7, generator=generator(7))
-    plain = mixup.optimum(x, targets, queries, mixup.beta_law(2.0), 0.2)
-    turned = mixup.optimum(3 * x @ rotation, targets, 3 * queries @ rotation, mixup.beta_law(2.0), 0.6)
-    mixed = mixup.optimum(x[order], targets[order], queries, mixup.beta_law(2.0), 0.2)
+    plain = theory.optimum(x, targets, queries, theory.beta_law(2.0), 0.2)
+    turned = theory.optimum(3 * x @ rotation, targets, 3 * queries @ rotation, theory.beta_law(2.0), 0.6)
+    mixed = theory.optimum(x[order], targets[order], queries, theory.beta_law(2.0), 0.2)
     assert torch.allclose(plain, turned, atol=1e-9)
     assert torch.allclose(plain, mixed, atol=1e-12)
 
@@ -134,7 +193,7 @@ def test_discontinuity_at_the_crossing():
     targets = one_hot(0, 0, 1, 1)
     for epsilon in (1e-2, 1e-3, 1e-4):
         queries = torch.tensor([[0.0, 0.0], [0.0, 2 * epsilon], [2 * epsilon, 0.0]])
-        found = mixup.optimum(x, targets, queries, mixup.beta_law(1.0), epsilon)
+        found = theory.optimum(x, targets, queries, theory.beta_law(1.0), epsilon)
         assert torch.allclose(found[0], torch.tensor([0.5, 0.5], dtype=torch.float64), atol=1e-9)
         assert found[1, 0].item() == pytest.approx(1, abs=1e-9)
         assert found[2, 1].item() == pytest.approx(1, abs=1e-9)
@@ -142,12 +201,12 @@ def test_discontinuity_at_the_crossing():
 
 def test_trained_networks_come_near_the_closed_form():
     """A wide network trained on X_3^2 where the optimum is smooth: alpha = 1, at the outer points and between."""
-    x, targets = mixup.alternating_line(3, 2)
-    law = mixup.beta_law(1.0)
+    x, targets = theory.alternating_line(3, 2)
+    law = theory.beta_law(1.0)
     net = networks.train(x.expand(4, -1, -1), targets.expand(4, -1, -1), range(4), law.quantile, width=128, steps=2500)
     at = torch.tensor([[0.0], [0.5], [1.5], [2.0]])
     mean = networks.logits(net, at.expand(4, -1, -1)).softmax(2).mean(0).double()
-    assert (mean - mixup.optimum(x, targets, at, law, 0.13)).abs().max() < 0.12
+    assert (mean - theory.optimum(x, targets, at, law, 0.13)).abs().max() < 0.12
 
 
 @pytest.mark.parametrize(
@@ -155,31 +214,32 @@ def test_trained_networks_come_near_the_closed_form():
     [
         ([[0.0], [1.0]], [[1.0, 0.0], [1.0, 0.0]], 0.1, "one class"),
         ([[0.0], [0.0]], [[1.0, 0.0], [0.0, 1.0]], 0.1, r"rows \[0, 1\] coincide"),
-        ([[0.0], [1.0]], [[0.7, 0.0], [0.0, 1.0]], 0.1, "no distributions"),
-        ([[0.0], [1.0]], [[1.5, -0.5], [0.0, 1.0]], 0.1, "no distributions"),
-        ([[0.0], [1.0]], [[1.0, 0.0], [0.0, 1.0]], 0.0, "positive radius"),
+        ([[0.0], [1.0]], [[0.7, 0.0], [0.0, 1.0]], 0.1, "not distributions"),
+        ([[0.0], [1.0]], [[1.5, -0.5], [0.0, 1.0]], 0.1, "not distributions"),
+        ([[0.0], [1.0]], [[float("nan"), 0.0], [0.0, 1.0]], 0.1, "not distributions"),
+        ([[0.0], [float("nan")]], [[1.0, 0.0], [0.0, 1.0]], 0.1, "must be finite"),
+        ([[0.0], [1.0]], [[1.0, 0.0], [0.0, 1.0]], 0.0, "must be positive"),
         ([[0.0], [1.0]], [[1.0, 0.0], [0.0, 1.0]], 1e-3, "leaves no mass"),
-        ([[0.0], [1.0], [2.0]], [[1.0, 0.0], [0.0, 1.0]], 0.1, "expected"),
     ],
 )
 def test_closed_form_says_where_it_is_undefined(x, targets, epsilon, match):
     with pytest.raises(ValueError, match=match):
-        mixup.optimum(torch.tensor(x), torch.tensor(targets), torch.tensor([[2.0]]), mixup.beta_law(1.0), epsilon)
+        theory.optimum(torch.tensor(x), torch.tensor(targets), torch.tensor([[2.0]]), theory.beta_law(1.0), epsilon)
 
 
 def test_copies_of_a_row_with_one_label_are_welcome():
     x, targets = torch.tensor([[0.0], [0.0], [1.0]]), one_hot(0, 0, 1)
-    assert mixup.optimum(x, targets, x[:1], mixup.beta_law(1.0), 0.1)[0, 0] > 0.9
+    assert theory.optimum(x, targets, x[:1], theory.beta_law(1.0), 0.1)[0, 0] > 0.9
 
 
 def test_alternating_line():
-    x, targets = mixup.alternating_line(5, 3)
+    x, targets = theory.alternating_line(5, 3)
     assert x.flatten().tolist() == [0, 1, 2, 3, 4]
     assert targets.argmax(1).tolist() == [0, 1, 2, 0, 1]
     with pytest.raises(ValueError, match="2 classes or more"):
-        mixup.alternating_line(3, 1)
+        theory.alternating_line(3, 1)
     with pytest.raises(ValueError, match="between 0 and 1/2"):
-        mixup.middle_of_three(1.0, 0.6)
+        theory.middle_of_three(1.0, 0.6)
 
 
 # Mixing batches
@@ -195,8 +255,8 @@ def test_mixup_agrees_with_torchvision_on_the_same_draws():
         lam = torch.distributions.Beta(torch.tensor([0.7]), torch.tensor([0.7])).sample(())
     targets = F.one_hot(labels, 4).float()
     # there the partner of a row is the row before it, and one lambda serves the batch
-    assert torch.allclose(mixup.mix(x, x.roll(1, 0), lam), theirs, atol=1e-6)
-    assert torch.allclose(mixup.mix(targets, targets.roll(1, 0), lam), their_targets, atol=1e-6)
+    assert torch.allclose(theory.mix(x, x.roll(1, 0), lam), theirs, atol=1e-6)
+    assert torch.allclose(theory.mix(targets, targets.roll(1, 0), lam), their_targets, atol=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -209,15 +269,15 @@ def test_cutmix_agrees_with_torchvision_on_the_same_draws(seed):
         torch.manual_seed(seed)
         lam = torch.distributions.Beta(torch.tensor([1.0]), torch.tensor([1.0])).sample(()).item()
         column, row = int(torch.randint(12, (1,))), int(torch.randint(9, (1,)))
-    mixed, left = mixup.cut_mix(x, x.roll(1, 0), lam, [row, column])
+    mixed, left = theory.cut_mix(x, x.roll(1, 0), lam, [row, column])
     assert torch.equal(mixed, theirs)
     targets = F.one_hot(labels, 4).float()
-    assert torch.allclose(mixup.mix(targets, targets.roll(1, 0), torch.tensor([left])), their_targets, atol=1e-6)
+    assert torch.allclose(theory.mix(targets, targets.roll(1, 0), torch.tensor([left])), their_targets, atol=1e-6)
 
 
-def test_cutmix_of_signals_cuts_a_share_of_the_length():
+def test_cutmix_of_signals_cuts_a_fraction_of_the_length():
     x, partner = torch.zeros(2, 1, 40), torch.ones(2, 1, 40)
-    mixed, left = mixup.cut_mix(x, partner, 0.7, [20])
+    mixed, left = theory.cut_mix(x, partner, 0.7, [20])
     assert mixed.mean().item() == pytest.approx(1 - left)
     assert left == pytest.approx(0.7)
 
@@ -229,13 +289,13 @@ def rows(n=60, classes=3):
 
 @pytest.mark.parametrize("partner", ["any", "other", "batch"])
 @pytest.mark.parametrize("lambdas", ["batch", "row"])
-def test_draw_mixes_rows_and_labels_alike(partner, lambdas):
+def test_rows_and_labels_are_mixed_alike(partner, lambdas):
     x, labels = rows()
-    law = mixup.atoms_law([0.25, 0.75], [0.5, 0.5])
-    batch = mixup.draw(x, labels, 3, law, generator(), partner=partner, lambdas=lambdas)
+    law = theory.atoms_law([0.25, 0.75], [0.5, 0.5])
+    batch = theory.mixup_loader(x, labels, 3, law, generator(), partner=partner, lambdas=lambdas)
     index = torch.arange(0, 60, 2)
     own = F.one_hot(labels, 3).float()[index]
-    shares, partners = [], []
+    explained, partners = [], []
     for _ in range(40):
         inputs, targets = batch(index)
         assert torch.allclose(targets.sum(1), torch.ones(30))
@@ -245,14 +305,12 @@ def test_draw_mixes_rows_and_labels_alike(partner, lambdas):
             fits = whole & (other >= -1e-3) & (other < 60)
             guess = other.round().long().clamp(0, 59)
             fits &= torch.isclose(targets, lam * own + (1 - lam) * F.one_hot(labels, 3).float()[guess]).all(1)
-            shares.append(fits)
+            explained.append(fits)
             partners.append((guess, fits))
-    explained = torch.stack(shares[0::2]) | torch.stack(shares[1::2])
-    assert explained.all(), "every row is a mixture of itself and a row, with one lambda for input and label"
+    either = torch.stack(explained[0::2]) | torch.stack(explained[1::2])
+    assert either.all(), "every row is a mixture of itself and a row, with one lambda for input and label"
     if lambdas == "batch":
-        assert all(a.all() or b.all() for a, b in zip(shares[0::2], shares[1::2], strict=True))
-    if partner == "other":
-        assert not any(((guess == index) & fits).all() for guess, fits in partners)
+        assert all(a.all() or b.all() for a, b in zip(explained[0::2], explained[1::2], strict=True))
     if partner == "batch" and lambdas == "batch":
         for (a, fits_a), (b, fits_b) in zip(partners[0::2], partners[1::2], strict=True):
             chosen = a if fits_a.all() else b
@@ -261,7 +319,7 @@ def test_draw_mixes_rows_and_labels_alike(partner, lambdas):
 
 def test_other_never_is_the_row_itself():
     x, labels = rows(n=3)
-    batch = mixup.draw(x, labels, 3, mixup.atoms_law([0.5], [1.0]), generator(), partner="other")
+    batch = theory.mixup_loader(x, labels, 3, theory.atoms_law([0.5], [1.0]), generator(), partner="other")
     for _ in range(200):
         inputs, _ = batch(torch.arange(3))
         assert (inputs[:, 0, 0] != torch.arange(3.0)).all()
@@ -269,8 +327,8 @@ def test_other_never_is_the_row_itself():
 
 def test_unmixed_labels_are_those_of_the_larger_part():
     x, labels = rows(n=2, classes=2)
-    law = mixup.atoms_law([0.1, 0.9], [0.5, 0.5])
-    batch = mixup.draw(x, labels, 2, law, generator(), partner="other", mixed_labels=False)
+    law = theory.atoms_law([0.1, 0.9], [0.5, 0.5])
+    batch = theory.mixup_loader(x, labels, 2, law, generator(), partner="other", mixed_labels=False)
     for _ in range(50):
         inputs, targets = batch(torch.arange(2))
         assert torch.equal(targets.argmax(1), inputs[:, 0, 0].round().long())
@@ -279,7 +337,7 @@ def test_unmixed_labels_are_those_of_the_larger_part():
 
 def test_cutmix_batches_train():
     x, labels = torch.rand(20, 1, 6, 6, generator=generator()), torch.arange(20) % 2
-    batch = mixup.draw(x, labels, 2, mixup.beta_law(1.0), generator(), method="cutmix")
+    batch = theory.mixup_loader(x, labels, 2, theory.beta_law(1.0), generator(), method="cutmix")
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 2))
     training.train(net, batch, 20, 30, generator(), batch=10)
     inputs, targets = batch(torch.arange(10))
@@ -295,12 +353,12 @@ def test_cutmix_batches_train():
         ({"method": "cutmix", "lambdas": "row"}, "one box a batch"),
     ],
 )
-def test_draw_refuses_words_it_does_not_know(words, match):
+def test_loader_refuses_words_it_does_not_know(words, match):
     x, labels = rows()
     with pytest.raises(ValueError, match=match):
-        mixup.draw(x, labels, 3, mixup.beta_law(1.0), generator(), **words)
+        theory.mixup_loader(x, labels, 3, theory.beta_law(1.0), generator(), **words)
     with pytest.raises(ValueError, match="one class"):
-        mixup.draw(x, torch.zeros(60, dtype=torch.long), 3, mixup.beta_law(1.0), generator())
+        theory.mixup_loader(x, torch.zeros(60, dtype=torch.long), 3, theory.beta_law(1.0), generator())
 
 
 # Distances to mixing segments
@@ -311,7 +369,7 @@ def test_segment_distances_against_every_pair():
     labels = torch.arange(18) % 4
     fine = torch.linspace(0, 1, 2001, dtype=torch.float64)[:, None]
     for block in (1, 5, 64):
-        found = mixup.segment_distances(x, labels, block)
+        found = theory.segment_distances(x, labels, block)
         for q in range(18):
             others = [i for i in range(18) if labels[i] != labels[q]]
             best = min(
@@ -321,11 +379,11 @@ def test_segment_distances_against_every_pair():
 
 
 def test_segment_distances_in_known_cases():
-    x, targets = mixup.alternating_line(3, 2)
-    assert mixup.segment_distances(x, targets.argmax(1)).tolist() == [1, 0, 1]  # the middle lies on the segment
-    assert mixup.segment_distances(torch.tensor([[0.0], [1.0]]), torch.tensor([0, 0])).tolist() == [torch.inf] * 2
+    x, targets = theory.alternating_line(3, 2)
+    assert theory.segment_distances(x, targets.argmax(1)).tolist() == [1, 0, 1]  # the middle lies on the segment
+    assert theory.segment_distances(torch.tensor([[0.0], [1.0]]), torch.tensor([0, 0])).tolist() == [torch.inf] * 2
     twins = torch.tensor([[0.0, 1.0], [2.0, 0.0], [2.0, 0.0]])
-    assert mixup.segment_distances(twins, torch.tensor([0, 1, 1]))[0].item() == pytest.approx(5**0.5)
+    assert theory.segment_distances(twins, torch.tensor([0, 1, 1]))[0].item() == pytest.approx(5**0.5)
 
 
 # Points from midpoints
@@ -336,18 +394,18 @@ def test_points_come_back_from_their_midpoints(points, features, seed):
     x = torch.randn(points, features, generator=generator(seed), dtype=torch.float64)
     i, j = torch.triu_indices(points, points, 1)
     midpoints = ((x[i] + x[j]) / 2)[torch.randperm(len(i), generator=generator(seed))]
-    distance = torch.from_numpy(cdist(x, mixup.recover_points(midpoints)))
+    distance = torch.from_numpy(cdist(x, theory.recover_points(midpoints)))
     assert distance.amin(1).max() < 1e-9
     assert distance.amin(0).max() < 1e-9
 
 
 def test_no_points_have_these_midpoints():
     with pytest.raises(ValueError, match="no set of 6 points"):
-        mixup.recover_points(torch.randn(15, 2, generator=generator(), dtype=torch.float64))
+        theory.recover_points(torch.randn(15, 2, generator=generator(), dtype=torch.float64))
     with pytest.raises(ValueError, match="16 midpoints"):
-        mixup.recover_points(torch.zeros(16, 2, dtype=torch.float64))
+        theory.recover_points(torch.zeros(16, 2, dtype=torch.float64))
     with pytest.raises(ValueError, match="m of 5 or more"):
-        mixup.recover_points(torch.zeros(6, 2, dtype=torch.float64))
+        theory.recover_points(torch.zeros(6, 2, dtype=torch.float64))
 
 
 # Two moons and their boundary
@@ -355,11 +413,11 @@ def test_no_points_have_these_midpoints():
 
 @pytest.mark.parametrize("separation", [0.1, 0.5])
 def test_moons_lie_on_both_sides_of_the_line(separation):
-    x, targets = mixup.two_moons(300, separation, seed=3)
+    x, targets = theory.two_moons(300, separation, seed=3)
     side = torch.where(targets[:, 0] > 0, 1.0, -1.0)
     assert (x[:, 0] * side).min() >= separation
     assert targets.sum(0).tolist() == [150, 150]
-    again, _ = mixup.two_moons(300, separation, seed=3)
+    again, _ = theory.two_moons(300, separation, seed=3)
     assert torch.equal(x, again)
 
 
@@ -367,16 +425,16 @@ def test_boundary_of_known_shapes():
     grid = torch.linspace(-2, 2, 401, dtype=torch.float64)
     x = torch.tensor([[1.0, 0.0], [-0.5, 0.3], [0.8, -1.0]])
     correct = torch.tensor([True, True, True])
-    straight = mixup.boundary(grid[:, None].expand(-1, 401), 2.0, x, correct)
+    straight = theory.boundary(grid[:, None].expand(-1, 401), 2.0, x, correct)
     assert straight.bent < 0.003 and straight.margin == pytest.approx(0.5, abs=1e-6)
-    wrong = mixup.boundary(grid[:, None].expand(-1, 401), 2.0, x, torch.tensor([True, False, True]))
+    wrong = theory.boundary(grid[:, None].expand(-1, 401), 2.0, x, torch.tensor([True, False, True]))
     assert wrong.margin == pytest.approx(-0.5, abs=1e-6)
-    diagonal = mixup.boundary(grid[:, None] - grid, 2.0, x, correct)  # x_1 > x_2: half of two quadrants differ
+    diagonal = theory.boundary(grid[:, None] - grid, 2.0, x, correct)  # x_1 > x_2: half of two quadrants differ
     assert diagonal.bent == pytest.approx(0.25, abs=0.005)
     assert diagonal.margin == pytest.approx(0.8 / 2**0.5, abs=1e-3)
-    circle = mixup.boundary(1 - grid[:, None].square() - grid.square(), 2.0, torch.zeros(1, 2), torch.tensor([True]))
+    circle = theory.boundary(1 - grid[:, None].square() - grid.square(), 2.0, torch.zeros(1, 2), torch.tensor([True]))
     assert circle.margin == pytest.approx(1, abs=1e-3)
-    assert np.isnan(mixup.boundary(torch.ones(9, 9), 2.0, x, correct).margin)
+    assert np.isnan(theory.boundary(torch.ones(9, 9), 2.0, x, correct).margin)
 
 
 # The linear case
@@ -393,7 +451,7 @@ def test_max_margin_by_hand_and_against_a_support_vector_machine():
     w = metrics.max_margin(x, signs)
     # a machine without intercept: the kernel of the rows joined with their mirror images
     machine = SVC(kernel="linear", C=1e8, tol=1e-10).fit(torch.cat([x, -x]), torch.cat([signs, -signs]))
-    assert mixup.angle(w, torch.tensor(machine.coef_[0])) < 0.01
+    assert theory.angle(w, torch.tensor(machine.coef_[0])) < 0.01
     assert (signs * (x @ w)).min().item() == pytest.approx(1, abs=1e-9)
     assert metrics.max_margin(x[:, :1], signs) is None, "not separable"
 
@@ -403,17 +461,17 @@ def test_linear_optimum_interpolates_in_high_dimension():
     x = torch.randn(10, 400, generator=generator(2), dtype=torch.float64)
     signs = torch.tensor([1.0, -1.0] * 5, dtype=torch.float64)
     interpolator = torch.linalg.pinv(x) @ signs
-    for law in (mixup.beta_law(1.0), mixup.beta_law(32.0)):
-        w = mixup.linear_optimum(x, signs, law)
-        assert mixup.angle(w, interpolator) < 1e-3
-        assert mixup.angle(w, metrics.max_margin(x, signs)) < 1e-3
+    for law in (theory.beta_law(1.0), theory.beta_law(32.0)):
+        w = theory.linear_optimum(x, signs, law)
+        assert theory.angle(w, interpolator) < 1e-3
+        assert theory.angle(w, metrics.max_margin(x, signs)) < 1e-3
 
 
 def test_linear_optimum_has_no_slope():
     x = torch.randn(8, 5, generator=generator(3), dtype=torch.float64)
     signs = torch.tensor([1.0, -1.0] * 4, dtype=torch.float64)
-    law, nodes = mixup.beta_law(2.0), 16
-    w = mixup.linear_optimum(x, signs, law, nodes).requires_grad_()
+    law, nodes = theory.beta_law(2.0), 16
+    w = theory.linear_optimum(x, signs, law, nodes).requires_grad_()
     lam = law.quantile((torch.arange(nodes, dtype=torch.float64) + 0.5) / nodes)
     pairs = [(t, i, j) for t in lam for i in range(8) for j in range(8)]
     rows = torch.stack([t * x[i] + (1 - t) * x[j] for t, i, j in pairs])
@@ -421,14 +479,14 @@ def test_linear_optimum_has_no_slope():
     F.binary_cross_entropy_with_logits(rows @ w, targets).backward()
     assert w.grad.abs().max() < 1e-6
     with pytest.raises(ValueError, match="one class"):
-        mixup.linear_optimum(x, torch.ones(8, dtype=torch.float64), law)
+        theory.linear_optimum(x, torch.ones(8, dtype=torch.float64), law)
 
 
 def test_angle():
     a = torch.tensor([1.0, 0.0], dtype=torch.float64)
-    assert mixup.angle(a, torch.tensor([0.0, 2.0], dtype=torch.float64)) == pytest.approx(90)
-    assert mixup.angle(a, 5 * a) == 0
-    assert mixup.angle(a, torch.tensor([1.0, 1e-9], dtype=torch.float64)) == pytest.approx(np.rad2deg(1e-9))
+    assert theory.angle(a, torch.tensor([0.0, 2.0], dtype=torch.float64)) == pytest.approx(90)
+    assert theory.angle(a, 5 * a) == 0
+    assert theory.angle(a, torch.tensor([1.0, 1e-9], dtype=torch.float64)) == pytest.approx(np.rad2deg(1e-9))
 
 
 # Calibration
@@ -455,90 +513,160 @@ def test_calibrated_predictions_have_no_error():
         metrics.calibration(2 * p, labels)
 
 
-# The notebook's cells
+# The experiments
 
-CELLS = {
-    cell["id"]: "".join(cell["source"])
-    for cell in json.loads((Path(__file__).parents[2] / "notebooks" / "mixup.ipynb").read_text())["cells"]
-}
-
-
-def cells(*names, given=None, **changed):
-    """Names after these cells of the notebook, at its default parameters but for what is changed."""
-    space = dict(VOCABULARY) | {"datasets": datasets, "torch": torch, "np": np, "pd": pd, "math": math, "mixup": mixup}
-    exec(CELLS["cell-03"], space)
-    space |= changed | (given or {})
-    for name in names:
-        exec(CELLS[name], space)
-    return space
+SIZES = {"samples": 50, "test_samples": 50, "condition_samples": 60, "network": "cnn", "device": "cpu"}
+CNN = {"network": "cnn", "width": 2, "depth": 2, "hidden": 4, "batch": 20, "optimiser": "adam", "lr": 4e-3}
 
 
 @pytest.mark.parametrize(
     ("changed", "match"),
     [
-        ({"long_points": 3, "long_classes": [4, 5]}, r"long_classes is \[4, 5\]: one of 3 \(long_points\) or fewer"),
         ({"condition_samples": 1298}, "condition_samples is 1298: digits has 1297"),
         ({"samples": 4001}, "samples is 4001: mnist1d has 4000"),
         ({"dataset": "digits", "test_samples": 501}, "test_samples is 501: digits has 500"),
-        ({"network": "resnet18", "dataset": "digits", "test_samples": 500}, "mnist1d .* holds no images"),
+        ({"network": "resnet18"}, "mnist1d .* holds no images"),
     ],
 )
 def test_parameters_that_cannot_go_together_are_refused_before_anything_is_trained(changed, match):
     with pytest.raises(ValueError, match=match):
-        cells("parameters-together", "cell-08", **changed)
+        study.load(**{"dataset": "mnist1d", "condition_sets": ["digits", "mnist1d"], **SIZES, **changed})
 
 
-def test_entries_given_twice_count_once():
-    space = cells("parameters-together", moons_alphas=[1.0, 1.0], condition_sets=["digits", "digits"])
-    assert space["moons_alphas"] == [1.0] and space["condition_sets"] == ["digits"]
+def test_some_line_must_have_a_point_for_every_class():
+    study.check_classes([4, 3], 3)
+    with pytest.raises(ValueError, match=r"long_classes is \[4, 5\]: one must be 3 \(long_points\) or fewer"):
+        study.check_classes([4, 5], 3)
+
+
+def test_data_sets_given_twice_count_once():
+    assert list(study.load("mnist1d", ["digits", "digits"], **SIZES)) == ["digits", "mnist1d"]
+
+
+@pytest.fixture(scope="module")
+def line():
+    """Networks on the three points, and what they say there."""
+    x, targets = theory.alternating_line(3, 2)
+    nets = {a: study.train_points(x, targets, range(2), alpha=a, width=64, steps=400) for a in (0.0, 1.0, 32.0)}
+    return nets, study.network_curves(nets, x, range(2))
+
+
+def test_the_line_without_mixup_is_fitted_and_the_gap_is_that_of_every_alpha(line):
+    _, samples = line
+    assert (per_seed(samples, "p", position=1.0, alpha=0.0) < 0.5).all()
+    middle = columns(samples, "{alpha}", "p", position=1.0, alpha={1.0: "weak", 32.0: "strong"})
+    gaps = [np.abs(middle[name] - theory.middle_of_three(a, 0.13)) for name, a in (("weak", 1.0), ("strong", 32.0))]
+    assert study.closed_form_gap(samples, 0.13).tolist() == pytest.approx(np.mean(gaps, 0).tolist(), abs=1e-6)
+
+
+@pytest.mark.parametrize("levels", [[0.1, 0.3, 1.0, 3.0, 10.0, 32.0, 128.0], np.geomspace(0.1, 128, 60).tolist()])
+def test_the_moving_line_is_accepted_by_the_page_and_has_a_stop_for_every_level(line, levels):
+    nets, samples = line
+    x, targets = theory.alternating_line(3, 2)
+    stops = study.refined(levels)
+    assert set(levels) <= set(stops) and stops == sorted(stops)
+    places = torch.linspace(0, 2, figures.places_for(len(stops), len(levels), 3))[:, None]
+    learned = study.network_curves(dict.fromkeys(levels, nets[1.0]), places, range(2))
+    exact = study.closed_form_curves(x, targets, places, stops, [0.05, 0.13, 0.3])
+    chart = figures.line_slider(learned, exact, samples, 0.13)
+    show(plots.panels(1)[0], name="line", caption="A line.", alt="A line.", interactive=chart)  # 300 kB or less
+
+
+def test_the_longer_line_has_a_row_a_seed_and_job():
+    errors = study.long_lines([(2, 0.0), (3, 1.0)], 5, range(3), width=8, steps=5)
+    assert len(errors) == 6 and errors["error"].between(0, 1).all()
+    assert set(zip(errors["classes"], errors["training"], strict=True)) == {(2, "ERM"), (3, "α = 1")}
+
+
+def test_the_closed_form_jumps_at_the_crossing_and_networks_cannot():
+    found = study.crossing(range(2), width=32, steps=100, side=13)
+    assert found.closed_form_jump == pytest.approx(1, abs=1e-6)
+    assert found.networks_jump.abs().max() < 0.1, "they are continuous, and the places are 0.001 from the crossing"
+    assert len(found.curves) == 2 * 2 * 25 and len(found.plane) == 13**2
+
+
+def test_moons_have_shapes_maps_and_points_of_every_job():
+    jobs = [(0.5, 0.0, False), (0.5, 1.0, True)]
+    found = study.moons(jobs, range(2), points=20, width=4, steps=3)
+    assert found.shapes["training"].tolist() == ["ERM", "ERM", "α = 1, as coded", "α = 1, as coded"]
+    assert len(found.maps) == 2 * 121**2 and set(found.maps["fraction"]) <= {0.0, 0.5, 1.0}
+    assert len(found.points) == 20 and (found.points.loc[found.points["right"], "x1"] >= 0.5).all()
+
+
+def test_linear_directions_agree_above_the_bound_and_say_where_there_is_none():
+    above = int(theory.max_margin_bound(4)) + 1
+    found = study.linear([(0, 2), (0, above)], 4, alpha=1.0)
+    assert np.isnan(per_seed(found, "interpolator", d=2)).all()
+    assert per_seed(found, "interpolator", d=above)[0] < 1e-3
+
+
+def toy():
+    """Two classes of signals, which a network of any kind tells apart."""
+    labels = torch.arange(120) % 2
+    x = torch.randn(120, 1, 12, generator=generator()) + 2 * labels[:, None, None]
+    return datasets.Dataset(x[:80], labels[:80], x[80:], labels[80:], 2)
+
+
+class Knows(torch.nn.Module):
+    """Knows the true label of every row of the toy."""
+
+    def forward(self, x):
+        data = toy()
+        known, labels = torch.cat([data.x_train, data.x_test]).flatten(1), torch.cat([data.y_train, data.y_test])
+        return F.one_hot(labels[torch.cdist(x.flatten(1), known).argmin(1)], 2).float()
 
 
 def test_memory_of_wrong_labels_is_measured_on_those_alone():
     """A network that knows every true label gives none of the wrong ones back."""
+    checkpoints = []
 
-    def fit(s, draw, rows, data, observe, every):
-        knows = SimpleNamespace(eval=lambda: lambda part: torch.zeros(len(part), data.classes))
-        predict = {data.x_train: data.y_train, data.x_test: data.y_test}
-        space["training"].predict = lambda net, x: predict[x]
-        observe(None, 0)
-        looks.append(every)
-        return knows
+    def fit(data, batches, seed, *, checkpoints_seen=checkpoints, checkpoints=0, observe):
+        checkpoints_seen.append(checkpoints)
+        observe(Knows(), 1)
+        return Knows()
 
-    looks = []
-    space = {
-        "fit": fit,
-        "training": SimpleNamespace(predict=lambda net, x: 0),
-        "batches": lambda *rest, **options: None,
-    }
-    space = cells(
-        "cell-08",
-        "study-measures",
-        "cell-39",
-        given=space | {"probes": SimpleNamespace(accuracy=share_right)},
-        samples=200,
-    )
-    noisy, clean = space["study"](0, 0.0, 0.5), space["study"](0, 0.0)
-    assert noisy["wrong"] == 0 and 0.45 < noisy["train"] < 0.65 and np.isnan(clean["wrong"])
-    assert looks == [8, 0], "looks at the test points are for the best epoch under noise"
+    arms = [study.Arm("ERM", 0.0, label_noise=0.5), study.Arm("ERM", 0.0)]
+    found, bins = study.train_arms([(arm, 0) for arm in arms], toy(), fit=fit, samples=80, test_samples=40)
+    noisy, clean = found.to_dict("records")
+    assert noisy["wrong"] == 0 and 0.6 < noisy["train"] < 0.9 and noisy["best"] == noisy["last"] == 1
+    assert np.isnan(clean["wrong"]) and np.isnan(clean["best"]) and clean["train"] == 1
+    assert checkpoints == [10, 0], "checkpoints are for the best epoch under label noise"
+    assert bins["fraction"].tolist() == [1, 1] and bins["accuracy"].tolist() == [1, 1]
 
 
-def share_right(predicted, labels):
-    return (predicted == labels).float().mean().item() if torch.is_tensor(predicted) else 0.0
+def test_arms_mix_as_they_are_told_and_the_others_as_all():
+    seen = []
+
+    def fit(data, batches, seed, *, checkpoints=0, observe):
+        seen.append(batches(torch.arange(20))[1])
+        observe(Knows(), 1)
+        return Knows()
+
+    arms = [study.Arm("ERM", 0.0), study.Arm("mixed", 1.0), study.Arm("unmixed", 1.0, mixing={"mixed_labels": False})]
+    jobs = [(arm, 0) for arm in arms]
+    study.train_arms(jobs, toy(), fit=fit, samples=80, test_samples=40, partner="any", lambdas="row")
+    plain, mixed, unmixed = seen
+    assert not plain.is_floating_point()
+    assert ((mixed > 0).all(1)).any() and set(unmixed.unique().tolist()) == {0.0, 1.0}
 
 
-@pytest.mark.parametrize("side_seeds", [2, 5])
-def test_arms_hold_the_weak_alpha_and_variants_the_seeds_of_the_arms(side_seeds):
-    def study(s, a, **options):
-        return {"seed": s, "alpha": a, "train": a, "last": a, "ece": a}
+def test_networks_are_observed_on_the_way_and_at_the_end():
+    task, steps = study.problem(toy(), 0, 80, 40), []
+    batches = study.loader(task, 1.0)
+    study.fit(task.data, batches, 0, epochs=5, **CNN, checkpoints=10, observe=lambda net, step: steps.append(step))
+    assert steps == list(range(2, 21, 2))
 
-    found = {}
-    given = {"study": study, "track": lambda jobs, name: jobs, "record": found.update}
-    space = cells("cell-40", given=given, alphas=[0.1], data_range=range(10, 13))
-    assert found["last_weak"].tolist() == [0.4] * 3 and found["train_strong"].tolist() == [1024.0] * 3
-    named = space["sweep"].assign(arm=space["sweep"]["alpha"].map(lambda a: f"{a:g}" if a else "ERM"))
-    space |= {"named": named, "side_seeds": side_seeds, "data_seeds": 3}
-    for name in ("cell-46", "ways-record"):
-        exec(CELLS[name], space)
-    assert {len(found[name]) for name in ("ece_unmixed", "ece_mixed", "no_self_strong", "side_row")} == {
-        min(side_seeds, 3)
-    }
+
+def test_condition_measures_every_point_and_trains_with_and_without():
+    def fit(data, batches, seed):
+        return study.fit(data, batches, seed, epochs=10, **CNN)
+
+    jobs = [("toy", 0), ("toy", 1)]
+    distances, fitted = study.condition(jobs, {"toy": toy()}, fit=fit, alpha=1024.0, samples=60, test_samples=40)
+    assert len(distances) == 120 and (distances["segment"] <= distances["neighbour"] + 1e-4).all()
+    assert fitted["seed"].tolist() == [0, 1] and (fitted["clearance"] > 0).all()
+    assert fitted[["erm", "mixup"]].stack().between(0, 1).all()
+
+
+def test_samples_are_recovered_from_their_midpoints():
+    assert study.recovery_error(toy(), 0, 80, 40) < 1e-9

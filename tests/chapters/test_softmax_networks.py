@@ -5,9 +5,9 @@ import torch
 from torch.func import functional_call
 
 from phenomena.chapters.mixup import softmax_networks as networks
-from phenomena.chapters.mixup import theory as mixup
+from phenomena.chapters.mixup import theory
 
-LAW = mixup.beta_law(0.5).quantile
+LAW = theory.beta_law(0.5).quantile
 
 
 def problem(seeds=3, rows=7, features=2, classes=3):
@@ -32,8 +32,8 @@ def test_fast_and_readable_train_the_same_networks(quantile, accumulate):
     assert not close(fast, start, 1e-2), "it moved"
 
 
-def test_draws_go_on_beyond_a_block(monkeypatch):
-    monkeypatch.setattr(networks, "BLOCK", 8)
+def test_mixing_goes_on_beyond_a_block(monkeypatch):
+    monkeypatch.setattr(networks, "BLOCK_STEPS", 8)
     x, targets = problem()
     settings = {"width": 5, "steps": 20, "lr": 1e-2}
     fast = networks.train(x, targets, [1, 2, 3], LAW, **settings)
@@ -46,7 +46,7 @@ def test_a_network_does_not_depend_on_its_company(monkeypatch):
     together = networks.train(x, targets, [1, 2, 3], LAW, **settings)
     alone = networks.train(x[1:2], targets[1:2], [2], LAW, **settings)
     assert close([t[1:2] for t in together], alone, 1e-5)
-    monkeypatch.setattr(networks, "CACHE", 1)  # one network at a time
+    monkeypatch.setattr(networks, "CACHE_BYTES", 1)  # one network at a time
     assert close(together, networks.train(x, targets, [1, 2, 3], LAW, **settings), 1e-5)
 
 
@@ -74,11 +74,11 @@ def test_initial_weights_are_within_the_bounds_of_linear_layers():
     assert net.w1.std().item() == pytest.approx((1 / 4 / 3) ** 0.5, rel=0.05)  # uniform: bound / sqrt(3)
 
 
-def test_bad_input_is_told():
+def test_bad_input_is_refused():
     x, targets = problem()
     with pytest.raises(ValueError, match="as many seeds expected"):
         networks.train(x, targets, [1, 2])
-    with pytest.raises(ValueError, match="no distributions"):
+    with pytest.raises(ValueError, match="not distributions"):
         networks.train(x, 2 * targets, [1, 2, 3])
     with pytest.raises(FloatingPointError, match="lower lr"):
         networks.train(1e30 * x, targets, [1, 2, 3], width=4, steps=5, lr=1e9)

@@ -12,32 +12,32 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-Quantile = Callable[[Tensor], Tensor]  # of the law of lambda: uniform numbers -> lambda, same shape
+Quantile = Callable[[Float[Tensor, "*shape"]], Float[Tensor, "*shape"]]  # of the law of lambda: uniform numbers -> it
 
-# Hidden activations trained together, in bytes: larger groups are slower, as in two_layer.
-CACHE = 2 * 2**20
-BLOCK = 500  # steps whose random numbers are drawn together
+CACHE_BYTES = 2 * 2**20  # of hidden activations trained together: larger groups are slower
+BLOCK_STEPS = 500  # whose random numbers are drawn together
 
 
 class Networks(NamedTuple):
-    """Parameters of s networks: w1 (s, d, j), b1 (s, 1, j), w2 (s, c, j), b2 (s, 1, c).
+    """Parameters of s networks.
 
     Classes stand before units in w2: products with so short a last axis are several times slower.
     """
 
-    w1: Tensor
-    b1: Tensor
-    w2: Tensor
-    b2: Tensor
+    w1: Float[Tensor, "s d j"]
+    b1: Float[Tensor, "s 1 j"]
+    w2: Float[Tensor, "s c j"]
+    b2: Float[Tensor, "s 1 c"]
 
 
-class Draws(NamedTuple):
-    """Randomness of some steps of one network: lam (t, 1, 1), partner int64 (t, n)."""
+class Mixing(NamedTuple):
+    """Mixing weights and partners of t steps of one network."""
 
-    lam: Tensor
-    partner: Tensor
+    lam: Float[Tensor, "t 1 1"]
+    partner: Int[Tensor, "t n"]
 
 
 def initial(features: int, width: int, classes: int, generator: torch.Generator) -> Networks:
@@ -50,21 +50,21 @@ def initial(features: int, width: int, classes: int, generator: torch.Generator)
     return Networks(w1, b1, uniform(width, classes, width), uniform(width, 1, classes))
 
 
-def draws(quantile: Quantile, rows: int, steps: int, generator: torch.Generator) -> Draws:
+def draw_mixing(quantile: Quantile, rows: int, steps: int, generator: torch.Generator) -> Mixing:
     """One lambda a step and a partner for every row, any row, itself included (Chidambaram et al. 2022, code)."""
     lam = quantile(torch.rand(steps, 1, 1, generator=generator, dtype=torch.float64)).float()
-    return Draws(lam, torch.randint(rows, (steps, rows), generator=generator))
+    return Mixing(lam, torch.randint(rows, (steps, rows), generator=generator))
 
 
-def logits(net: Networks, x: Tensor) -> Tensor:
-    """Logits of each network on its own rows. x: (s, n, d). Returns (s, n, c)."""
+def logits(net: Networks, x: Float[Tensor, "s n d"]) -> Float[Tensor, "s n c"]:
+    """Logits of each network on its own rows."""
     hidden = torch.baddbmm(net.b1, x, net.w1).relu_()
     return torch.baddbmm(net.b2, hidden, net.w2.mT)
 
 
 def train(
-    x: Tensor,
-    targets: Tensor,
+    x: Float[Tensor, "s n d"],
+    targets: Float[Tensor, "s n c"],
     seeds: Sequence[int],
     quantile: Quantile | None = None,
     *,
@@ -75,13 +75,19 @@ def train(
 ) -> Networks:
     """Networks trained by full-batch Adam; with `quantile`, on mixed rows.
 
-    x: float32 (s, n, d), rows of each seed; targets: float32 (s, n, c), rows sum to 1; quantile: of the law of lambda,
-    None to train on the rows as they are. accumulate: the gradients of all steps are added up and never set to zero,
-    as in the two-moons script of Chidambaram et al. (2022).
+    x: rows of each seed, float32.
+    targets: their labels, rows sum to 1.
+    seeds: of the networks.
+    quantile: of the law of lambda; None to train on the rows as they are.
+    width: number of hidden units.
+    steps: number of Adam's steps.
+    lr: its learning rate.
+    accumulate: the gradients of all steps are added up and never set to zero, as in the two-moons script of
+        Chidambaram et al. (2022).
     Raises `ValueError` for shapes that do not fit, `FloatingPointError` when a network diverges.
     """
     check(x, targets, seeds)
-    group = max(1, CACHE // (4 * x.shape[1] * width))
+    group = max(1, CACHE_BYTES // (4 * x.shape[1] * width))
     parts = [
         _train_group(
             x[i : i + group], targets[i : i + group], seeds[i : i + group], quantile, width, steps, lr, accumulate
@@ -92,8 +98,8 @@ def train(
 
 
 def _train_group(
-    x: Tensor,
-    targets: Tensor,
+    x: Float[Tensor, "s n d"],
+    targets: Float[Tensor, "s n c"],
     seeds: Sequence[int],
     quantile: Quantile | None,
     width: int,
@@ -111,24 +117,24 @@ def _train_group(
     optimiser = torch.optim.Adam([flat], lr, fused=True)
     offsets = n * torch.arange(s)[:, None]
     points, labels = x.reshape(s * n, d), targets.reshape(s * n, c)
-    keep = 1.0 if accumulate else 0.0
+    momentum = 1.0 if accumulate else 0.0  # of the gradient before
     rows, goal = x, targets
     for step in range(steps):
-        at = step % BLOCK
+        at = step % BLOCK_STEPS
         if quantile and at == 0:
-            block = [draws(quantile, n, min(BLOCK, steps - step), generator) for generator in generators]
-            lam = torch.stack([draw.lam for draw in block], dim=1)  # (t, s, 1, 1)
-            partner = torch.stack([draw.partner for draw in block], dim=1) + offsets  # (t, s, n)
+            block = [draw_mixing(quantile, n, min(BLOCK_STEPS, steps - step), generator) for generator in generators]
+            lam = torch.stack([mixing.lam for mixing in block], dim=1)  # (t, s, 1, 1)
+            partner = torch.stack([mixing.partner for mixing in block], dim=1) + offsets  # (t, s, n)
         if quantile:
             rows = torch.lerp(points[partner[at]], x, lam[at])
             goal = torch.lerp(labels[partner[at]], targets, lam[at])
         hidden = torch.baddbmm(net.b1, rows, net.w1).relu_()  # (s, n, j)
         error = torch.baddbmm(net.b2, hidden, net.w2.mT).softmax(2).sub_(goal).div_(n)  # dL / dlogits (s, n, c)
-        torch.baddbmm(slope.w2, error.mT, hidden, beta=keep, out=slope.w2)
+        torch.baddbmm(slope.w2, error.mT, hidden, beta=momentum, out=slope.w2)
         active = torch.bmm(error, net.w2).mul_(hidden.sign_())  # dL / d(W1 x + b1); the sign is the slope of relu
-        torch.baddbmm(slope.w1, rows.mT, active, beta=keep, out=slope.w1)
-        slope.b2.mul_(keep).add_(error.sum(1, keepdim=True))
-        slope.b1.mul_(keep).add_(active.sum(1, keepdim=True))
+        torch.baddbmm(slope.w1, rows.mT, active, beta=momentum, out=slope.w1)
+        slope.b2.mul_(momentum).add_(error.sum(1, keepdim=True))
+        slope.b1.mul_(momentum).add_(active.sum(1, keepdim=True))
         optimiser.step()
     if not flat.isfinite().all():
         raise FloatingPointError(f"a network is no longer finite after {steps} steps: lower lr (now {lr})")
@@ -136,8 +142,8 @@ def _train_group(
 
 
 def train_readable(
-    x: Tensor,
-    targets: Tensor,
+    x: Float[Tensor, "s n d"],
+    targets: Float[Tensor, "s n c"],
     seeds: Sequence[int],
     quantile: Quantile | None = None,
     *,
@@ -146,7 +152,7 @@ def train_readable(
     lr: float = 1e-3,
     accumulate: bool = False,
 ) -> Networks:
-    """The readable twin of `train`: same arguments, same draws, same networks up to rounding."""
+    """The readable twin of `train`: same arguments, same random numbers, same networks up to rounding."""
     check(x, targets, seeds)
     trained = []
     for rows, labels, seed in zip(x, targets, seeds, strict=True):
@@ -161,9 +167,9 @@ def train_readable(
         for step in range(steps):
             inputs, goal = rows, labels
             if quantile:
-                if step % BLOCK == 0:
-                    block = draws(quantile, len(rows), min(BLOCK, steps - step), generator)
-                lam, partner = block.lam[step % BLOCK], block.partner[step % BLOCK]
+                if step % BLOCK_STEPS == 0:
+                    block = draw_mixing(quantile, len(rows), min(BLOCK_STEPS, steps - step), generator)
+                lam, partner = block.lam[step % BLOCK_STEPS], block.partner[step % BLOCK_STEPS]
                 inputs = lam * rows + (1 - lam) * rows[partner]
                 goal = lam * labels + (1 - lam) * labels[partner]
             if not accumulate:
@@ -175,7 +181,7 @@ def train_readable(
     return Networks(*(torch.stack(tensors) for tensors in zip(*trained, strict=True)))
 
 
-def check(x: Tensor, targets: Tensor, seeds: Sequence[int]) -> None:
+def check(x: Float[Tensor, "s n d"], targets: Float[Tensor, "s n c"], seeds: Sequence[int]) -> None:
     """Raises `ValueError` unless x is (s, n, d), targets (s, n, c) with rows that sum to 1, and seeds s numbers."""
     if x.dim() != 3 or targets.dim() != 3 or x.shape[:2] != targets.shape[:2] or len(x) != len(seeds):
         raise ValueError(
@@ -183,7 +189,7 @@ def check(x: Tensor, targets: Tensor, seeds: Sequence[int]) -> None:
             "(seeds, rows, features), (seeds, rows, classes) and as many seeds expected"
         )
     if (targets < 0).any() or (targets.sum(2) - 1).abs().max() > 1e-5:
-        raise ValueError("targets are no distributions: entries of 0 or more that sum to 1 in every row expected")
+        raise ValueError("targets are not distributions: entries of 0 or more that sum to 1 in every row expected")
 
 
 def _views(flat: Tensor, s: int, d: int, j: int, c: int) -> Networks:

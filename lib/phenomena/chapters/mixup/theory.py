@@ -2,31 +2,35 @@
 
     lambda x_i + (1 - lambda) x_j    with label    lambda y_i + (1 - lambda) y_j,    lambda ~ F symmetric on [0, 1].
 
-Letters: n rows, d features, c classes, m queries; targets are distributions over classes, float (n, c).
+Letters: n rows, d features, c classes, m queries, b rows of a batch; targets are distributions over classes.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
 from scipy.optimize import minimize
 from scipy.special import betainc, betaincinv
 from torch import Tensor
 
 from phenomena.science.training import Loader
 
+Array = Float[np.ndarray, "*shape"]
+
 
 class MixingLaw(NamedTuple):
     """A law F of lambda on [0, 1], symmetric about 1/2.
 
-    mass(a, b): float64 arrays a <= b -> P[a <= lambda <= b] and E[lambda; a <= lambda <= b], entry by entry.
-    quantile(u): float64 tensor of numbers uniform on [0, 1) -> lambda of the same shape.
+    mass(a, b): for a <= b, P[a <= lambda <= b] and E[lambda; a <= lambda <= b], entry by entry.
+    quantile(u): lambda for numbers u uniform on [0, 1).
     """
 
-    mass: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-    quantile: Callable[[Tensor], Tensor]
+    mass: Callable[[Array, Array], tuple[Array, Array]]
+    quantile: Callable[[Float[Tensor, "*shape"]], Float[Tensor, "*shape"]]
 
 
 def beta_law(alpha: float) -> MixingLaw:
@@ -37,19 +41,20 @@ def beta_law(alpha: float) -> MixingLaw:
     Raises `ValueError` unless alpha is positive and finite.
     """
     if not 0 < alpha < np.inf:
-        raise ValueError(f"alpha is {alpha}: a positive finite number is accepted")
+        raise ValueError(f"alpha is {alpha}: it must be positive and finite")
 
-    def mass(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        share = betainc(alpha, alpha, high) - betainc(alpha, alpha, low)
-        return share, (betainc(alpha + 1, alpha, high) - betainc(alpha + 1, alpha, low)) / 2  # E lambda = 1/2
+    def mass(low: Array, high: Array) -> tuple[Array, Array]:
+        probability = betainc(alpha, alpha, high) - betainc(alpha, alpha, low)
+        first = (betainc(alpha + 1, alpha, high) - betainc(alpha + 1, alpha, low)) / 2  # E lambda = 1/2
+        return np.asarray(probability), np.asarray(first)  # scipy makes numbers of arrays without axes
 
     return MixingLaw(mass, lambda u: torch.from_numpy(np.asarray(betaincinv(alpha, alpha, u.numpy()))))
 
 
-def atoms_law(values: list[float], weights: list[float]) -> MixingLaw:
+def atoms_law(values: Sequence[float], weights: Sequence[float]) -> MixingLaw:
     """lambda takes one of the values with these probabilities; [0.5], [1.0] is the limit alpha -> infinity.
 
-    Raises `ValueError` for values outside [0, 1], weights that are no distribution, or a law that is not symmetric.
+    Raises `ValueError` for values outside [0, 1], weights that are not a distribution, or a law that is not symmetric.
     """
     v, w = np.array(values, float), np.array(weights, float)
     order = np.argsort(v)
@@ -61,31 +66,39 @@ def atoms_law(values: list[float], weights: list[float]) -> MixingLaw:
     if not (np.allclose(v, 1 - v[::-1]) and np.allclose(w, w[::-1])):
         raise ValueError(f"values {values} with weights {weights} are not symmetric about 1/2")
 
-    def mass(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def mass(low: Array, high: Array) -> tuple[Array, Array]:
         inside = w * ((low[..., None] <= v) & (v <= high[..., None]))
-        return inside.sum(-1), inside @ v
+        return np.asarray(inside.sum(-1)), np.asarray(inside @ v)
 
-    def quantile(u: Tensor) -> Tensor:
+    def quantile(u: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         return torch.from_numpy(v[np.searchsorted(w.cumsum()[:-1], u.numpy(), side="right")])
 
     return MixingLaw(mass, quantile)
 
 
-def optimum(x: Tensor, targets: Tensor, queries: Tensor, law: MixingLaw, epsilon: float) -> Tensor:
+def optimum(
+    x: Float[Tensor, "n d"],
+    targets: Float[Tensor, "n c"],
+    queries: Float[Tensor, "m d"],
+    law: MixingLaw,
+    epsilon: float,
+) -> Float[Tensor, "m c"]:
     """What a network without limits learns from Mixup, seen within a ball (Chidambaram et al. 2022, Lemma 2.3).
 
         h_eps(q) = E[lambda y_i + (1 - lambda) y_j ; |lambda x_i + (1 - lambda) x_j - q| <= eps] / P[the same event]
 
     over pairs (i, j) uniform among all n^2, a row with itself included. Each pair passes the ball for lambda within one
     interval, whose mass is exact. The lemma's xi_ij and xi^lambda_ij, summed over classes, are what is summed here over
-    rows; labels may be any distributions.
-    x: float (n, d); targets: float (n, c), see above; queries: float (m, d). Returns float64 (m, c).
+    rows; labels may be any distributions. The result is float64.
     Raises `ValueError` for fewer than two classes, coincident rows of different label (there the optimum over
-    classifiers of finite loss is not defined), epsilon <= 0, or a query whose ball no segment meets.
+    classifiers of finite loss is not defined), epsilon <= 0, numbers that are not finite, or a query whose ball no
+    segment meets.
     """
     check_rows(x, targets)
     if epsilon <= 0:
-        raise ValueError(f"epsilon is {epsilon}: a positive radius is accepted")
+        raise ValueError(f"epsilon is {epsilon}: the radius must be positive")
+    if not (x.isfinite().all() and queries.isfinite().all()):
+        raise ValueError("rows and queries must be finite: nan or infinity found")
     x, targets, queries = x.double(), targets.double(), queries.double()
     n = len(x)
     step = x[:, None] - x[None]  # (n, n, d): lambda x_i + (1 - lambda) x_j = x_j + lambda step_ij
@@ -103,45 +116,48 @@ def optimum(x: Tensor, targets: Tensor, queries: Tensor, law: MixingLaw, epsilon
         high = torch.where(still, 1.0, (-along + root) / length)
         inside = torch.where(still, beyond <= 0, (low <= 1) & (high >= 0))
         low, high = (torch.where(inside, end, 0.0).clamp(0, 1) for end in (low, high))
-        share, first = (torch.from_numpy(np.asarray(part)) * inside for part in law.mass(low.numpy(), high.numpy()))
-        total = share.sum((1, 2))
+        mass, first = (torch.from_numpy(part) * inside for part in law.mass(low.numpy(), high.numpy()))
+        total = mass.sum((1, 2))
         if (total == 0).any():
             lost = queries[start + int((total == 0).nonzero()[0])]
             raise ValueError(
                 f"epsilon {epsilon} leaves no mass at {[round(v, 4) for v in lost.tolist()]}: "
-                "no mixed point of this law comes so near"
+                "no mixed point of this law comes that near"
             )
-        mixed = first.sum(2) @ targets + (share - first).sum(1) @ targets
+        mixed = first.sum(2) @ targets + (mass - first).sum(1) @ targets
         result.append(mixed / total[:, None])
     return torch.cat(result)
 
 
-def check_rows(x: Tensor, targets: Tensor) -> None:
-    """Raises `ValueError` for targets that are no distributions, one class alone, or equal rows of different label."""
-    if len(x) != len(targets) or targets.dim() != 2:
-        raise ValueError(f"targets {tuple(targets.shape)} for rows {tuple(x.shape)}: (rows, classes) expected")
-    if (targets < 0).any() or (targets.sum(1) - 1).abs().max() > 1e-5:
-        raise ValueError("targets are no distributions: entries of 0 or more that sum to 1 in every row expected")
+def check_rows(x: Float[Tensor, "n d"], targets: Float[Tensor, "n c"]) -> None:
+    """Raises `ValueError` for targets that are not distributions, a single class, or equal rows of different label."""
+    if (targets < 0).any() or not (targets.sum(1) - 1).abs().max() <= 1e-5:
+        raise ValueError("targets are not distributions: entries of 0 or more that sum to 1 in every row expected")
     if ((targets > 0).sum(0) > 0).sum() < 2:
         raise ValueError("all rows are of one class: Mixup between classes needs two")
     _, group = torch.unique(x, dim=0, return_inverse=True)
     for rows in (group == group[:, None])[torch.bincount(group)[group] > 1]:
         if (targets[rows] - targets[rows][0]).abs().max() > 1e-6:
             raise ValueError(
-                f"rows {rows.nonzero().flatten().tolist()} coincide and differ in label: "
+                f"rows {rows.nonzero().flatten().tolist()} coincide but differ in label: "
                 "the closed form is not defined there"
             )
 
 
-def alternating_line(points: int, classes: int) -> tuple[Tensor, Tensor]:
-    """The points 0, 1, ..., points - 1 on a line with labels 0, 1, ..., classes - 1, 0, ... (X_points^classes).
+def alternating_line(points: int, classes: int) -> tuple[Float[Tensor, "n 1"], Float[Tensor, "n c"]]:
+    """The points 0, 1, ..., points - 1 on a line with one-hot labels 0, 1, ..., classes - 1, 0, ... (X_points^classes).
 
-    Returns float (points, 1) and one-hot float (points, classes). Raises `ValueError` below 2 classes or points.
+    Raises `ValueError` below 2 classes or a point for each.
     """
     if classes < 2 or points < classes:
         raise ValueError(f"{points} points and {classes} classes: 2 classes or more, and a point for each, expected")
-    at = torch.arange(points)
-    return at[:, None].float(), F.one_hot(at % classes, classes).float()
+    position = torch.arange(points)
+    return position[:, None].float(), F.one_hot(position % classes, classes).float()
+
+
+def crossing_segments() -> tuple[Float[Tensor, "4 2"], Float[Tensor, "4 2"]]:
+    """Class 1 at (0, 1) and (0, -1), class 2 at (1, 0) and (-1, 0), one-hot (Proposition 2.5)."""
+    return torch.tensor([[0.0, 1.0], [0.0, -1.0], [1.0, 0.0], [-1.0, 0.0]]), torch.eye(2)[[0, 0, 1, 1]]
 
 
 def middle_of_three(alpha: float, epsilon: float) -> float:
@@ -152,28 +168,35 @@ def middle_of_three(alpha: float, epsilon: float) -> float:
     for epsilon < 1/2; the limit alpha -> infinity is 2/3. Raises `ValueError` for another epsilon.
     """
     if not 0 < epsilon < 0.5:
-        raise ValueError(f"epsilon is {epsilon}: between 0 and 1/2 is accepted")
+        raise ValueError(f"epsilon is {epsilon}: it must be between 0 and 1/2")
     mass = beta_law(alpha).mass
     near, _ = mass(np.array(0.5 - epsilon / 2), np.array(0.5 + epsilon / 2))
     end, first = mass(np.array(0.0), np.array(epsilon))
     return float((2 * near + 4 * first) / (2 * near + 4 * end + 1))
 
 
-def mix(x: Tensor, partner: Tensor, lam: Tensor) -> Tensor:
-    """lambda x + (1 - lambda) partner. x, partner: float (b, ...); lam: float (b,), or (1,) for one lambda a batch."""
+def mix(
+    x: Float[Tensor, "b *shape"], partner: Float[Tensor, "b *shape"], lam: Float[Tensor, " b_or_1"]
+) -> Float[Tensor, "b *shape"]:
+    """lambda x + (1 - lambda) partner, with one lambda a row or one for the whole batch."""
     return torch.lerp(partner, x, lam.view(-1, *[1] * (x.dim() - 1)))
 
 
-def cut_mix(x: Tensor, partner: Tensor, lam: float, centre: list[int]) -> tuple[Tensor, float]:
-    """A box of the partner set into x (CutMix, Yun et al. 2019), and the share of x that is left.
+def cut_mix(
+    x: Float[Tensor, "b channels *sides"],
+    partner: Float[Tensor, "b channels *sides"],
+    lam: float,
+    centre: Sequence[int],
+) -> tuple[Float[Tensor, "b channels *sides"], float]:
+    """A box of the partner set into x (CutMix, Yun et al. 2019), and the fraction of x that is left.
 
-    The box takes the share 1 - lam of the sample and is cut off at its border; its half sides are rounded down.
-    x, partner: float (b, channels, l) or (b, channels, h, w); centre: of the box, one number for each of l, or h and w.
+    The box takes the fraction 1 - lam of the sample and is cut off at its border; its half sides are rounded down.
+    centre: of the box, one number for each side.
     """
     sides, half = x.shape[2:], ((1 - lam) ** (1 / len(x.shape[2:]))) / 2
     box = [
-        slice(max(at - int(half * side), 0), min(at + int(half * side), side))
-        for at, side in zip(centre, sides, strict=True)
+        slice(max(middle - int(half * side), 0), min(middle + int(half * side), side))
+        for middle, side in zip(centre, sides, strict=True)
     ]
     mixed = x.clone()
     mixed[:, :, *box] = partner[:, :, *box]
@@ -181,9 +204,9 @@ def cut_mix(x: Tensor, partner: Tensor, lam: float, centre: list[int]) -> tuple[
     return mixed, float(1 - cut)
 
 
-def draw(
-    x: Tensor,
-    labels: Tensor,
+def mixup_loader(
+    x: Float[Tensor, "n *shape"],
+    labels: Int[Tensor, " n"],
     classes: int,
     law: MixingLaw,
     generator: torch.Generator,
@@ -195,10 +218,16 @@ def draw(
 ) -> Loader:
     """Batches of mixed rows with mixed labels for `training.train`.
 
-    x: float (n, ...); labels: int64 (n,). partner: "any" row of the data, itself included; any "other" row; or a row of
-    the same "batch" (a permutation of it, which may leave rows in their place). lambdas: one a "batch" or one a "row".
-    method: "mixup" or "cutmix" (one box a batch). mixed_labels off: inputs are mixed, and the label is that of the part
-    with the larger share.
+    x: the data.
+    labels: their classes, 0 to classes - 1.
+    classes: their number.
+    law: that of lambda.
+    generator: of partners, lambdas and boxes.
+    partner: "any" row of the data, itself included; any "other" row; or a row of the same "batch" (a permutation of it,
+        which may leave rows in their place).
+    lambdas: one a "batch" or one a "row".
+    method: "mixup", or "cutmix" with one box a batch.
+    mixed_labels: off, inputs are mixed and the label is that of the part with the larger weight.
     Raises `ValueError` for another word, or data of one class.
     """
     words = {partner: ("any", "other", "batch"), lambdas: ("batch", "row"), method: ("mixup", "cutmix")}
@@ -206,12 +235,12 @@ def draw(
         if word not in accepted:
             raise ValueError(f"{word!r} is not known: one of {', '.join(accepted)}")
     if method == "cutmix" and lambdas == "row":
-        raise ValueError("cutmix sets one box a batch: lambdas must be 'batch'")
+        raise ValueError("cutmix cuts one box a batch: lambdas must be 'batch'")
     if labels.unique().numel() < 2:
         raise ValueError("all rows are of one class: Mixup between classes needs two")
     n, one_hot = len(x), F.one_hot(labels, classes).float()
 
-    def mixed(index: Tensor) -> tuple[Tensor, Tensor]:
+    def mixed(index: Int[Tensor, " b"]) -> tuple[Float[Tensor, "b *shape"], Float[Tensor, "b c"]]:
         b = len(index)
         if partner == "batch":
             other = index[torch.randperm(b, generator=generator)]
@@ -234,13 +263,13 @@ def draw(
     return mixed
 
 
-def segment_distances(x: Tensor, labels: Tensor, block: int = 64) -> Tensor:
+def segment_distances(x: Float[Tensor, "n d"], labels: Int[Tensor, " n"], block: int = 64) -> Float[Tensor, " n"]:
     """Distance of every row to the nearest mixing segment of two rows that are both of other classes.
 
     Assumption 2.9 of Chidambaram et al. (2022) asks that it be positive. Exact, over all n^3 / 2 pairs of a point and a
     segment, from squared distances alone: for point q and segment (s, t), with a = |q - t|^2, b = |q - s|^2,
     l = |s - t|^2, g = a + l - b and w = clamp(g / 2 l, 0, 1), the squared distance is a - w (g - w l).
-    x: float (n, d); labels: int64 (n,). Returns float64 (n,), inf where there is no row of another class.
+    block: number of rows s taken at a time. Returns float64, inf where there is no row of another class.
     """
     x = x.double()
     square = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").square_()
@@ -260,13 +289,13 @@ def segment_distances(x: Tensor, labels: Tensor, block: int = 64) -> Tensor:
     return nearest.clamp(min=0).sqrt()
 
 
-def recover_points(midpoints: Tensor, tolerance: float = 1e-9) -> Tensor:
+def recover_points(midpoints: Float[Tensor, "pairs d"], tolerance: float = 1e-9) -> Float[Tensor, "m d"]:
     """The m points, m >= 5, of which all m (m - 1) / 2 pairwise midpoints are given in any order.
 
     Chidambaram et al. (2022), Theorem 2.11, states it for m >= 6 in general position. In the order of a random linear
     function f, the two smallest midpoints are those of points 1, 2 and 1, 3; one of the next m - 2 is that of 2, 3. For
     each guess three points follow; every further point follows from the smallest midpoint not yet explained.
-    midpoints: float64 (m (m - 1) / 2, d). Returns (m, d) in the order of f.
+    Returns the points in the order of f. tolerance: relative, up to which midpoints are the same.
     Raises `ValueError` when no set of points has these midpoints, or the number is not m (m - 1) / 2 with m >= 5.
     """
     m = round((1 + (1 + 8 * len(midpoints)) ** 0.5) / 2)
@@ -277,12 +306,12 @@ def recover_points(midpoints: Tensor, tolerance: float = 1e-9) -> Tensor:
     near = tolerance * (1 + ordered.abs().max())
 
     def explain(points: list[Tensor], left: Tensor, new: Tensor) -> Tensor | None:
-        """The midpoints left when those of the new point with all others are taken out; None if one is missing."""
+        """The midpoints left when those of the new point with all others are removed; None if one is missing."""
         for point in points:
-            at = (left - (point + new) / 2).abs().amax(1).argmin() if len(left) else None
-            if at is None or (left[at] - (point + new) / 2).abs().max() > near:
+            nearest = (left - (point + new) / 2).abs().amax(1).argmin() if len(left) else None
+            if nearest is None or (left[nearest] - (point + new) / 2).abs().max() > near:
                 return None
-            left = torch.cat([left[:at], left[at + 1 :]])
+            left = torch.cat([left[:nearest], left[nearest + 1 :]])
         return left
 
     for guess in range(2, m):
@@ -298,16 +327,18 @@ def recover_points(midpoints: Tensor, tolerance: float = 1e-9) -> Tensor:
     raise ValueError(f"no set of {m} points has these midpoints, to a tolerance of {tolerance}")
 
 
-def two_moons(rows: int, separation: float, seed: int, noise: float = 0.1) -> tuple[Tensor, Tensor]:
+def two_moons(
+    rows: int, separation: float, seed: int, noise_std: float = 0.1
+) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n 2"]]:
     """Two moons that a vertical line at 0 divides (the set of Chidambaram et al. 2022, section 3).
 
     scikit-learn's moons, drawn apart until they lie on both sides of a line: each moon is moved towards its own side by
     0.3, rows beyond the line are reflected at it, and both sides are moved away from it by `separation`.
-    Returns float (rows, 2), the line being x_1 = 0, and one-hot float (rows, 2); class 1 lies on the left.
+    Returns points and one-hot labels; the line is x_1 = 0, and class 1 lies on the left. noise_std: of the moons.
     """
     from sklearn.datasets import make_moons  # half a second of import that few runs need
 
-    points, label = make_moons(rows, noise=noise, random_state=seed)
+    points, label = make_moons(rows, noise=noise_std, random_state=seed)
     side = 1.0 - 2.0 * label  # moon 0 above the line
     height = points[:, 1] + 0.3 * side
     height = side * (np.abs(height - height.mean()) + separation)
@@ -316,19 +347,25 @@ def two_moons(rows: int, separation: float, seed: int, noise: float = 0.1) -> tu
 
 
 class Boundary(NamedTuple):
-    """Shape of a decision boundary in the plane: share of the square that a straight line x_1 = 0 would classify
-    otherwise, and the smallest distance of a training point to it (negative if one is on the wrong side).
+    """Shape of a decision boundary in the plane.
+
+    bent: fraction of the square that a straight line x_1 = 0 would classify otherwise.
+    margin: smallest distance of a training point to the boundary, negative if one is on the wrong side.
     """
 
     bent: float
     margin: float
 
 
-def boundary(score: Tensor, half: float, x: Tensor, correct: Tensor) -> Boundary:
-    """Measures of the boundary {score = 0} on the square [-half, half]^2.
+def boundary(
+    score: Float[Tensor, "g g"], half: float, x: Float[Tensor, "n 2"], correct: Bool[Tensor, " n"]
+) -> Boundary:
+    """Measures of the boundary {score = 0} on the square [-half, half]^2, taken as linear between grid points.
 
-    score: float (g, g), first axis x_1, positive where the class of the right side is predicted; x: float (n, 2);
-    correct: bool (n,), rows on their own side. The boundary is taken as linear between grid points.
+    score: first axis x_1, positive where the class of the right side is predicted.
+    half: half the side of the square.
+    x: the training points.
+    correct: those on their own side.
     margin is nan when the square holds no boundary.
     """
     from contourpy import contour_generator  # comes with matplotlib
@@ -346,12 +383,14 @@ def boundary(score: Tensor, half: float, x: Tensor, correct: Tensor) -> Boundary
     return Boundary(bent, torch.where(correct, distance, -distance).min().item())
 
 
-def linear_optimum(x: Tensor, signs: Tensor, law: MixingLaw, nodes: int = 64) -> Tensor:
+def linear_optimum(
+    x: Float[Tensor, "n d"], signs: Float[Tensor, " n"], law: MixingLaw, nodes: int = 64
+) -> Float[Tensor, " d"]:
     """Minimiser w of the expected Mixup loss of a linear model without bias (Chidambaram et al. 2022, section 3).
 
     L(w) = mean_ij E_lambda BCE(sigmoid(w . z), target), z = lambda x_i + (1 - lambda) x_j and its mixed target,
     over all n^2 pairs and `nodes` midpoint quantiles of lambda; L-BFGS from 0, so that w stays in the span of the rows.
-    x: float64 (n, d); signs: -1 or 1 (n,), both present (else `ValueError`). Returns float64 (d,).
+    All in float64. signs: -1 or 1, both present (else `ValueError`).
     """
     if signs.unique().numel() != 2:
         raise ValueError("all rows are of one class: Mixup between classes needs two")
@@ -370,7 +409,12 @@ def linear_optimum(x: Tensor, signs: Tensor, law: MixingLaw, nodes: int = 64) ->
     return torch.from_numpy(minimize(objective, np.zeros(x.shape[1]), jac=True, method="L-BFGS-B", options=options).x)
 
 
-def angle(first: Tensor, second: Tensor) -> float:
+def max_margin_bound(points: int) -> float:
+    """10 n ln n + n - 1: the dimension above which Theorem 3.5 holds."""
+    return 10 * points * math.log(points) + points - 1
+
+
+def angle(first: Float[Tensor, " d"], second: Float[Tensor, " d"]) -> float:
     """Angle between two vectors, in degrees."""
     first, second = F.normalize(first, dim=0), F.normalize(second, dim=0)
     return float(torch.rad2deg(2 * torch.atan2((first - second).norm(), (first + second).norm())))  # right near 0, too

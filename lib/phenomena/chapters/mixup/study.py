@@ -1,0 +1,423 @@
+"""The chapter's experiments: seeds and parameters in, tidy frames out.
+
+alpha = 0 stands for training without Mixup (ERM). Letters as in `theory`; s seeds are always the leading axis.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from phenomena.chapters.mixup import softmax_networks as small
+from phenomena.chapters.mixup import theory
+from phenomena.science import metrics, networks, training
+from phenomena.science.datasets import Dataset, subset
+from phenomena.science.datasets import load as load_dataset
+from phenomena.science.frames import tidy
+from phenomena.science.label_noise import redraw_labels
+
+Fit = Callable[..., nn.Module]  # `fit` with the network and its training fixed
+
+
+def training_name(alpha: float) -> str:
+    """What tables and figures call training at this alpha."""
+    return f"α = {alpha:g}" if alpha else "ERM"
+
+
+# --- points on a line and in the plane --------------------------------------------------------------------------------
+
+
+def check_classes(classes: Sequence[int], points: int) -> None:
+    """Raises `ValueError` when every line asks for more classes than it has points."""
+    if min(classes) > points:
+        raise ValueError(f"long_classes is {list(classes)}: one must be {points} (long_points) or fewer")
+
+
+def mixed_points(
+    x: Float[Tensor, "n 1"], targets: Float[Tensor, "n c"], alphas: Iterable[float], rows: int, seed: int
+) -> pd.DataFrame:
+    """Some mixed points for every alpha: columns alpha, position, label (probability of class 1)."""
+    generator, parts = torch.Generator().manual_seed(seed), []
+    for alpha in alphas:
+        i, j = torch.randint(len(x), (2, rows), generator=generator)
+        u = torch.rand(rows, generator=generator, dtype=torch.float64)
+        lam = theory.beta_law(alpha).quantile(u).float()
+        position, label = (theory.mix(part[i], part[j], lam)[:, 0] for part in (x, targets))
+        parts.append(pd.DataFrame({"alpha": alpha, "position": position, "label": label}))
+    return pd.concat(parts)
+
+
+def train_points(
+    x: Float[Tensor, "n d"],
+    targets: Float[Tensor, "n c"],
+    seeds: Sequence[int],
+    *,
+    alpha: float,
+    width: int,
+    steps: int,
+) -> small.Networks:
+    """One network a seed, all trained on the same points."""
+    repeated, labels = (t.expand(len(seeds), -1, -1) for t in (x, targets))
+    quantile = theory.beta_law(alpha).quantile if alpha else None
+    return small.train(repeated, labels, list(seeds), quantile, width=width, steps=steps)
+
+
+def probability(net: small.Networks, places: Float[Tensor, "m d"]) -> Float[Tensor, "s m"]:
+    """Probability of class 1 at some places."""
+    return small.logits(net, places.expand(len(net.w1), -1, -1)).softmax(2)[:, :, 0]
+
+
+def network_curves(
+    nets: Mapping[float, small.Networks], places: Float[Tensor, "m 1"], seeds: Sequence[int]
+) -> pd.DataFrame:
+    """Networks by alpha at places on the line: columns seed, position, p (of class 1), alpha."""
+    position = places[:, 0].tolist()
+    return pd.concat(
+        tidy(probability(net, places), "p", seed=seeds, position=position).assign(alpha=a) for a, net in nets.items()
+    )
+
+
+def closed_form_curves(
+    x: Float[Tensor, "n 1"],
+    targets: Float[Tensor, "n c"],
+    places: Float[Tensor, "m 1"],
+    alphas: Iterable[float],
+    radii: Iterable[float],
+) -> pd.DataFrame:
+    """The closed form on the line: columns position, p (of class 1), alpha, radius."""
+    position, radii = places[:, 0].tolist(), sorted(radii)
+    return pd.concat(
+        tidy(theory.optimum(x, targets, places, theory.beta_law(a), r)[:, 0], "p", position=position).assign(
+            alpha=a, radius=r
+        )
+        for a in alphas
+        for r in radii
+    )
+
+
+def closed_form_gap(samples: pd.DataFrame, epsilon: float) -> Float[Tensor, " s"]:
+    """Distance of the networks to the closed form at the middle sample, mean over alpha > 0.
+
+    samples: `network_curves` at the three points.
+    """
+    middle = samples[(samples["position"] == 1) & (samples["alpha"] > 0)]
+    by_alpha = middle.pivot(index="alpha", columns="seed", values="p")
+    rows = torch.tensor(by_alpha.to_numpy(np.float32))
+    closed = [theory.middle_of_three(a, epsilon) for a in by_alpha.index]
+    return torch.stack([(row - p).abs() for row, p in zip(rows, closed, strict=True)]).mean(0)
+
+
+def refined(levels: Sequence[float], wanted: int = 24) -> list[float]:
+    """The levels and, evenly in the logarithm between neighbours, about `wanted` in all."""
+    between = max(2, wanted // len(levels))  # of two neighbours, the first included
+    fine = (a for ends in pairwise(levels) for a in np.geomspace(*ends, between + 1)[1:-1].tolist())
+    return sorted({*levels, *fine})
+
+
+def long_lines(
+    jobs: Iterable[tuple[int, float]], points: int, seeds: Sequence[int], *, width: int, steps: int
+) -> pd.DataFrame:
+    """Training error on alternating lines for jobs (classes, alpha): columns error, seed, classes, training."""
+    parts = []
+    for classes, alpha in jobs:
+        x, targets = theory.alternating_line(points, classes)
+        net = train_points(x, targets, seeds, alpha=alpha, width=width, steps=steps)
+        found = small.logits(net, x.expand(len(seeds), -1, -1)).argmax(2)
+        error = (found != targets.argmax(1)).float().mean(1)
+        parts.append(tidy(error, "error", seed=seeds).assign(classes=classes, training=training_name(alpha)))
+    return pd.concat(parts)
+
+
+class Crossing(NamedTuple):
+    """Probability of class 1 on two crossing segments.
+
+    curves: towards the crossing, columns seed, distance, networks, class (of the segment), closed form.
+    plane: on a grid, columns x1, x2, networks (their mean), closed form (nan far from mixed points).
+    networks_jump, closed_form_jump: difference between the segments where the curves begin, next to the crossing.
+    """
+
+    curves: pd.DataFrame
+    plane: pd.DataFrame
+    networks_jump: Float[Tensor, " s"]
+    closed_form_jump: float
+
+
+def crossing(
+    seeds: Sequence[int], *, width: int, steps: int, radius: float = 1e-4, plane_radius: float = 0.1, side: int = 61
+) -> Crossing:
+    """Networks trained with Mixup, alpha = 1, on the points of Proposition 2.5, and the closed form.
+
+    radius, plane_radius: those of the closed form along the segments and in the plane; side: of the grid.
+    """
+    x, targets = theory.crossing_segments()
+    law = theory.beta_law(1.0)
+    net = train_points(x, targets, seeds, alpha=1.0, width=width, steps=steps)
+    distances = torch.logspace(-3, 0, 25)
+    vertical = torch.stack([torch.zeros_like(distances), distances], 1)
+    exact, learned, curves = [], [], []
+    for name, places in (("class 1", vertical), ("class 2", vertical.flip(1))):
+        exact.append(theory.optimum(x, targets, places, law, radius)[:, 0])
+        learned.append(probability(net, places))
+        part = tidy(learned[-1], "networks", seed=seeds, distance=distances.tolist())
+        part["class"], part["closed form"] = name, np.tile(exact[-1].numpy(), len(seeds))
+        curves.append(part)
+    line = torch.linspace(-1.2, 1.2, side)
+    plane = torch.cartesian_prod(line, line)
+    near = (plane.abs().amin(1) <= 0.1) & (plane.abs().amax(1) <= 1) | ((plane.abs().sum(1) - 1).abs() <= 0.1)
+    field = torch.full((len(plane),), math.nan, dtype=torch.float64)
+    field[near] = theory.optimum(x, targets, plane[near], law, plane_radius)[:, 0]
+    columns = {"x1": plane[:, 0], "x2": plane[:, 1], "networks": probability(net, plane).mean(0), "closed form": field}
+    networks_jump, jump = learned[0][:, 0] - learned[1][:, 0], exact[0][0] - exact[1][0]
+    return Crossing(pd.concat(curves), pd.DataFrame(columns), networks_jump, jump.item())
+
+
+# --- two moons, and the linear case -----------------------------------------------------------------------------------
+
+
+class Moons(NamedTuple):
+    """Networks on two moons.
+
+    shapes: of every boundary, columns bent, margin, seed, separation, alpha, training.
+    maps: fraction of the networks that put a place in the right-hand class, columns x1, x2, fraction, separation,
+        alpha, training.
+    points: of the first seed, columns x1, x2, right (whether of the right-hand class), separation.
+    """
+
+    shapes: pd.DataFrame
+    maps: pd.DataFrame
+    points: pd.DataFrame
+
+
+def moons(
+    jobs: Iterable[tuple[float, float, bool]], seeds: Sequence[int], *, points: int, width: int, steps: int
+) -> Moons:
+    """Networks and their boundaries for jobs (separation, alpha, accumulate); see `softmax_networks.train`."""
+    half, grid = 2.0, torch.linspace(-2, 2, 121)
+    square = torch.cartesian_prod(grid, grid)
+    shapes, maps, first = [], [], {}
+    for separation, alpha, accumulate in jobs:
+        drawn = [theory.two_moons(points, separation, s) for s in seeds]
+        x, targets = (torch.stack(part) for part in zip(*drawn, strict=True))
+        quantile = theory.beta_law(alpha).quantile if alpha else None
+        net = small.train(x, targets, list(seeds), quantile, width=width, steps=steps, accumulate=accumulate)
+        correct = small.logits(net, x).argmax(2) == targets.argmax(2)
+        alone = [small.Networks(*(p[i : i + 1] for p in net)) for i in range(len(seeds))]  # the grid takes memory
+        score = torch.stack([small.logits(one, square[None])[0].diff(dim=1)[:, 0] for one in alone])
+        score = -score.view(len(seeds), len(grid), len(grid))  # class 0 lies on the right
+        measures = [theory.boundary(score[i], half, x[i], correct[i]) for i in range(len(seeds))]
+        name = training_name(alpha) + (", as coded" if accumulate else "")
+        job: dict[str, Any] = {"separation": separation, "alpha": alpha, "training": name}
+        shapes.append(pd.DataFrame(measures).assign(seed=seeds, **job))
+        fraction = (score > 0).float().mean(0)
+        maps.append(tidy(fraction, "fraction", x1=grid.tolist(), x2=grid.tolist()).assign(**job))
+        place = {"x1": x[0, :, 0], "x2": x[0, :, 1], "right": targets[0, :, 0] > 0}
+        first[separation] = pd.DataFrame(place).assign(separation=separation)
+    return Moons(pd.concat(shapes), pd.concat(maps), pd.concat(first.values()))
+
+
+def linear(jobs: Iterable[tuple[int, int]], points: int, alpha: float) -> pd.DataFrame:
+    """Directions of the Mixup optimum of a linear model on Gaussian points with alternating labels.
+
+    jobs: (seed, dimension). Columns seed, d; interpolator, max-margin: angle of the optimum to these solutions in
+    degrees; support: fraction of the points that are support vectors. nan where a solution does not exist.
+    """
+    signs = torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(points)[:points]
+    rows = []
+    for seed, d in jobs:
+        x = torch.randn(points, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        w, widest = theory.linear_optimum(x, signs, theory.beta_law(alpha)), metrics.max_margin(x, signs)
+        row = {"seed": seed, "d": d, "max-margin": math.nan, "support": math.nan}
+        row["interpolator"] = theory.angle(w, torch.linalg.pinv(x) @ signs) if d >= points else math.nan
+        if widest is not None:  # a line separates the classes
+            row["max-margin"] = theory.angle(w, widest)
+            row["support"] = ((signs * (x @ widest) - 1).abs() < 1e-6).double().mean().item()
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+# --- data sets --------------------------------------------------------------------------------------------------------
+
+
+def load(
+    dataset: str,
+    condition_sets: Sequence[str],
+    *,
+    samples: int,
+    test_samples: int,
+    condition_samples: int,
+    network: str,
+    device: str,
+) -> dict[str, Dataset]:
+    """The data sets by name, those of the condition first. Raises `ValueError` where one cannot be used as asked."""
+    found = {name: load_dataset(name).to(device) for name in dict.fromkeys([*condition_sets, dataset])}
+    for name, data in found.items():
+        asked = {"condition_samples": (condition_samples, len(data.x_train))}
+        if name == dataset:
+            asked |= {"samples": (samples, len(data.x_train)), "test_samples": (test_samples, len(data.x_test))}
+        for parameter, (rows, there) in asked.items():
+            if rows > there:
+                raise ValueError(f"{parameter} is {rows}: {name} has {there}, it must be as many or fewer")
+        if network == "resnet18" and data.x_train.dim() != 4:
+            raise ValueError(f"network is resnet18: {name} (dataset or condition_sets) holds no images, it must be cnn")
+    return found
+
+
+class Problem(NamedTuple):
+    """Rows of a seed, its training labels with label noise, and its generator, which goes on to draw the mixing."""
+
+    data: Dataset
+    labels: Int[Tensor, " n"]
+    generator: torch.Generator
+
+
+def problem(origin: Dataset, seed: int, samples: int, test_samples: int, label_noise: float = 0.0) -> Problem:
+    """Training and test rows drawn for a seed; a fraction `label_noise` of the training labels is redrawn uniformly."""
+    generator = torch.Generator().manual_seed(seed)
+    data = subset(origin, samples, min(test_samples, len(origin.x_test)), generator)
+    return Problem(data, redraw_labels(data.y_train, label_noise, data.classes, generator), generator)
+
+
+def loader(task: Problem, alpha: float, **mixing: Any) -> training.Draw:
+    """Batches as they are for alpha = 0, mixed ones otherwise. mixing: as `theory.mixup_loader` takes it."""
+    x, labels = task.data.x_train, task.labels
+    if not alpha:
+        return lambda index: (x[index.to(x.device)], labels[index.to(x.device)])
+    return theory.mixup_loader(x, labels, task.data.classes, theory.beta_law(alpha), task.generator, **mixing)
+
+
+def fit(
+    data: Dataset,
+    batches: training.Draw,
+    seed: int,
+    *,
+    epochs: int,
+    network: str,
+    width: int,
+    depth: int,
+    hidden: int,
+    batch: int,
+    optimiser: str,
+    lr: float,
+    checkpoints: int = 0,
+    observe: Callable[[nn.Module, int], None] | None = None,
+) -> nn.Module:
+    """A network of a seed, trained on these batches and observed some `checkpoints` times on the way, and at the end.
+
+    network, width, depth, hidden: as `networks.encoder_projector` takes them; batch, optimiser, lr: as
+    `training.train` does. The labels are those that the batches bring.
+    """
+    rows = len(data.x_train)
+    net = networks.encoder_projector(
+        network, data.x_train.shape[1:], data.classes, width=width, depth=depth, hidden=hidden, seed=seed
+    ).to(data.x_train.device)
+    steps = epochs * max(1, rows // batch)
+    training.train(
+        net,
+        batches,
+        rows,
+        steps,
+        torch.Generator().manual_seed(seed),
+        batch=batch,
+        optimiser=optimiser,
+        lr=lr,
+        every=max(1, steps // checkpoints) if checkpoints else 0,
+        observe=observe,
+    )
+    return net
+
+
+def condition(
+    jobs: Iterable[tuple[str, int]],
+    origins: Mapping[str, Dataset],
+    *,
+    fit: Fit,
+    alpha: float,
+    samples: int,
+    test_samples: int,
+    **mixing: Any,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """How far mixing segments stay away from the training points, and what is fitted, for jobs (data set, seed).
+
+    Returns two frames. Distances of every training point: columns set, seed, segment (to the nearest between two points
+    of other classes), neighbour (to the nearest such point). Of every job: set, seed, clearance (smallest distance to a
+    segment over the median distance to a neighbour), erm and mixup (training accuracy without Mixup, and at `alpha`).
+    """
+    distances, fitted = [], []
+    for name, seed in jobs:
+        task = problem(origins[name], seed, samples, test_samples)
+        x, y = task.data.x_train.flatten(1).cpu(), task.labels.cpu()
+        segment = theory.segment_distances(x, y)
+        neighbour = torch.cdist(x, x).masked_fill(y[:, None] == y, torch.inf).amin(1)
+        row = {"set": name, "seed": seed, "clearance": (segment.min() / neighbour.median()).item()}
+        for kind, a in (("erm", 0.0), ("mixup", alpha)):
+            net = fit(task.data, loader(task, a, **mixing), seed)
+            row[kind] = metrics.accuracy(training.predict(net, task.data.x_train), task.labels)
+        distances.append(pd.DataFrame({"set": name, "seed": seed, "segment": segment, "neighbour": neighbour}))
+        fitted.append(row)
+    return pd.concat(distances), pd.DataFrame(fitted)
+
+
+class Arm(NamedTuple):
+    """One way of training: a name, alpha, the fraction of redrawn labels, and how it mixes other than the others."""
+
+    name: str
+    alpha: float
+    label_noise: float = 0.0
+    mixing: Mapping[str, Any] = MappingProxyType({})
+
+
+def train_arms(
+    jobs: Iterable[tuple[Arm, int]], origin: Dataset, *, fit: Fit, samples: int, test_samples: int, **mixing: Any
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Networks trained on an arm with a seed, and what they make of their training labels and the test points.
+
+    Returns two frames. Of every job: columns seed, arm, alpha, label_noise; best, last (test accuracy at the best of
+    some ten checkpoints, under label noise only, and at the end); train (training labels given back), wrong (the wrong
+    ones among them); ece, confidence (on test points). Of every bin of the reliability diagram with more than two rows
+    in a hundred: seed, arm, alpha, label_noise, bin, confidence, accuracy, fraction.
+    """
+    rows, bins = [], []
+    for arm, seed in jobs:
+        task, path = problem(origin, seed, samples, test_samples, arm.label_noise), list[float]()
+        data, labels = task.data, task.labels
+
+        def observe(net: nn.Module, step: int, data: Dataset = data, path: list[float] = path) -> None:
+            path.append(metrics.accuracy(training.predict(net, data.x_test), data.y_test))
+
+        batches = loader(task, arm.alpha, **{**mixing, **arm.mixing})
+        net = fit(data, batches, seed, checkpoints=10 if arm.label_noise else 0, observe=observe).eval()
+        with torch.no_grad():
+            p = torch.cat([net(part).softmax(1) for part in data.x_test.split(1000)]).cpu()
+        given, wrong = training.predict(net, data.x_train), labels != data.y_train
+        error, diagram = metrics.calibration(p, data.y_test.cpu())
+        job: dict[str, Any] = {"seed": seed, "arm": arm.name, "alpha": arm.alpha, "label_noise": arm.label_noise}
+        rows.append(
+            job
+            | {
+                "best": max(path) if arm.label_noise else math.nan,
+                "last": path[-1],
+                "train": metrics.accuracy(given, labels),
+                "wrong": metrics.accuracy(given[wrong], labels[wrong]) if wrong.any() else math.nan,
+                "ece": error,
+                "confidence": p.amax(1).mean().item(),
+            }
+        )
+        named = pd.DataFrame(diagram.numpy(), columns=["confidence", "accuracy", "fraction"])
+        bins.append(named.rename_axis("bin").reset_index().assign(**job)[named["fraction"] > 0.02])
+    return pd.DataFrame(rows), pd.concat(bins)
+
+
+def recovery_error(origin: Dataset, seed: int, samples: int, test_samples: int) -> float:
+    """Largest distance between one of the first twenty training samples and the point recovered from midpoints."""
+    x = problem(origin, seed, samples, test_samples).data.x_train[:20].flatten(1).double().cpu()
+    i, j = torch.triu_indices(len(x), len(x), 1)
+    midpoints = ((x[i] + x[j]) / 2)[torch.randperm(len(i), generator=torch.Generator().manual_seed(seed))]
+    distance = torch.cdist(x, theory.recover_points(midpoints), compute_mode="donot_use_mm_for_euclid_dist")
+    return distance.amin(1).max().item()
