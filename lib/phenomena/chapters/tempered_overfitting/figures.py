@@ -111,7 +111,7 @@ def _moving_dimensions(frame: pd.DataFrame) -> Any:
         Layer(few.assign(error=few["error"].clip(0, 0.6)), "circle", x="p", y="error", style={"opacity": 0.4}),
         Layer(both, x="p", y="mean", style={"point": True, "strokeWidth": 3}),
         x=Axis(NOISE, (0, 0.5)),
-        y=Axis("mean over networks"),
+        y=Axis("chosen quantity"),
         controls={"d": f"dimension d, {dimension[0]} to {dimension[-1]}", "quantity": "quantity"},
         reading=reading,
         start={"d": dimension[len(dimension) // 2]},
@@ -212,10 +212,10 @@ def exact(errors: pd.DataFrame, trained: pd.DataFrame, kkt: pd.DataFrame, m: int
 
 def bias(frame: pd.DataFrame) -> dict[str, Any]:
     """Clean error with and without bias, from a small and from the usual initialisation. frame: with a column arm."""
-    levels = sorted(frame["p"].unique())
+    levels = np.linspace(0, frame["p"].max(), 101)
     figure, (left, right) = plots.panels(2, height=3.6)
     plots.bands(left, frame, x="p", y="error", hue="arm")
-    for ties, dashes, name in ((False, ":", "limit without bias"), (True, "--", "the same, ties shared")):
+    for ties, dashes, name in ((False, ":", "limit without bias"), (True, "--", "the same, ties divided evenly")):
         limits = [theory.bias_free_limit(p, ties) for p in levels]
         left.plot(levels, limits, color="0.4", linestyle=dashes, label=name)
     left.set_ylim(-0.02, 0.9)
