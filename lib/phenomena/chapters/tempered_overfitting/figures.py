@@ -59,9 +59,10 @@ def dimensions(frame: pd.DataFrame) -> dict[str, Any]:
     ends = select(frame, p=0.2).groupby("d")["error"].mean().dropna()
     return {
         "figure": figure,
-        "caption": f"Clean error of networks that interpolate, and the fraction of networks that does, against the "
+        "caption": "Clean error of networks that interpolate, and the fraction of networks that does, against the "
         "fraction p of flipped labels, for each dimension d. Dotted p, dashed p²; bands are 95 % intervals of the "
-        f"mean, and n is the smallest number over p. Dots, in the interactive figure: single networks.{never}",
+        "mean, and n is the smallest number over p. The interactive figure shows one dimension, with single networks "
+        f"as dots and the errors of the other dimensions in grey.{never}",
         "alt": "Clean error at 0.2 flipped labels: "
         + ", ".join(f"{e:.3f} at d = {d}" for d, e in ends.items())
         + f".{never}",
@@ -71,12 +72,12 @@ def dimensions(frame: pd.DataFrame) -> dict[str, Any]:
 
 
 def _moving_dimensions(frame: pd.DataFrame) -> Any:
-    """One dimension at a time before all the others, in grey; the error, or the fraction that interpolates."""
+    """One dimension at a time before the errors of all the others, in grey."""
     errors = summary(frame, ["d", "p"], "error").assign(quantity=ERROR)
     fractions = summary(frame, ["d", "p"], "interpolates").assign(quantity=FRACTION)
     usual = min(frame.loc[frame["p"] > 0, "p"], default=0.0, key=lambda p: abs(p - 0.2))  # where numbers are read
 
-    def reading(d: int, quantity: str) -> str:
+    def reading(d: int) -> str:
         error, fraction = (select(part, d=d, p=usual)["mean"] for part in (errors, fractions))
         if not len(fraction):
             return f"d = {d}: no network was trained with {usual:.0%} of the labels flipped."
@@ -86,33 +87,28 @@ def _moving_dimensions(frame: pd.DataFrame) -> Any:
         labels = f"{usual:.0%} of {frame['m'].iloc[0]} labels"
         return f"d = {d}: with {labels} flipped, {fraction.iloc[0]:.0%} of the networks interpolate, {seen}."
 
-    numbers = ["mean", "low", "high"]
-    errors[numbers] = errors[numbers].clip(0, 0.6)
-    both = pd.concat([errors, fractions]).dropna(subset=["mean"])
-    corners = {"p": [0.0, 0.5] * 2, "y": [0, 0.6, 0, 1], "quantity": [ERROR] * 2 + [FRACTION] * 2}
+    errors[["low", "high"]] = errors[["low", "high"]].clip(0, 1)  # Student's interval knows no bounds
+    met = errors.dropna(subset=["mean"])
     levels = np.linspace(0, 0.5, 26)
     laws = [
         Layer(
-            pd.DataFrame({"p": levels, "y": levels**power, "quantity": ERROR}),
+            pd.DataFrame({"p": levels, "y": levels**power}),
             x="p",
             style={"color": "#555", "strokeWidth": 1.5, "strokeDash": dashes},
         )
         for power, _, dashes in LAWS.values()
     ]
-    few = frame[frame["seed"] < frame["seed"].min() + 20].dropna(subset=["error"]).assign(quantity=ERROR)
+    few = frame[frame["seed"] < frame["seed"].min() + 20].dropna(subset=["error"])
     dimension = sorted(frame["d"].unique())
     return plots.slider(
-        Layer(pd.DataFrame(corners), "point", x="p", style={"opacity": 0}),  # they hold the axes of either quantity
-        Layer(
-            both.rename(columns={"d": "any"}), x="p", y="mean", detail="any", style={"color": "#bbb", "strokeWidth": 1}
-        ),
+        Layer(met, x="p", y="mean", detail="d", background=True, style={"color": "#bbb", "strokeWidth": 1}),
         *laws,
-        Layer(errors.dropna(subset=["low"]), "area", x="p", y="low", y2="high", style={"opacity": 0.25}),
-        Layer(few.assign(error=few["error"].clip(0, 0.6)), "circle", x="p", y="error", style={"opacity": 0.4}),
-        Layer(both, x="p", y="mean", style={"point": True, "strokeWidth": 3}),
+        Layer(met.dropna(subset=["low"]), "area", x="p", y="low", y2="high", style={"opacity": 0.25}),
+        Layer(few, "circle", x="p", y="error", style={"opacity": 0.4}),
+        Layer(pd.concat([met, fractions]), x="p", y="mean", colour="quantity", style={"point": True, "strokeWidth": 3}),
         x=Axis(NOISE, (0, 0.5)),
-        y=Axis("chosen quantity"),
-        controls={"d": f"dimension d, {dimension[0]} to {dimension[-1]}", "quantity": "quantity"},
+        y=Axis("mean over networks", (0, 1)),
+        controls={"d": f"dimension d, {dimension[0]} to {dimension[-1]}"},
         reading=reading,
         start={"d": dimension[len(dimension) // 2]},
     )
