@@ -4,7 +4,7 @@ core.
     python benchmarks/two_layer.py [--rounds 15] [--core 1]
 
 Candidates: a plain torch loop over the networks, `torch.func.vmap`, `bmm` with autograd,
-`phenomena.science.two_layer.train`, and, where JAX is installed (it is no dependency of the project), the
+`two_layer.train` of the chapter, and, where JAX is installed (it is no dependency of the project), the
 best of four JAX programs (jit and scan over the steps; vmap or map over the networks; the output layer as a
 product or as a sum). Every candidate must first reach the same losses; then each round times all of them in
 turn, in changing order. A table row gives the median microseconds a step and the median over rounds of the

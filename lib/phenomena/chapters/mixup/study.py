@@ -284,7 +284,7 @@ def problem(origin: Dataset, seed: int, samples: int, test_samples: int, label_n
     return Problem(data, redraw_labels(data.y_train, label_noise, data.classes, generator), generator)
 
 
-def loader(task: Problem, alpha: float, **mixing: Any) -> training.Draw:
+def loader(task: Problem, alpha: float, **mixing: Any) -> training.Loader:
     """Batches as they are for alpha = 0, mixed ones otherwise. mixing: as `theory.mixup_loader` takes it."""
     x, labels = task.data.x_train, task.labels
     if not alpha:
@@ -294,7 +294,7 @@ def loader(task: Problem, alpha: float, **mixing: Any) -> training.Draw:
 
 def fit(
     data: Dataset,
-    batches: training.Draw,
+    batches: training.Loader,
     seed: int,
     *,
     epochs: int,

@@ -1,11 +1,13 @@
-"""Many small two-layer ReLU networks trained at once, each on its own data: the inner loop of this book.
+"""Many small two-layer ReLU networks trained at once, each on its own data.
 
     N(x) = sum_j v_j relu(w_j . x + b_j),    loss = mean_i log(1 + exp(-y_i N(x_i))),    y_i = -1 or 1
 
 or the exponential loss mean_i exp(-y_i N(x_i)).
 
 `train` is fast, `train_readable` says the same in a few lines of autograd; a test holds them together and
-`benchmarks/two_layer.py` times them. Letters: s seeds (networks), n rows, d features, j hidden units.
+`benchmarks/two_layer.py` times them.
+
+Letters: s seeds (networks), n rows, d features, j hidden units.
 """
 
 from collections.abc import Callable
@@ -14,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int
 from scipy.optimize import OptimizeResult, minimize
 from torch import Tensor
 
@@ -22,8 +25,7 @@ from phenomena.science import linalg
 # Hidden activations trained together, in bytes. Measured on one Zen 4 core: up to here larger groups of
 # networks are faster (fewer calls); beyond about 8 MB they are slower than one network at a time (the
 # activations leave the cache).
-CACHE = 4 * 2**20
-
+CACHE_BYTES = 4 * 2**20
 
 # name -> the loss of a point and the size of its slope, as functions of -y_i N(x_i); the slope in place
 LOSSES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
@@ -33,21 +35,19 @@ LOSSES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]]
 
 
 class Networks(NamedTuple):
-    """Parameters of s networks: w (s, d, j), b (s, j) or None for networks without bias, v (s, j)."""
+    """Parameters of s networks; b is None for networks without bias."""
 
-    w: Tensor
-    b: Tensor | None
-    v: Tensor
+    w: Float[Tensor, "s d j"]
+    b: Float[Tensor, "s j"] | None
+    v: Float[Tensor, "s j"]
 
 
 class Trained(NamedTuple):
-    """Networks after training, the loss (s,) they reached (not finite: diverged) and the steps int64 (s,)
-    they took.
-    """
+    """Networks after training, the loss they reached (not finite: diverged) and the steps they took."""
 
     net: Networks
-    loss: Tensor
-    steps: Tensor
+    loss: Float[Tensor, " s"]
+    steps: Int[Tensor, " s"]
 
 
 def initial(
@@ -63,9 +63,9 @@ def initial(
 ) -> Networks:
     """Random networks: w ~ N(0, scale² / d), b ~ uniform(-1, 1) scale / sqrt(d), v ~ N(0, scale² / j).
 
-    On inputs of norm 1 the biases then spread the kinks over the data in every dimension. `dimension` is the
-    d of these laws where it is not the number of features: networks seen within a subspace
-    (tempered_overfitting.sphere_in_span).
+    On inputs of norm 1 the biases then spread the kinks over the data in every dimension.
+    dimension: the d of these laws where it is not the number of features: networks seen within a subspace
+    (`data.sphere_in_span`).
     Raises `ValueError` for a count below 1 or a scale that is not positive.
     """
     if min(seeds, features, width) < 1 or scale <= 0:
@@ -78,15 +78,14 @@ def initial(
     return Networks(w, b, v)
 
 
-def outputs(net: Networks, x: Tensor) -> Tensor:
-    """N(x) of each network on its own rows. x: (s, n, d). Returns (s, n)."""
+def outputs(net: Networks, x: Float[Tensor, "s n d"]) -> Float[Tensor, "s n"]:
+    """N(x) of each network on its own rows."""
     hidden = x @ net.w if net.b is None else torch.baddbmm(net.b.unsqueeze(1), x, net.w)
     return (hidden.relu_() @ net.v.unsqueeze(2)).squeeze(2)
 
 
-def gradient(net: Networks, x: Tensor, y: Tensor) -> tuple[Networks, Tensor]:
-    """Closed-form gradient of the mean logistic loss of each network, and the loss (s,). Shapes as in
-    `train`.
+def gradient(net: Networks, x: Float[Tensor, "s n d"], y: Float[Tensor, "s n"]) -> tuple[Networks, Float[Tensor, " s"]]:
+    """Closed-form gradient of the mean logistic loss of each network, and that loss.
 
     With a_i = -y_i sigmoid(-y_i N(x_i)) / n and M_ij = 1[w_j . x_i + b_j > 0]:
     dL/dv_j = sum_i a_i relu(w_j . x_i + b_j), dL/dw_j = v_j sum_i a_i M_ij x_i, dL/db_j = v_j sum_i a_i M_ij.
@@ -100,13 +99,14 @@ def gradient(net: Networks, x: Tensor, y: Tensor) -> tuple[Networks, Tensor]:
     return Networks(x.transpose(1, 2) @ active, b, v), F.softplus(-margin).mean(1)
 
 
-def train_lbfgs(net: Networks, x: Tensor, y: Tensor, iterations: int, *, target: float) -> Trained:
-    """Trains one network after another by L-BFGS (SciPy, memory 50) on the logistic loss, until it is
-    `target` or less.
+def train_lbfgs(
+    net: Networks, x: Float[Tensor, "s n d"], y: Float[Tensor, "s n"], iterations: int, *, target: float
+) -> Trained:
+    """Trains one network after another by L-BFGS (SciPy, memory 50) on the logistic loss, down to `target` or less.
 
-    For few rows in low dimension, where gradient descent does not interpolate within reasonable time. Use
-    float64. A line search that ends at a kink of the loss is followed by a start without memory; a network
-    that moves no more, or has not arrived after `iterations`, keeps its larger loss: count it.
+    For few rows in low dimension, where gradient descent does not interpolate within reasonable time. Use float64.
+    When a line search ends at a kink of the loss, L-BFGS starts again without memory. A network that no longer moves,
+    or has not reached the target after `iterations`, keeps its larger loss: the caller has to look at it.
     Raises `ValueError` as `train`.
     """
     _check(net, x, y, iterations, 1.0, 0.0, 1, "logistic")
@@ -149,8 +149,8 @@ def _unpack(theta: np.ndarray, like: Networks) -> Networks:
 
 def train_readable(
     net: Networks,
-    x: Tensor,
-    y: Tensor,
+    x: Float[Tensor, "s n d"],
+    y: Float[Tensor, "s n"],
     steps: int,
     *,
     lr: float,
@@ -185,8 +185,8 @@ def train_readable(
 @torch.no_grad()
 def train(
     net: Networks,
-    x: Tensor,
-    y: Tensor,
+    x: Float[Tensor, "s n d"],
+    y: Float[Tensor, "s n"],
     steps: int,
     *,
     lr: float,
@@ -198,17 +198,14 @@ def train(
 ) -> Trained:
     """Full-batch gradient descent with heavy-ball momentum (as `torch.optim.SGD`), all networks at once.
 
+    A network stops at the first multiple of `every` steps at which its loss is `target` or less, or no longer finite.
+    net: of the dtype and on the device of x; it is left as it is.
+    y: -1 or 1.
     kind: of loss, "logistic" or "exponential".
+    group: networks trained together; by default as many as the cache holds (`CACHE_BYTES`), off the CPU all.
 
-    x: float (s, n, d); y: -1 or 1, float (s, n); net: same dtype and device. A network stops at the first
-    multiple of `every` steps at which its loss is `target` or less, or no longer finite. `net` is left as it
-    is.
-    group: networks trained together; by default as many as the cache holds (`CACHE`), all of them off the
-    CPU.
-
-    With the biases as the weights of a constant feature, q_i = y_i N(x_i), r_i = y_i sigmoid(-q_i) / n
-    (exponential loss: y_i exp(-q_i) / n), M_ij = 1[w_j . x_i > 0] and A = (r x)^T M,
-    shape (d, j), the descent directions are
+    With the biases as the weights of a constant feature, q_i = y_i N(x_i), r_i = y_i sigmoid(-q_i) / n (exponential
+    loss: y_i exp(-q_i) / n), M_ij = 1[w_j . x_i > 0] and A = (r x)^T M, shape (d, j), the descent directions are
 
         -dL/dw_j = v_j A_j,    -dL/dv_j = sum_i r_i relu(w_j . x_i) = w_j . A_j,
 
@@ -226,12 +223,12 @@ def train(
         w = torch.cat([net.w, net.b.unsqueeze(1)], 1)  # (s, d + 1, j)
         x = torch.cat([x, x.new_ones(*x.shape[:2], 1)], 2)
     if group is None:
-        group = max(1, CACHE // (x.shape[1] * w.shape[2] * x.element_size())) if x.is_cpu else len(x)
+        group = max(1, CACHE_BYTES // (x.shape[1] * w.shape[2] * x.element_size())) if x.is_cpu else len(x)
     loss = x.new_empty(len(x))
     taken = torch.empty(len(x), dtype=torch.int64, device=x.device)
     for part in torch.arange(len(x), device=x.device).split(group):
         state = [x[part], y[part].unsqueeze(1), w[part], v[part]]
-        with np.errstate(over="ignore", invalid="ignore"):  # a network that diverges is told by its loss
+        with np.errstate(over="ignore", invalid="ignore"):  # a network that diverges shows it in its loss
             for index, w_end, v_end, loss_end, step in _descend(state, steps, lr, momentum, target, every, kind):
                 rows = part[index]
                 w[rows], v[rows], loss[rows], taken[rows] = w_end, v_end, loss_end, step
@@ -240,8 +237,9 @@ def train(
 
 
 def _descend(state: list[Tensor], steps: int, lr: float, momentum: float, target: float, every: int, kind: str):  # type: ignore[no-untyped-def]
-    """Yields (which networks, w, v, loss, step) as they finish. state: x (s, n, d), y (s, 1, n), w (s, d, j),
-    v (s, 1, j).
+    """Yields (which networks, w, v, loss, step) as they finish.
+
+    state: x (s, n, d), y (s, 1, n), w (s, d, j), v (s, 1, j).
     """
     x, y, w, v = state
     state += [torch.zeros_like(w), torch.zeros_like(v)]  # velocities
@@ -291,7 +289,7 @@ def _check(net: Networks, x: Tensor, y: Tensor, steps: int, lr: float, momentum:
     if not bool((y.abs() == 1).all()):
         raise ValueError("the labels y must be -1 or 1")
     if kind not in LOSSES:
-        raise ValueError(f"loss {kind!r} is not known: one of {', '.join(LOSSES)}")
+        raise ValueError(f"loss {kind!r} must be one of {', '.join(LOSSES)}")
     if steps < 0 or every < 1 or not lr > 0 or not 0 <= momentum < 1:
         raise ValueError(
             f"steps {steps} >= 0, every {every} >= 1, lr {lr} > 0 and 0 <= momentum {momentum} < 1 must hold"
