@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from phenomena.runs.contract.errors import BadInput
+from phenomena.runs.store import keys
 from phenomena.runs.store.keys import canonical, canonical_cell
 
 SOURCE = '''"""A module."""
@@ -73,6 +75,13 @@ def test_a_cell_keeps_what_changes_its_output():
     assert canonical_cell('"""Shown."""') != canonical_cell('"""Other."""')
     assert canonical_cell("x;") != canonical_cell("x")
     assert canonical_cell("def f():\n    'doc'\n    return 1") == canonical_cell("def f():\n    return 1")
+
+
+def test_a_module_that_is_not_python_is_told_in_one_line(tmp_path, monkeypatch):
+    (tmp_path / "broken.py").write_text("x = 1\n<<<<<<< HEAD\n")
+    monkeypatch.setattr(keys, "PACKAGE", tmp_path)
+    with pytest.raises(BadInput, match=r"^lib/phenomena/broken.py, line 2: not Python \(invalid syntax\)$"):
+        keys.modules("import phenomena.broken")
 
 
 names = st.sampled_from(["a", "b", "c"])

@@ -84,7 +84,10 @@ def modules(source: str) -> dict[str, str]:
             name = path.relative_to(PACKAGE).as_posix()
             if name not in found:
                 content = path.read_text(encoding="utf-8")
-                found[name] = sha256(canonical(content).encode())
+                try:
+                    found[name] = sha256(canonical(content).encode())
+                except SyntaxError as error:
+                    raise BadInput(f"lib/phenomena/{name}, line {error.lineno}: not Python ({error.msg})") from error
                 pending.append((content, ".".join(["phenomena", *path.relative_to(PACKAGE).parent.parts])))
     return dict(sorted(found.items()))
 
