@@ -4,6 +4,8 @@ Reference: Beck and Teboulle 2009, FISTA with constant step size.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -15,6 +17,7 @@ Tasks = Sequence[Float[np.ndarray, "_ p"]]
 Targets = Sequence[Float[np.ndarray, " _"]]
 
 
+@dataclass(frozen=True)
 class Reference:
     """The objective of Cao et al. 2024 as their paper has it, and proximal gradient steps on all features.
 
@@ -23,47 +26,47 @@ class Reference:
     alpha, beta: penalties on the distance to the mean over tasks and on the size of coefficients.
     """
 
-    def __init__(  # noqa: D107
-        self,
-        xs: Tasks,
-        ys: Targets,
-        classes: Bool[np.ndarray, " t"],
-        weights: tuple[float, float] = (2.0, 0.5),
-        alpha: float = 0.0,
-        beta: float = 0.0,
-        intercept: bool = True,
-    ) -> None:
-        self.tasks = list(zip(xs, ys, classes, strict=True))
-        self.logistic, self.squared = weights
-        self.alpha, self.beta, self.intercept = alpha, beta, intercept
-        self.features = xs[0].shape[1]
+    xs: Tasks
+    ys: Targets
+    classes: Bool[np.ndarray, " t"]
+    weights: tuple[float, float] = (2.0, 0.5)
+    alpha: float = 0.0
+    beta: float = 0.0
+    intercept: bool = True
+
+    @property
+    def tasks(self) -> list[Any]:
+        """Rows, targets and kind of each task."""
+        return list(zip(self.xs, self.ys, self.classes, strict=True))
 
     def objective(self, w: Coefficients, b: Intercepts, lam: float) -> float:
         """Losses, ridge terms, and lambda times the sum of the features' norms over tasks."""
+        logistic, squared = self.weights
         value = self.alpha * ((w - w.mean(0)) ** 2).sum() + self.beta * (w**2).sum()
         for (x, y, is_class), v, c in zip(self.tasks, w, b, strict=True):
             z = x @ v + c
             value += (
-                self.logistic * np.log1p(np.exp(-y * z)).mean() if is_class else self.squared * ((y - z) ** 2).mean()
+                logistic * np.log1p(np.exp(-y * z)).mean() if is_class else squared * ((y - z) ** 2).mean()
             )
         return float(value + lam * np.linalg.norm(w, axis=0).sum())
 
     def gradient(self, w: Coefficients, b: Intercepts) -> tuple[Coefficients, Intercepts]:
         """Of the smooth part, by coefficients and by intercepts."""
+        logistic, squared = self.weights
         gw, gb = 2 * self.alpha * (w - w.mean(0)) + 2 * self.beta * w, np.zeros(len(b))
         for t, (x, y, is_class) in enumerate(self.tasks):
             z = x @ w[t] + b[t]
-            slope = -self.logistic * y * expit(-y * z) if is_class else -2 * self.squared * (y - z)
+            slope = -logistic * y * expit(-y * z) if is_class else -2 * squared * (y - z)
             gw[t] += x.T @ slope / len(y)
             gb[t] = slope.mean() if self.intercept else 0.0
         return gw, gb
 
     def curvature(self) -> float:
         """An upper bound of the smooth part's second derivative; one over it is a step that never overshoots."""
-        bounds = []
+        (logistic, squared), bounds = self.weights, []
         for x, _, is_class in self.tasks:
             design = np.column_stack([x, np.ones(len(x))]) if self.intercept else x
-            bend = self.logistic / 4 if is_class else 2 * self.squared
+            bend = logistic / 4 if is_class else 2 * squared
             bounds.append(bend * np.linalg.norm(design, 2) ** 2 / len(x))
         return float(max(bounds) + 2 * (self.alpha + self.beta))
 
@@ -84,7 +87,7 @@ class Reference:
         self, lam: float, start: tuple[Coefficients, Intercepts] | None = None
     ) -> Iterator[tuple[Coefficients, Intercepts]]:
         """Coefficients and intercepts after every accelerated proximal gradient step, without end."""
-        w, b = start or (np.zeros((len(self.tasks), self.features)), np.zeros(len(self.tasks)))
+        w, b = start or (np.zeros((len(self.xs), self.xs[0].shape[1])), np.zeros(len(self.xs)))
         ahead_w, ahead_b, momentum = w, b, 1.0
         step = 1 / self.curvature()
         while True:
