@@ -1,6 +1,6 @@
-"""Choice of lambda by cross-validation: the rule of Cao et al. 2024 (MTLComb, arXiv 2405.09886). Letters as in `problem`."""
+"""Choice of lambda by cross-validation: the rule of Cao et al. 2024 (MTLComb, arXiv 2405.09886)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,8 +59,11 @@ def cross_validate(
     if classification_metric not in METRICS:
         raise ValueError(f"classification_metric {classification_metric!r} must be {' or '.join(METRICS)}")
     splits = [_splits(i, x, y, bool(c), folds, seed) for i, (x, y, c) in enumerate(zip(xs, ys, classes, strict=True))]
+    metric = METRICS[classification_metric]
     runs = [
-        _held_out(xs, ys, classes, f, [s[f] for s in splits], lambdas, tol, standardise, classification_metric, settings)
+        _held_out(
+            xs, ys, classes, f, [s[f] for s in splits], lambdas, tol, standardise, classification_metric, settings
+        )
         for f in range(folds)
     ]
     means: list[np.ndarray] = []
@@ -87,11 +90,10 @@ def _held_out(
     lambdas: Float[np.ndarray, " k"],
     tol: float,
     standardise: tuple[bool, bool],
-    classification_metric: str,
+    metric: Callable[..., float],
     settings: dict[str, Any],
 ) -> Iterator[tuple[float, float]]:
     """Mean square error and *minus* the classification metric on one fold's held-out rows, for each lambda in turn."""
-    metric = METRICS[classification_metric]
     train_x = [x[a] for x, (a, _) in zip(xs, split, strict=True)]
     train_y = [y[a] for y, (a, _) in zip(ys, split, strict=True)]
     for i, x in enumerate(train_x):

@@ -15,6 +15,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.special import expit, xlogy
 
+Coefficients = Float[np.ndarray, "t p"]
+Intercepts = Float[np.ndarray, " t"]
+Scores = Float[np.ndarray, "t n"]
+
 WEIGHTS = (2.0, 0.5)  # of the logistic and of the squared loss: Cao et al. 2024
 
 
@@ -37,8 +41,8 @@ class Problem:
     """
 
     x: Float[np.ndarray, "t n p"]
-    y: Float[np.ndarray, "t n"]
-    weight: Float[np.ndarray, "t n"]
+    y: Scores
+    weight: Scores
     classes: Bool[np.ndarray, " t"]
     alpha: float = 0.0
     beta: float = 0.0
@@ -65,9 +69,7 @@ def make_problem(
     Raises `ValueError` for a negative penalty or a weight that is not positive.
     """
     if min(alpha, beta) < 0 or not min(weights) > 0:
-        raise ValueError(
-            f"alpha {alpha}, beta {beta}, weights {weights}: penalties must be 0 or more, weights above 0"
-        )
+        raise ValueError(f"alpha {alpha}, beta {beta}, weights {weights}: penalties must be 0 or more, weights above 0")
     t, n, p = len(xs), max(len(x) for x in xs), xs[0].shape[1]
     x, y, weight = np.zeros((t, n, p)), np.zeros((t, n)), np.zeros((t, n))
     for i, (rows, target) in enumerate(zip(xs, ys, strict=True)):
@@ -76,19 +78,19 @@ def make_problem(
     return Problem(x, y, weight, np.asarray(classes, bool), alpha, beta, intercept)
 
 
-def scores(problem: Problem, w: Float[np.ndarray, "t p"], b: Float[np.ndarray, " t"]) -> Float[np.ndarray, "t n"]:
+def scores(problem: Problem, w: Coefficients, b: Intercepts) -> Scores:
     """x.w + b for every row."""
     return np.matmul(problem.x, w[:, :, None])[:, :, 0] + b[:, None]
 
 
-def loss(problem: Problem, z: Float[np.ndarray, "t n"]) -> float:
+def loss(problem: Problem, z: Scores) -> float:
     """Weighted loss at scores z."""
     c, r = problem.classes, ~problem.classes
     logistic = problem.weight[c] * np.logaddexp(0, -problem.y[c] * z[c])
     return float(logistic.sum() + (problem.weight[r] * (problem.y[r] - z[r]) ** 2).sum())
 
 
-def slope(problem: Problem, z: Float[np.ndarray, "t n"]) -> Float[np.ndarray, "t n"]:
+def slope(problem: Problem, z: Scores) -> Scores:
     """Derivative of the loss with respect to the scores."""
     y, c = problem.y, problem.classes
     out = 2 * (z - y)
@@ -96,45 +98,45 @@ def slope(problem: Problem, z: Float[np.ndarray, "t n"]) -> Float[np.ndarray, "t
     return problem.weight * out
 
 
-def ridge(problem: Problem, w: Float[np.ndarray, "t p"]) -> float:
+def ridge(problem: Problem, w: Coefficients) -> float:
     """alpha ||W G||^2 + beta ||W||^2."""
     return float((w * _q(problem, w)).sum())
 
 
-def null_intercept(problem: Problem) -> Float[np.ndarray, " t"]:
+def null_intercept(problem: Problem) -> Intercepts:
     """Intercepts of the model without features."""
     return best_intercept(problem, np.zeros_like(problem.y))
 
 
-def _q(problem: Problem, w: Float[np.ndarray, "t p"]) -> Float[np.ndarray, "t p"]:
+def _q(problem: Problem, w: Coefficients) -> Coefficients:
     """Half the gradient of the ridge terms."""
     if problem.alpha == 0:
         return problem.beta * w
     return problem.alpha * (w - w.mean(0)) + problem.beta * w
 
 
-def gradient(problem: Problem, w: Float[np.ndarray, "t p"], z: Float[np.ndarray, "t n"]) -> Float[np.ndarray, "t p"]:
+def gradient(problem: Problem, w: Coefficients, z: Scores) -> Coefficients:
     """Gradient of F with respect to W at coefficients w with scores z."""
     return np.matmul(slope(problem, z)[:, None, :], problem.x)[:, 0] + 2 * _q(problem, w)
 
 
-def objective(problem: Problem, w: Float[np.ndarray, "t p"], b: Float[np.ndarray, " t"], lam: float) -> float:
+def objective(problem: Problem, w: Coefficients, b: Intercepts, lam: float) -> float:
     """F(W, b) + lambda sum_j ||w_j||, where ||w_j|| is the norm of a feature's coefficients over tasks."""
     return loss(problem, scores(problem, w, b)) + ridge(problem, w) + lam * float(norms(w).sum())
 
 
-def norms(w: Float[np.ndarray, "t p"]) -> Float[np.ndarray, " p"]:
+def norms(w: Coefficients) -> Float[np.ndarray, " p"]:
     """Euclidean norm over tasks of each feature."""
     return np.sqrt((w**2).sum(-2))
 
 
-def prox(w: Float[np.ndarray, "t p"], threshold: float) -> Float[np.ndarray, "t p"]:
+def prox(w: Coefficients, threshold: float) -> Coefficients:
     """Proximal map of the L2,1 norm: shrinks every feature's norm by the threshold, but not below zero."""
     size = norms(w)
     return w * np.where(size > threshold, 1 - threshold / np.where(size > 0, size, 1), 0)
 
 
-def best_intercept(problem: Problem, z: Float[np.ndarray, "t n"]) -> Float[np.ndarray, " t"]:
+def best_intercept(problem: Problem, z: Scores) -> Intercepts:
     """The shift of each task's scores that minimises its loss: the mean residual, or Newton's method."""
     shift = np.zeros(len(z))
     if not problem.intercept:
@@ -179,7 +181,7 @@ class Certificate:
     stationarity: float
 
 
-def certificate(problem: Problem, w: Float[np.ndarray, "t p"], b: Float[np.ndarray, " t"], lam: float) -> Certificate:
+def certificate(problem: Problem, w: Coefficients, b: Intercepts, lam: float) -> Certificate:
     """Duality gap and stationarity of (W, b).
 
     Dual, from u = -dloss/dz and the ridge terms as further squared rows: for 0 <= s <= 1 with
@@ -191,9 +193,7 @@ def certificate(problem: Problem, w: Float[np.ndarray, "t p"], b: Float[np.ndarr
     return _certificate(problem, w, z, gradient(problem, w, z), lam)
 
 
-def _certificate(
-    problem: Problem, w: Float[np.ndarray, "t p"], z: Float[np.ndarray, "t n"], g: Float[np.ndarray, "t p"], lam: float
-) -> Certificate:
+def _certificate(problem: Problem, w: Coefficients, z: Scores, g: Coefficients, lam: float) -> Certificate:
     size, push = norms(w), norms(g)
     active = size > 0
     miss = np.maximum(push - lam, 0)
@@ -217,8 +217,8 @@ def _certificate(
 class Solution:
     """Coefficients and intercepts, how exact they are, and how many passes over the data they took."""
 
-    w: Float[np.ndarray, "t p"]
-    b: Float[np.ndarray, " t"]
+    w: Coefficients
+    b: Intercepts
     objective: float
     certificate: Certificate
     passes: int
@@ -227,7 +227,7 @@ class Solution:
 def solve(
     problem: Problem,
     lam: float,
-    start: tuple[Float[np.ndarray, "t p"], Float[np.ndarray, " t"]] | None = None,
+    start: tuple[Coefficients, Intercepts] | None = None,
     start_lam: float | None = None,
     tol: float = 1e-6,
     passes: int = 100_000,
@@ -292,9 +292,7 @@ def grid(largest: float, n_lambdas: int, lambda_min_ratio: float) -> Float[np.nd
     return largest * np.logspace(0, np.log10(lambda_min_ratio), n_lambdas)
 
 
-def _finished(
-    problem: Problem, w: Float[np.ndarray, "t p"], b: Float[np.ndarray, " t"], lam: float, passes: int
-) -> Solution:
+def _finished(problem: Problem, w: Coefficients, b: Intercepts, lam: float, passes: int) -> Solution:
     z = scores(problem, w, b)
     shift = best_intercept(problem, z)
     z = z + shift[:, None]
@@ -305,12 +303,12 @@ def _finished(
 def _solve_part(
     problem: Problem,
     lam: float,
-    w: Float[np.ndarray, "t p"],
-    b: Float[np.ndarray, " t"],
+    w: Coefficients,
+    b: Intercepts,
     curvature: float,
     tol: float,
     passes: int,
-) -> tuple[Float[np.ndarray, "t p"], Float[np.ndarray, " t"], float, int]:
+) -> tuple[Coefficients, Intercepts, float, int]:
     """Gradient and Newton steps in turn on the features that were kept. Returns (w, b, curvature, passes)."""
     used, burst = 0, 5
     while True:
@@ -325,8 +323,8 @@ def _solve_part(
 
 
 def _fista(
-    problem: Problem, lam: float, w: Float[np.ndarray, "t p"], b: Float[np.ndarray, " t"], curvature: float, steps: int
-) -> tuple[Float[np.ndarray, "t p"], Float[np.ndarray, " t"], float]:
+    problem: Problem, lam: float, w: Coefficients, b: Intercepts, curvature: float, steps: int
+) -> tuple[Coefficients, Intercepts, float]:
     """Accelerated proximal gradient with backtracking; momentum starts again when it points uphill."""
     z = scores(problem, w, b)
     v, c, zv, momentum = w, b, z, 1.0
@@ -357,11 +355,11 @@ def _fista(
 def _newton(
     problem: Problem,
     lam: float,
-    w: Float[np.ndarray, "t p"],
-    b: Float[np.ndarray, " t"],
+    w: Coefficients,
+    b: Intercepts,
     passes: int = 100,
     tol: float = 0.01,
-) -> tuple[Float[np.ndarray, "t p"], Float[np.ndarray, " t"], int, bool]:
+) -> tuple[Coefficients, Intercepts, int, bool]:
     """One Newton step on the features that are not zero, its equations solved by conjugate gradients.
 
     The penalty's Hessian at a feature with norm r and direction e is (lambda / r) (1 - e e^T) over tasks. With the
@@ -378,7 +376,7 @@ def _newton(
     curve = problem.weight * np.where(problem.classes[:, None], chance * (1 - chance), 2.0)
     total = curve.sum(1)
 
-    def hessian(v: Float[np.ndarray, "t p"], c: Float[np.ndarray, " t"]) -> tuple[Float[np.ndarray, "t p"], Float[np.ndarray, " t"]]:
+    def hessian(v: Coefficients, c: Intercepts) -> tuple[Coefficients, Intercepts]:
         change = curve * scores(problem, v, c)
         out = np.matmul(change[:, None, :], problem.x)[:, 0] + 2 * _q(problem, v)
         return (out + bend * (v - e * (e * v).sum(0))) * live, change.sum(1) * problem.intercept
@@ -388,7 +386,7 @@ def _newton(
     # 1 - bend sum e^2 / (own + bend), without its cancellation at small norms
     scale = bend / np.where(live, (e**2 * own * inverse).sum(0), 1)
 
-    def precondition(v: Float[np.ndarray, "t p"], c: Float[np.ndarray, " t"]) -> tuple[Float[np.ndarray, "t p"], Float[np.ndarray, " t"]]:
+    def precondition(v: Coefficients, c: Intercepts) -> tuple[Coefficients, Intercepts]:
         v = inverse * v
         return (v + inverse * e * (scale * (e * v).sum(0))) * live, c / total
 
@@ -414,5 +412,3 @@ def _newton(
             return new_w, b + length * db, used, True
         length /= 2
     return w, b, used, False
-
-

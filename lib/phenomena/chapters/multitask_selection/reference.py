@@ -45,9 +45,7 @@ class Reference:
         value = self.alpha * ((w - w.mean(0)) ** 2).sum() + self.beta * (w**2).sum()
         for (x, y, is_class), v, c in zip(self.tasks, w, b, strict=True):
             z = x @ v + c
-            value += (
-                logistic * np.log1p(np.exp(-y * z)).mean() if is_class else squared * ((y - z) ** 2).mean()
-            )
+            value += logistic * np.log1p(np.exp(-y * z)).mean() if is_class else squared * ((y - z) ** 2).mean()
         return float(value + lam * np.linalg.norm(w, axis=0).sum())
 
     def gradient(self, w: Coefficients, b: Intercepts) -> tuple[Coefficients, Intercepts]:
@@ -79,8 +77,8 @@ class Reference:
         gw, gb = self.gradient(w, b)
         found = [float(np.abs(gb).max())]
         for g, v in zip(gw.T, w.T, strict=True):
-            size = np.linalg.norm(v)
-            found.append(float(np.linalg.norm(g + lam * v / size) if size > 0 else max(np.linalg.norm(g) - lam, 0)))
+            push, size = float(np.linalg.norm(g)), float(np.linalg.norm(v))
+            found.append(float(np.linalg.norm(g + lam * v / size)) if size > 0 else max(push - lam, 0.0))
         return max(found) / lam
 
     def steps(

@@ -153,9 +153,7 @@ def fit_joint(
     return MixedMultiTaskCV(kinds, **settings).fit(data.x, data.y if targets is None else targets)
 
 
-def joint(
-    data: TaskData, targets: list[Float[np.ndarray, " _"]] | None = None, **settings: Any
-) -> dict[str, float]:
+def joint(data: TaskData, targets: list[Float[np.ndarray, " _"]] | None = None, **settings: Any) -> dict[str, float]:
     """The scores of `fit_joint`."""
     model = fit_joint(data, targets, **settings)
     return evaluate(data, model.predict_score(data.x_test), model.feature_norms_)
@@ -188,7 +186,7 @@ def compare_methods(
 def best_separate(frame: pd.DataFrame) -> pd.DataFrame:
     """The score over all tasks of the best separate model, for each ratio and seed of `compare_methods`."""
     alone = frame[~frame["method"].isin(JOINT)]
-    return alone.groupby(["ratio", "seed"], as_index=False)["all"].max()
+    return alone.groupby(["ratio", "seed"])["all"].max().reset_index()
 
 
 # --- where features enter -----------------------------------------------------------------------------------------
@@ -334,9 +332,7 @@ def rare_classes(
     return pd.DataFrame(found)
 
 
-def trained_as_coded(
-    jobs: Iterable[tuple[str, int]], simulation: Simulation, rows: int, trees: int
-) -> pd.DataFrame:
+def trained_as_coded(jobs: Iterable[tuple[str, int]], simulation: Simulation, rows: int, trees: int) -> pd.DataFrame:
     """Separate models as in the official script: ridge is tuned, the others are trained, on the *test* targets.
 
     jobs: method, seed. Returns method, seed and the scores.
@@ -365,9 +361,7 @@ def _to_standard_units(data: TaskData) -> Float[np.ndarray, "t p"]:
     return np.stack([x.std(0) / v for x, v in zip(data.x, targets, strict=True)])
 
 
-def medical(
-    jobs: Iterable[tuple[str, int]], sets: Mapping[str, MedicalData], settings: Mapping[str, Any]
-) -> Medical:
+def medical(jobs: Iterable[tuple[str, int]], sets: Mapping[str, MedicalData], settings: Mapping[str, Any]) -> Medical:
     """Joint and separate models of the same people: a random half trains all tasks, the other half tests them.
 
     jobs: name of a set, seed of its half.
@@ -385,7 +379,7 @@ def medical(
         }
         coef = {"joint": together.coef_, "separate": np.concatenate([m.coef_ for m in alone])}
         for model, z in predicted.items():
-            at = {"data": name, "seed": seed, "model": model}
+            at: dict[str, Any] = {"data": name, "seed": seed, "model": model}
             units = coef[model] * _to_standard_units(data)
             frame = tidy(units, "coefficient", task=people.tasks, feature=people.features)
             coefficients.append(frame.assign(**at))

@@ -25,7 +25,9 @@ def check_tasks(
         raise ValueError(f"{len(xs)} feature arrays and {len(ys)} targets: there must be one of each for every task")
     words = [kinds] * len(xs) if isinstance(kinds, str) else list(kinds)
     if len(words) != len(xs) or not set(words) <= set(KINDS):
-        raise ValueError(f"kinds {kinds!r} must be {' or '.join(KINDS)}, one for all or one for each of {len(xs)} tasks")
+        raise ValueError(
+            f"kinds {kinds!r} must be {' or '.join(KINDS)}, one for all or one for each of {len(xs)} tasks"
+        )
     names = [list(getattr(x, "columns", [])) for x in xs]
     found = [_check_task(i, x, y, word) for i, (x, y, word) in enumerate(zip(xs, ys, words, strict=True))]
     for i, (x, _) in enumerate(found):
