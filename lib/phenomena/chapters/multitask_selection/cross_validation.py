@@ -61,9 +61,7 @@ def cross_validate(
     splits = [_splits(i, x, y, bool(c), folds, seed) for i, (x, y, c) in enumerate(zip(xs, ys, classes, strict=True))]
     metric = METRICS[classification_metric]
     runs = [
-        _held_out(
-            xs, ys, classes, f, [s[f] for s in splits], lambdas, tol, standardise, classification_metric, settings
-        )
+        _held_out(xs, ys, classes, f, [s[f] for s in splits], lambdas, tol, standardise, metric, settings)
         for f in range(folds)
     ]
     means: list[np.ndarray] = []
