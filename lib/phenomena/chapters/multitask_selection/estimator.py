@@ -1,7 +1,7 @@
 """Scikit-learn estimators for several tasks, regression and classification, that select their features together."""
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -21,6 +21,7 @@ from phenomena.chapters.multitask_selection.problem import (
 )
 from phenomena.chapters.multitask_selection.tasks import check_tasks, fit_scaler
 
+Model = TypeVar("Model", bound="MixedMultiTask")  # `Self`, which beartype does not resolve in a single method
 Tasks = list[Float[np.ndarray, "_ p"]]
 Targets = list[Float[np.ndarray, " _"]]
 
@@ -62,7 +63,7 @@ class MixedMultiTask(RegressorMixin, BaseEstimator):
         self.standardise = standardise
         self.tol = tol
 
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self: Model, X: Any, y: Any) -> Model:
         """X: a list of (n_t, p) and y: a list of (n_t,), or one of each. Raises `ValueError` as `check_tasks` does."""
         self._several = _is_several(X)
         if not self._several:
