@@ -278,9 +278,11 @@ def test_both_kinds_are_the_same_scores_cut_and_as_they_are():
         assert d.y[t + 2][d.y[t] > 0].min() > d.y[t + 2][d.y[t] < 0].max()
 
 
-def test_paths_start_empty_and_lags_compare_where_half_of_the_features_are_in():
+def test_paths_start_at_the_first_feature_and_lags_compare_where_half_of_the_features_are_in():
     found = study.entering([0, 1], SIMULATION, 60, LOSSES, 0.0, 0.0, 12, 0.05, 1e-6)
-    assert (found.loc[found["lambda"] == 1, "in"] == 0).all() and found["in"].between(0, 1).all()
+    entered = found[found["lambda"] == 1].groupby(["seed", "loss"])["in"].sum()
+    assert (entered <= 0.5).all()  # one feature of the two of a kind at most, by rounding
+    assert found["in"].between(0, 1).all()
     assert len(found) == 2 * 2 * 12 * 2
     lags = study.entry_lags(found).set_index(["loss", "seed"])["lag"]
     part = found[(found["loss"] == "weights") & (found["seed"] == 1) & (found["in"] >= 0.5)]

@@ -1,7 +1,7 @@
 """Scikit-learn estimators for several tasks, regression and classification, that select their features together."""
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, no_type_check
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -43,6 +43,16 @@ class MixedMultiTask(RegressorMixin, BaseEstimator):
     in standard units; selected_, bool (p,); certificate_; classes_, a list (None for regression).
     """
 
+    lam: float
+    kinds: str | Sequence[str]
+    weights: tuple[float, float]
+    alpha: float
+    beta: float
+    intercept: bool
+    standardise: bool
+    tol: float
+
+    @no_type_check  # scikit-learn demands that constructors accept anything; `fit` refuses it
     def __init__(  # noqa: D107
         self,
         lam: float = 0.1,
@@ -141,6 +151,14 @@ class MixedMultiTaskCV(MixedMultiTask):
     The folds' paths are solved to a gap of 1e-4, the final fit to `tol`.
     """
 
+    n_lambdas: int
+    lambda_min_ratio: float
+    folds: int
+    seed: int
+    patience: int | None
+    classification_metric: str
+
+    @no_type_check  # as above
     def __init__(  # noqa: D107
         self,
         kinds: str | Sequence[str] = "regression",
