@@ -2,11 +2,11 @@
 
     python benchmarks/mixed_multitask.py [--rounds 3] [--core 0] [--full] [--cvxpy-full] [--small]
 
-20 tasks (10 of classification), 500 features, 200 rows a task, 200 values of lambda down to a hundredth of the largest, no
-intercept, no ridge. Contenders:
+20 tasks (10 of classification), 500 features, 200 rows a task, 200 values of lambda down to a hundredth of the
+largest, no intercept, no ridge. Contenders:
 
 - plain FISTA: the steps of `reference.Reference`, with constant step size and warm starts, without screening, restart
-  or Newton steps; its duality gap is computed every tenth step, as ours is. Rounds take every tenth lambda, started
+  or Newton steps; its duality gap is computed every tenth step, as ours is. Rounds take every twentieth lambda, started
   from the solution before it, as ours does; --full adds one run of its whole path.
 - cvxpy with Clarabel, on a fifth of the features and rows, at two values of lambda: a single value of the full size
   takes it minutes. --cvxpy-full takes one value of the full size as well. It has no warm start.
@@ -58,7 +58,7 @@ def make(rows: int, features: int, tasks: int) -> tuple[mixed.Problem, Reference
 def by_reference(
     problem: mixed.Problem, reference: Reference, lam: float, start: tuple[np.ndarray, np.ndarray] | None
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Coefficients, intercepts and objective after the first step, of every tenth, whose duality gap is small enough."""
+    """Coefficients, intercepts and objective after the first of every tenth steps with a small duality gap."""
     for k, (w, b) in enumerate(reference.steps(lam, start), 1):
         if k % 10 == 0:
             objective = mixed.objective(problem, w, b, lam)
