@@ -170,7 +170,7 @@ def entering(frame: pd.DataFrame) -> dict[str, Any]:
     def reading(loss: str, penalty: float) -> str:
         c, r = mean[loss, "classification", penalty], mean[loss, "regression", penalty]
         return (
-            f"{loss}, λ / λmax = {penalty:.2f}: {c:.2f} of the classification features "
+            f"{loss.capitalize()}, λ / λmax = {penalty:.2f}: {c:.2f} of the classification features "
             f"and {r:.2f} of the regression features are in."
         )
 
@@ -181,7 +181,7 @@ def entering(frame: pd.DataFrame) -> dict[str, Any]:
         plots.Layer(lines, y="in", detail="curve", background=True, style={"color": "#bbb", "strokeWidth": 1}),
         plots.Layer(lines, y="in", colour="kind"),
         plots.Layer(curves, mark="point", y="in", colour="kind", style={"filled": True, "size": 120}),
-        x=plots.Axis("λ / λmax", (1, float(stops[-1])), "log"),
+        x=plots.Axis("λ / λmax", (float(stops[-1]), 1), "log"),
         y=plots.Axis("fraction of true features in", (0, 1)),
         controls={"loss": "losses", "penalty": "λ / λmax"},
         reading=reading,
