@@ -203,7 +203,9 @@ def _drawn(layer: Layer, x: Axis, y: Axis, stops: Mapping[str, list[Any]], keys:
         if channel in used:
             nominal = axis.scale == "nominal"
             limits: dict[str, Any] = {"domain": list(axis.domain)} if axis.domain else {}
-            limits |= {"type": axis.scale, "nice": False, "zero": False}
+            limits |= {"type": axis.scale, "nice": False}
+            if axis.scale != "log":  # Vega-Lite warns: a log scale has no zero
+                limits["zero"] = False
             scale = alt.Undefined if nominal else alt.Scale(**limits)
             encoding[channel] = kind(f"{channel}:{'N' if nominal else 'Q'}", title=axis.title, scale=scale, sort=None)
     if "y2" in used:
