@@ -2,12 +2,12 @@
 
     python benchmarks/mixed_multitask.py [--rounds 3] [--core 0] [--full] [--cvxpy-full] [--small]
 
-20 tasks (10 with labels), 500 features, 200 rows a task, 200 values of lambda down to a hundredth of the largest, no
-intercept, no ridge. Contenders:
+20 tasks (10 of classification), 500 features, 200 rows a task, 200 values of lambda down to a hundredth of the
+largest, no intercept, no ridge. Contenders:
 
-- plain FISTA: `reference_solve`, vectorised over tasks, with backtracking and warm starts, without screening, restart
-  or Newton steps. Rounds take every twentieth lambda, started from the solution before it, as ours does; --full adds
-  one run of its whole path.
+- plain FISTA: the steps of `reference.Reference`, with constant step size and warm starts, without screening, restart
+  or Newton steps; its duality gap is computed every tenth step, as ours is. Rounds take every twentieth lambda, started
+  from the solution before it, as ours does; --full adds one run of its whole path.
 - cvxpy with Clarabel, on a fifth of the features and rows, at two values of lambda: a single value of the full size
   takes it minutes. --cvxpy-full takes one value of the full size as well. It has no warm start.
 - MTLComb in R, if Rscript and the package are installed: its own path and stopping rule, tol 1e-8.
@@ -28,8 +28,10 @@ from pathlib import Path
 
 import numpy as np
 
-from phenomena.chapters.multitask_selection import mixed_multitask as mixed
-from phenomena.chapters.multitask_selection import study as selection
+from phenomena.chapters.multitask_selection import problem as mixed
+from phenomena.chapters.multitask_selection.data import simulate
+from phenomena.chapters.multitask_selection.reference import Reference
+from phenomena.chapters.multitask_selection.tasks import fit_scaler
 
 TOL = 1e-6
 R_SCRIPT = """
@@ -46,10 +48,23 @@ write.table(fit$ws[[{position}]], file.path(at, "w.csv"), sep = ",", row.names =
 """
 
 
-def make(rows: int, features: int, tasks: int) -> mixed.Problem:
-    draw = selection.simulate(rows, features, tasks // 2, tasks // 2, np.random.default_rng(0), active=features // 10)
-    scaler = mixed.fit_scaler(draw.x, draw.y, draw.classes, features=True, targets=True)
-    return mixed.make_problem(scaler.x(draw.x), scaler.y(draw.y), draw.classes, intercept=False)
+def make(rows: int, features: int, tasks: int) -> tuple[mixed.Problem, Reference]:
+    data = simulate(rows, features, tasks // 2, tasks // 2, np.random.default_rng(0), active=features // 10)
+    scaler = fit_scaler(data.x, data.y, data.classes)
+    parts = scaler.x(data.x), scaler.y(data.y), data.classes
+    return mixed.make_problem(*parts, intercept=False), Reference(*parts, intercept=False)
+
+
+def by_reference(
+    problem: mixed.Problem, reference: Reference, lam: float, start: tuple[np.ndarray, np.ndarray] | None
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Coefficients, intercepts and objective after the first of every tenth steps with a small duality gap."""
+    for k, (w, b) in enumerate(reference.steps(lam, start), 1):
+        if k % 10 == 0:
+            objective = mixed.objective(problem, w, b, lam)
+            if mixed.certificate(problem, w, b, lam).gap <= TOL * objective:
+                return w, b, objective
+    raise AssertionError("steps have no end")
 
 
 def by_cvxpy(problem: mixed.Problem, lam: float) -> float:
@@ -117,18 +132,18 @@ def main() -> None:
         os.sched_setaffinity(0, {options.core})
     random.seed(0)
     rows, features, tasks, count = (40, 50, 6, 60) if options.small else (200, 500, 20, 200)
-    problem = make(rows, features, tasks)
+    problem, reference = make(rows, features, tasks)
     lambdas = mixed.grid(mixed.lambda_max(problem), count, 0.01)
     print(f"{tasks} tasks, {features} features, {rows} rows a task, {count} values of lambda, gap {TOL:g}")
 
     solutions = list(mixed.path(problem, lambdas, TOL))
     places = list(range(count // 20, count, count // 10))
     starts = {k: (solutions[k - 1].w, solutions[k - 1].b) for k in places}
-    plain = {k: mixed.reference_solve(problem, lambdas[k], starts[k], TOL) for k in places}
-    apart = max(abs(plain[k].objective - solutions[k].objective) / plain[k].objective for k in places)
+    plain = {k: by_reference(problem, reference, lambdas[k], starts[k])[2] for k in places}
+    apart = max(abs(plain[k] - solutions[k].objective) / plain[k] for k in places)
     print(f"largest relative difference of the objective to plain FISTA: {apart:.1e}")
     assert apart <= TOL
-    compare_cvxpy(make(max(rows // 5, 20), features // 5, tasks), count, (count // 4, count // 2))
+    compare_cvxpy(make(max(rows // 5, 20), features // 5, tasks)[0], count, (count // 4, count // 2))
     if options.cvxpy_full:
         compare_cvxpy(problem, count, (count // 2,))
     package = by_package(problem, lambdas, places[-1])
@@ -143,7 +158,7 @@ def main() -> None:
         total = {"plain": 0.0, "ours": 0.0}
         for k in places:
             jobs = {
-                "plain": lambda k=k: mixed.reference_solve(problem, lambdas[k], starts[k], TOL),
+                "plain": lambda k=k: by_reference(problem, reference, lambdas[k], starts[k]),
                 "ours": lambda k=k: mixed.solve(problem, lambdas[k], starts[k], float(lambdas[k - 1]), TOL),
             }
             for name in random.sample(list(jobs), 2):
@@ -164,8 +179,7 @@ def main() -> None:
     if options.full:
         begin, start = time.perf_counter(), None
         for lam in lambdas:
-            found = mixed.reference_solve(problem, lam, start, TOL)
-            start = found.w, found.b
+            start = by_reference(problem, reference, lam, start)[:2]
         seconds = time.perf_counter() - begin
         print(f"whole path: plain, run in full, {seconds:.1f} s: {seconds / whole:.0f} times")
 

@@ -1,387 +1,389 @@
-"""The chapter on joint feature selection: simulated tasks, baselines, scores, medical tasks.
+"""Experiments of the chapter on joint feature selection, as functions that return tidy frames.
 
-Simulation and scores follow the official scripts of Cao et al. 2024 (MTLComb, arXiv 2405.09886) where not said
-otherwise. Letters as in `mixed_multitask`.
+settings: of `MixedMultiTaskCV`, without the weights. weights: of the logistic and of the squared loss. Frames of scores
+have the columns all, classification, regression (explained fraction, means over tasks) and selection (fraction of the
+true features among as many of the most important ones).
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.random import Generator
-from scipy.special import expit
-from scipy.stats import norm
-from sklearn.datasets import load_breast_cancer, load_diabetes
-from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
-from sklearn.linear_model import (
-    ElasticNet,
-    ElasticNetCV,
-    Lasso,
-    LassoCV,
-    LogisticRegression,
-    LogisticRegressionCV,
-    Ridge,
-    RidgeCV,
-)
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC, SVR
+import pandas as pd
+from jaxtyping import Bool, Float
+from sklearn.linear_model import MultiTaskLasso
 
-from phenomena.chapters.multitask_selection.mixed_multitask import (
-    Array,
-    Mask,
-    MixedMultiTaskCV,
-    fit_scaler,
+from phenomena.chapters.multitask_selection.baselines import METHODS, separate
+from phenomena.chapters.multitask_selection.data import MedicalData, TaskData, binarised, simulate, split
+from phenomena.chapters.multitask_selection.estimator import MixedMultiTaskCV
+from phenomena.chapters.multitask_selection.problem import (
+    Problem,
+    grid,
     lambda_max,
     make_problem,
+    norms,
+    path,
+    solve,
 )
+from phenomena.chapters.multitask_selection.reference import Reference
+from phenomena.chapters.multitask_selection.scores import r_squared, selection_accuracy
+from phenomena.chapters.multitask_selection.tasks import fit_scaler
+from phenomena.science.frames import tidy
 
-# --- simulated tasks ----------------------------------------------------------------------------------------------
+Weights = tuple[float, float]
+PLAIN: Weights = (1.0, 1.0)
+JOINT = ("MTLComb", "plain sum", "MTLBin")
 
 
 @dataclass(frozen=True)
-class Draw:
-    """Training and test rows of t tasks with their true coefficients.
+class Simulation:
+    """The parameters of `simulate` that a study holds fixed."""
 
-    x, x_test: float (n, p) a task; y, y_test: float (n,), labels -1 and 1; classes: bool (t,), true for
-    classification; w: float (t, p), the true coefficients.
+    features: int
+    active: int
+    classification: int
+    regression: int
+    noise_std: float
+
+    def tasks(self, seed: int, rows: int, **changed: Any) -> TaskData:
+        """Tasks of one seed; the same seed gives the same tasks to every method."""
+        return simulate(rows, rng=np.random.default_rng([seed, rows]), **(asdict(self) | changed))
+
+
+def check_rows(
+    ratios: Sequence[float], minorities: Sequence[float], features: int, side_rows: int, path_rows: int, folds: int
+) -> None:
+    """Raises `ValueError` where a fold would lack rows, or a class rows in a fold."""
+    fewest, rarest = round(min(ratios) * features), round(min(minorities) * side_rows)
+    if fewest < 2 * folds:
+        raise ValueError(
+            f"ratios is {ratios}: {fewest} rows with {features} features; there must be {2 * folds} (2 folds) or more"
+        )
+    if min(side_rows, path_rows) < 2 * folds or rarest < folds:
+        raise ValueError(
+            f"minorities is {minorities}: {rarest} of {side_rows} rows (side_rows) in the rarer class; "
+            f"there must be {folds} (folds) or more"
+        )
+
+
+def distinct(values: Iterable[Any], *others: Iterable[Any]) -> list[Any]:
+    """Every combination of distinct values with the others: the jobs of an experiment."""
+    return list(product(dict.fromkeys(values), *others))
+
+
+# --- solver -------------------------------------------------------------------------------------------------------
+
+
+def standardised(data: TaskData) -> tuple[list[Float[np.ndarray, "_ p"]], list[Float[np.ndarray, " _"]]]:
+    """Features and regression targets in standard units of the training rows, as the estimators take them."""
+    scaler = fit_scaler(data.x, data.y, data.classes)
+    return scaler.x(data.x), scaler.y(data.y)
+
+
+def pose(data: TaskData, weights: Weights, alpha: float = 0.0, beta: float = 0.0) -> Problem:
+    """The problem of standardised tasks."""
+    return make_problem(*standardised(data), data.classes, weights, alpha, beta)
+
+
+def solver_accuracy(
+    data: TaskData,
+    weights: Weights,
+    alpha: float,
+    beta: float,
+    n_lambdas: int,
+    lambda_min_ratio: float,
+    compared: Iterable[int],
+    tol: float = 1e-6,
+) -> pd.DataFrame:
+    """How exact solutions are along a path, and how far the readable solver's objective is at some of its places.
+
+    compared: those places. Returns a row for each lambda (over the largest): gap over objective, stationarity,
+    objective, passes, and apart, the relative difference to the readable solver (nan where not compared).
     """
+    problem = pose(data, weights, alpha, beta)
+    lambdas = grid(lambda_max(problem), n_lambdas, lambda_min_ratio)
+    frame = pd.DataFrame(
+        {"lambda": lam / lambdas[0], "gap": s.certificate.gap / s.objective,
+         "stationarity": s.certificate.stationarity, "objective": s.objective, "passes": s.passes, "apart": np.nan}
+        for lam, s in zip(lambdas, path(problem, lambdas, tol), strict=True)
+    )  # fmt: skip
+    reference = Reference(*standardised(data), data.classes, weights, alpha, beta)
+    for k in compared:
+        theirs = reference.objective(*reference.solve(lambdas[k]), lambdas[k])
+        frame.loc[k, "apart"] = abs(theirs - frame["objective"][k]) / frame["objective"][k]
+    return frame
 
-    x: list[Array]
-    y: list[Array]
-    x_test: list[Array]
-    y_test: list[Array]
-    classes: Mask
-    w: Array
 
-    @property
-    def kinds(self) -> list[str]:
-        """One word a task, as the estimators take it."""
-        return ["classification" if c else "regression" for c in self.classes]
+def distance_to_scikit_learn(data: TaskData, lam: float = 0.2) -> float:
+    """Largest difference of coefficients to those of `MultiTaskLasso`, for three regression tasks on the same rows."""
+    x = standardised(data)[0][0]
+    targets = np.stack([x @ w for w in data.w[-3:]], 1)
+    targets = (targets - targets.mean(0)) / targets.std(0)
+    theirs = MultiTaskLasso(alpha=lam, tol=1e-9, max_iter=100_000).fit(x, targets)
+    n_tasks = targets.shape[1]
+    ours = solve(make_problem([x] * n_tasks, list(targets.T), np.zeros(n_tasks, bool)), lam, tol=1e-9)
+    return float(np.abs(ours.w - theirs.coef_).max())
 
 
-def simulate(
-    rows: int,
-    features: int,
-    classification: int,
-    regression: int,
-    rng: Generator,
-    *,
-    active: int = 50,
-    noise: float = 0.5,
-    minority: float = 0.5,
-    own: bool = False,
-    scale: float = 1.0,
-) -> Draw:
-    """Gaussian features, y = x.w + noise; a classification task sees only whether y is above its threshold.
+# --- methods ------------------------------------------------------------------------------------------------------
 
-    w_tj = +-(1 + g), g normal, for the `active` first features, the same in all tasks, with values of their own; the
-    threshold is the quantile 1 - minority of the rows at hand, so that shares are exact. own: the first half of the
-    active features is for the classification tasks alone, the second for the regression tasks. scale: of the
-    regression targets. Test rows are as many as training rows. Raises `ValueError` when more features are active than
-    there are, or minority is not in (0, 0.5].
+
+def evaluate(
+    data: TaskData, scores: Sequence[Float[np.ndarray, " _"]], importance: Float[np.ndarray, " p"] | None
+) -> dict[str, float]:
+    """The four scores of a method on the test rows; selection is nan without importances."""
+    pairs = zip(scores, data.y_test, data.classes, strict=True)
+    r2 = np.array([r_squared(z, y, bool(c)) for z, y, c in pairs])
+    active = (data.w != 0).any(0)
+    return {
+        "all": float(r2.mean()),
+        "classification": float(r2[data.classes].mean()),
+        "regression": float(r2[~data.classes].mean()),
+        "selection": np.nan if importance is None else selection_accuracy(importance, active),
+    }
+
+
+def fit_joint(
+    data: TaskData, targets: list[Float[np.ndarray, " _"]] | None = None, **settings: Any
+) -> MixedMultiTaskCV:
+    """All tasks together, lambda by cross-validation. targets: other ones, of which all are labels (MTLBin)."""
+    kinds = data.kinds if targets is None else "classification"
+    return MixedMultiTaskCV(kinds, **settings).fit(data.x, data.y if targets is None else targets)
+
+
+def joint(data: TaskData, targets: list[Float[np.ndarray, " _"]] | None = None, **settings: Any) -> dict[str, float]:
+    """The scores of `fit_joint`."""
+    model = fit_joint(data, targets, **settings)
+    return evaluate(data, model.predict_score(data.x_test), model.feature_norms_)
+
+
+def compare_methods(
+    jobs: Iterable[tuple[float, int]],
+    simulation: Simulation,
+    settings: Mapping[str, Any],
+    weights: Weights,
+    trees: int,
+) -> pd.DataFrame:
+    """Joint and separate models on the same tasks.
+
+    jobs: ratio of rows to features, seed. Returns ratio, seed, method and the scores.
     """
-    if not 1 <= active <= features:
-        raise ValueError(f"{active} active features of {features}: 1 to {features} are accepted")
-    if not 0 < minority <= 0.5:
-        raise ValueError(f"minority {minority}: a share above 0, at most 0.5, is accepted")
-    classes = np.arange(classification + regression) < classification
-    w = np.sign(rng.standard_normal((len(classes), features))) * (1 + rng.standard_normal((len(classes), features)))
-    w[:, active:] = 0
-    if own:
-        w[classes, active // 2 :] = 0
-        w[~classes, : active // 2] = 0
-    parts: list[tuple[list[Array], list[Array]]] = []
-    for _ in range(2):
-        xs = [rng.standard_normal((rows, features)) for _ in classes]
-        ys = [x @ v + noise * rng.standard_normal(rows) for x, v in zip(xs, w, strict=True)]
-        parts.append((xs, [_labels(y, minority) if c else scale * y for y, c in zip(ys, classes, strict=True)]))
-    return Draw(*parts[0], *parts[1], classes=classes, w=w)
+    rows = []
+    for ratio, seed in jobs:
+        data = simulation.tasks(seed, round(ratio * simulation.features))
+        found = {
+            "MTLComb": joint(data, weights=weights, **settings),
+            "plain sum": joint(data, weights=PLAIN, **settings),
+            "MTLBin": joint(data, binarised(data), **{**settings, "beta": 0.0}),
+        }
+        found |= {name: evaluate(data, *separate(name, data, seed, trees)) for name in METHODS}
+        rows += [{"ratio": ratio, "seed": seed, "method": name, **scores} for name, scores in found.items()]
+    return pd.DataFrame(rows)
 
 
-def _labels(y: Array, minority: float) -> Array:
-    """1 for the share `minority` of the largest values, else -1; both classes have a row at least."""
-    count = min(max(round(minority * len(y)), 1), len(y) - 1)
-    return np.where(y >= np.sort(y)[-count], 1.0, -1.0)
-
-
-def binarised(draw: Draw, minority: float = 0.5) -> list[Array]:
-    """Training targets with the regression tasks cut into two classes at their quantile 1 - minority."""
-    return [y if c else _labels(y, minority) for y, c in zip(draw.y, draw.classes, strict=True)]
+def best_separate(frame: pd.DataFrame) -> pd.DataFrame:
+    """The score over all tasks of the best separate model, for each ratio and seed of `compare_methods`."""
+    alone = frame[~frame["method"].isin(JOINT)]
+    return alone.groupby(["ratio", "seed"])["all"].max().reset_index()
 
 
 # --- where features enter -----------------------------------------------------------------------------------------
 
 
-def entry_ratio(minority: float = 0.5) -> float:
-    """The lambda at which a classification task's features enter, over that of a regression task, with weights 2, 1/2.
-
-    Both losses then have the gradient -x_j.y / n at zero. Let s be a Gaussian score with standard deviation 1 and
-    y = 1 where it is above the quantile c of 1 - minority, else -1. With Stein's lemma, E[x_j y] = E[x_j s] E[s y] and
-    E[s y] = 2 phi(c): sqrt(2 / pi) = 0.80 for equal classes, less for unequal ones. A standardised regression target
-    has E[s s] = 1 in its place.
-    """
-    return float(2 * norm.pdf(norm.ppf(1 - minority)))
-
-
-def entry_lambdas(draw: Draw, weights: tuple[float, float]) -> tuple[float, float]:
+def entry_lambdas(data: TaskData, weights: Weights) -> tuple[float, float]:
     """Lambda at which the first feature enters, for the classification and for the regression tasks alone."""
-    return _first_lambda(draw, weights, draw.classes), _first_lambda(draw, weights, ~draw.classes)
+    return _first_lambda(data, weights, data.classes), _first_lambda(data, weights, ~data.classes)
 
 
-def _first_lambda(draw: Draw, weights: tuple[float, float], chosen: Mask) -> float:
-    xs, ys = ([v for v, c in zip(values, chosen, strict=True) if c] for values in (draw.x, draw.y))
-    scaler = fit_scaler(xs, ys, draw.classes[chosen], features=True, targets=True)
-    return lambda_max(make_problem(scaler.x(xs), scaler.y(ys), draw.classes[chosen], weights))
+def _first_lambda(data: TaskData, weights: Weights, chosen: Bool[np.ndarray, " t"]) -> float:
+    x, y = ([v for v, c in zip(values, chosen, strict=True) if c] for values in (data.x, data.y))
+    return lambda_max(pose(replace(data, x=x, y=y, classes=data.classes[chosen], w=data.w[chosen]), weights))
 
 
-# --- scores -------------------------------------------------------------------------------------------------------
+def both_kinds(data: TaskData, minority: float) -> TaskData:
+    """Regression tasks twice: as they are, and cut into two classes."""
+    regression = np.zeros(len(data.x), bool)
+    classes = np.concatenate([~regression, regression])
+    return replace(data, x=data.x * 2, y=binarised(data, minority) + data.y, classes=classes, w=np.tile(data.w, (2, 1)))
 
 
-def explained(score: Array, target: Array, is_class: bool) -> float:
-    """Share of the target explained by a score, 0 to 1, blind to the score's scale and sign.
+def entry_ratios(
+    seeds: Iterable[int],
+    simulation: Simulation,
+    rows: int,
+    minorities: Sequence[float],
+    weights: Mapping[str, Weights],
+) -> pd.DataFrame:
+    """Lambda at which classification features enter over that for regression features, the scores being the same.
 
-    Regression: the squared correlation. Classification: R^2 of Nagelkerke 1991 of a logistic regression of the label
-    on the score, (1 - exp(2 (l0 - l) / n)) / (1 - exp(2 l0 / n)) with log-likelihoods l0 of the constant, l of the fit.
-    Both are positive at chance, of the order of 1 / n. A constant score explains nothing.
+    weights: by name. Returns seed, minority, loss (a name of weights), ratio.
     """
-    if np.ptp(score) <= 1e-12 * max(1.0, float(np.abs(score).max())):
-        return 0.0
-    if not is_class:
-        return float(np.corrcoef(score, target)[0, 1] ** 2)
-    fitted, constant = _log_likelihoods((score - score.mean()) / score.std(), target > 0)
-    n = len(score)
-    return float((1 - np.exp(2 * (constant - fitted) / n)) / (1 - np.exp(2 * constant / n)))
+    found = []
+    for seed in seeds:
+        scored = simulation.tasks(seed, rows, classification=0)
+        for minority, (name, pair) in product(minorities, weights.items()):
+            classification, regression = entry_lambdas(both_kinds(scored, minority), pair)
+            ratio = classification / regression
+            found.append({"seed": seed, "minority": minority, "loss": name, "ratio": ratio})
+    return pd.DataFrame(found)
 
 
-def _log_likelihoods(score: Array, positive: Mask) -> tuple[float, float]:
-    """Of the logistic regression of labels on one score, by Newton's method, and of the constant."""
-    design = np.stack([np.ones_like(score), score], 1)
-    share = positive.mean()
-    b = np.array([np.log(share / (1 - share)), 0.0])
-    start = -np.logaddexp(0, np.where(positive, -1, 1) * (design @ b)).sum()
-    best = start
-    for _ in range(30):  # classes that a threshold separates have no finite optimum: the likelihood then nears 0
-        p = expit(design @ b)
-        step = np.linalg.solve(
-            (design * (p * (1 - p))[:, None]).T @ design + 1e-9 * np.eye(2), design.T @ (positive - p)
-        )
-        length = 1.0
-        while length > 1e-6:
-            value = -np.logaddexp(0, np.where(positive, -1, 1) * (design @ (b + length * step))).sum()
-            if value >= best:
-                break
-            length /= 2
-        if value <= best + 1e-10:
-            break
-        b, best = b + length * step, value
-    return float(best), float(start)
+class Acting(NamedTuple):
+    """Features that act in classification tasks, and those that act in regression tasks."""
+
+    classification: Bool[np.ndarray, " p"]
+    regression: Bool[np.ndarray, " p"]
 
 
-def selected_right(strength: Array, active: Mask) -> float:
-    """Share of the truly active features among as many of the strongest; features of strength zero do not count.
+def acting(data: TaskData) -> Acting:
+    """By the true coefficients."""
+    acts = data.w != 0
+    return Acting(acts[data.classes].any(0), acts[~data.classes].any(0))
 
-    strength: float (p,); active: bool (p,).
+
+def entering(
+    seeds: Iterable[int],
+    simulation: Simulation,
+    rows: int,
+    weights: Mapping[str, Weights],
+    alpha: float,
+    beta: float,
+    n_lambdas: int,
+    lambda_min_ratio: float,
+    tol: float,
+) -> pd.DataFrame:
+    """Fraction of each kind of feature that a joint path has let in, where the kinds of task share no feature.
+
+    Returns seed, loss (a name of weights), lambda (over the largest), kind (of the features), in.
     """
-    order = np.argsort(-strength, kind="stable")[: int(active.sum())]
-    return float((active[order] & (strength[order] > 0)).sum() / active.sum())
+    found = []
+    for seed, (name, pair) in product(seeds, weights.items()):
+        data = simulation.tasks(seed, rows, separate_features=True)
+        problem = pose(data, pair, alpha, beta)
+        lambdas = grid(lambda_max(problem), n_lambdas, lambda_min_ratio)
+        for lam, solution in zip(lambdas, path(problem, lambdas, tol), strict=True):
+            selected = norms(solution.w) > 0
+            at = {"seed": seed, "loss": name, "lambda": lam / lambdas[0]}
+            found += [{**at, "kind": kind, "in": selected[own].mean()} for kind, own in acting(data)._asdict().items()]
+    return pd.DataFrame(found)
 
 
-@dataclass(frozen=True)
-class Fit:
-    """What a method gave: scores of the test rows a task, and features' strength, float (p,), if it has any."""
+def entry_lags(frame: pd.DataFrame) -> pd.DataFrame:
+    """Lambda at which half of the classification features are in, over that of the regression features.
 
-    scores: list[Array]
-    strength: Array | None
+    frame: of `entering`. Returns seed, loss, lag; nan where half of them never are in.
+    """
+    half = frame[frame["in"] >= 0.5].groupby(["loss", "seed", "kind"])["lambda"].max().unstack("kind")
+    half = half.reindex(columns=["classification", "regression"])
+    return (half["classification"] / half["regression"]).rename("lag").reset_index()
 
-    def row(self, draw: Draw) -> dict[str, float]:
-        """Explained share over all, classification, regression tasks; selection accuracy (nan if it has none)."""
-        pairs = zip(self.scores, draw.y_test, draw.classes, strict=True)
-        r2 = np.array([explained(z, y, bool(c)) for z, y, c in pairs])
-        active = (draw.w != 0).any(0)
-        return {
-            "all": float(r2.mean()),
-            "classification": float(r2[draw.classes].mean()),
-            "regression": float(r2[~draw.classes].mean()),
-            "selection": np.nan if self.strength is None else selected_right(self.strength, active),
+
+# --- where weights matter -----------------------------------------------------------------------------------------
+
+
+def compare_weights(
+    jobs: Iterable[tuple[str, int, str]],
+    simulation: Simulation,
+    rows: int,
+    arms: Mapping[str, Mapping[str, Any]],
+    weights: Mapping[str, Weights],
+    settings: Mapping[str, Any],
+) -> pd.DataFrame:
+    """Joint models with several weights in several simulations.
+
+    Targets of another scale are not standardised, nor are features, whose standard deviation is about 1 anyway.
+    jobs: arm, seed, loss. arms: changes of the simulation by name. weights: by the name of the loss.
+    Returns arm, seed, loss, the scores, and classification features: the fraction of those among the most important.
+    """
+    found = []
+    for arm, seed, loss in jobs:
+        data = simulation.tasks(seed, rows, **arms[arm])
+        standardise = arms[arm].get("scale", 1.0) == 1
+        model = fit_joint(data, weights=weights[loss], standardise=standardise, **settings)
+        wanted, importance = acting(data).classification, model.feature_norms_
+        row = {"classification features": selection_accuracy(importance, wanted, simulation.active)}
+        scores = evaluate(data, model.predict_score(data.x_test), importance)
+        found.append({"arm": arm, "seed": seed, "loss": loss, **row, **scores})
+    return pd.DataFrame(found)
+
+
+# --- rare classes and controls ------------------------------------------------------------------------------------
+
+
+def rare_classes(
+    jobs: Iterable[tuple[float, int]], simulation: Simulation, rows: int, settings: Mapping[str, Any], weights: Weights
+) -> pd.DataFrame:
+    """Joint models where one class is rare; MTLBin also with lambda chosen by the error rate, the official choice.
+
+    jobs: fraction of the rarer class, seed. Returns minority, seed, method and the scores.
+    """
+    found = []
+    for minority, seed in jobs:
+        data = simulation.tasks(seed, rows, minority=minority)
+        cut, no_ridge = binarised(data, minority), {**settings, "beta": 0.0}
+        scores = {
+            "MTLComb": joint(data, weights=weights, **settings),
+            "MTLBin": joint(data, cut, **no_ridge),
+            "MTLBin, by errors": joint(data, cut, classification_metric="accuracy", **no_ridge),
         }
+        found += [{"minority": minority, "seed": seed, "method": name, **row} for name, row in scores.items()]
+    return pd.DataFrame(found)
 
 
-# --- joint models -------------------------------------------------------------------------------------------------
+def trained_as_coded(jobs: Iterable[tuple[str, int]], simulation: Simulation, rows: int, trees: int) -> pd.DataFrame:
+    """Separate models as in the official script: ridge is tuned, the others are trained, on the *test* targets.
 
-
-def joint(draw: Draw, targets: list[Array] | None = None, **settings: Any) -> tuple[Fit, MixedMultiTaskCV]:
-    """All tasks together, lambda by cross-validation. targets: other training targets, all of them labels (MTLBin)."""
-    kinds = draw.kinds if targets is None else "classification"
-    model = MixedMultiTaskCV(kinds, **settings).fit(draw.x, draw.y if targets is None else targets)
-    return Fit(model.predict_score(draw.x_test), model.strength_), model
-
-
-# --- each task by itself ------------------------------------------------------------------------------------------
-
-Model = tuple[Callable[[Array], Array], Array | None]  # features -> scores; strength of the features
-
-
-def separate(
-    method: str,
-    draw: Draw,
-    seed: int,
-    trees: int = 100,
-    tuned_on: list[Array] | None = None,
-    trained_on: list[Array] | None = None,
-) -> Fit:
-    """Every task by itself with one of `METHODS`, on standardised features and its own training labels.
-
-    A feature's strength is its norm over tasks of coefficients that are first scaled to length one in each task.
-    tuned_on, trained_on: other targets for the choice of the penalty, or for all of the training; with the *test*
-    targets that is what the official simulation script does. Raises `ValueError` for an unknown method.
+    jobs: method, seed. Returns method, seed and the scores.
     """
-    if method not in METHODS:
-        raise ValueError(f"method {method!r} is not known: one of {', '.join(METHODS)}")
-    trained = trained_on or draw.y
-    tuned = tuned_on or trained
-    scores, strengths = [], []
-    for i, is_class in enumerate(draw.classes):
-        scaler = StandardScaler().fit(draw.x[i])
-        x = scaler.transform(draw.x[i])
-        predict, strength = METHODS[method](x, trained[i], tuned[i], bool(is_class), seed, trees)
-        scores.append(predict(scaler.transform(draw.x_test[i])))
-        strengths.append(strength)
-    if any(s is None for s in strengths):
-        return Fit(scores, None)
-    unit = [np.abs(s) / max(float(np.linalg.norm(s)), 1e-300) for s in strengths if s is not None]
-    return Fit(scores, np.linalg.norm(unit, axis=0))
-
-
-def _linear(model: Any) -> Model:
-    coef = np.ravel(model.coef_)
-    return (lambda x: x @ coef), coef
-
-
-def _penalties(x: Array, y: Array, count: int = 4, ratio: float = 0.05) -> Array:
-    """C of scikit-learn's logistic regression for lasso penalties from where nothing is selected to `ratio` of it."""
-    largest = np.abs(x.T @ (y - y.mean())).max() / 2
-    return np.logspace(0, -np.log10(ratio), count + 1)[1:] / largest
-
-
-def _logistic(x: Array, y: Array, tuned: Array, seed: int, grid: Array, ratio: float) -> Model:
-    """Cross-validated area under the curve chooses C on `tuned`; fitted on y. ratio: of the absolute penalty."""
-    solver = {0.0: "newton-cg", 1.0: "liblinear"}.get(ratio, "saga")
-    common: dict[str, Any] = {"solver": solver, "tol": 1e-2, "max_iter": 1000, "random_state": seed}
-    found = LogisticRegressionCV(
-        Cs=grid, l1_ratios=(ratio,), cv=5, scoring="roc_auc", use_legacy_attributes=False, **common
-    ).fit(x, tuned)
-    if tuned is y:
-        return _linear(found)
-    return _linear(LogisticRegression(C=found.C_, l1_ratio=ratio, **common).fit(x, y))
-
-
-def _ridge(x: Array, y: Array, tuned: Array, is_class: bool, seed: int, trees: int) -> Model:
-    if is_class:
-        return _logistic(x, y, tuned, seed, np.logspace(-4, 0, 5), 0.0)
-    alpha = RidgeCV(np.logspace(1, 5, 9), gcv_mode="eigen").fit(x, tuned).alpha_
-    return _linear(Ridge(alpha).fit(x, y))
-
-
-def _lasso(x: Array, y: Array, tuned: Array, is_class: bool, seed: int, trees: int) -> Model:
-    if is_class:
-        return _logistic(x, y, tuned, seed, _penalties(x, y), 1.0)
-    common: dict[str, Any] = {"tol": 1e-3, "max_iter": 10_000}
-    found = LassoCV(alphas=30, eps=0.01, cv=5, **common).fit(x, tuned)
-    return _linear(found if tuned is y else Lasso(found.alpha_, **common).fit(x, y))
-
-
-def _elastic_net(x: Array, y: Array, tuned: Array, is_class: bool, seed: int, trees: int) -> Model:
-    if is_class:
-        return _logistic(x, y, tuned, seed, 2 * _penalties(x, y), 0.5)
-    common: dict[str, Any] = {"l1_ratio": 0.5, "tol": 1e-3, "max_iter": 10_000}
-    found = ElasticNetCV(alphas=30, eps=0.01, cv=5, **common).fit(x, tuned)
-    return _linear(found if tuned is y else ElasticNet(found.alpha_, **common).fit(x, y))
-
-
-def _forest(x: Array, y: Array, tuned: Array, is_class: bool, seed: int, trees: int) -> Model:
-    if is_class:
-        chooser = RandomForestClassifier(trees, random_state=seed).fit(x, y)
-        return (lambda x: chooser.predict_proba(x)[:, 1]), chooser.feature_importances_
-    # a tenth of the features a split, between the usual third and square root: a third costs three times as much
-    model = RandomForestRegressor(trees, max_features=0.1, random_state=seed).fit(x, y)
-    return model.predict, model.feature_importances_
-
-
-def _svm(kernel: str) -> Callable[..., Model]:
-    def fit(x: Array, y: Array, tuned: Array, is_class: bool, seed: int, trees: int) -> Model:
-        # values in standard units: C = 1 and epsilon = 0.1 are meant for those
-        mean, spread = (0.0, 1.0) if is_class else (y.mean(), y.std())
-        model = (SVC if is_class else SVR)(kernel=kernel).fit(x, (y - mean) / spread)
-        scored = model.decision_function if is_class else model.predict
-        return (lambda x: scored(x) * spread + mean), (np.ravel(model.coef_) if kernel == "linear" else None)
-
-    return fit
-
-
-METHODS: dict[str, Callable[..., Model]] = {
-    "lasso": _lasso,
-    "ridge": _ridge,
-    "elastic net": _elastic_net,
-    "random forest": _forest,
-    "linear SVM": _svm("linear"),
-    "RBF SVM": _svm("rbf"),
-}
+    found = []
+    for method, seed in jobs:
+        data = simulation.tasks(seed, rows)
+        wrong = {"tuned_on" if method == "ridge" else "trained_on": data.y_test}
+        found.append({"method": method, "seed": seed, **evaluate(data, *separate(method, data, seed, trees, **wrong))})
+    return pd.DataFrame(found)
 
 
 # --- medical tasks ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Medical:
-    """Tasks on the same people. x: float (n, p); y: float (n, t), labels -1 and 1; names of columns and tasks."""
+class Medical(NamedTuple):
+    """Frames of `medical`: explained fractions with the number of features used, and coefficients in standard units."""
 
-    x: Array
-    y: Array
-    features: list[str]
-    tasks: list[str]
-    classes: Mask
+    scores: pd.DataFrame
+    coefficients: pd.DataFrame
 
 
-def diabetes() -> Medical:
-    """442 people of Efron et al. 2004: progression, whether above its upper quartile, sex and bmi, from the rest."""
-    raw = load_diabetes(scaled=False)
-    column = dict(zip(raw.feature_names, raw.data.T, strict=True))
-    high = np.where(raw.target > np.quantile(raw.target, 0.75), 1.0, -1.0)
-    sex = np.where(column["sex"] > column["sex"].min(), 1.0, -1.0)
-    names = [name for name in raw.feature_names if name not in ("sex", "bmi")]
-    x = np.stack([column[name] for name in names], 1)
-    y = np.stack([raw.target, column["bmi"], high, sex], 1)
-    tasks = ["progression", "bmi", "progression high", "sex"]
-    return Medical(x, y, names, tasks, np.array([False, False, True, True]))
+def _to_standard_units(data: TaskData) -> Float[np.ndarray, "t p"]:
+    """Factors that turn coefficients into standard units."""
+    targets = [1.0 if c else y.std() for c, y in zip(data.classes, data.y, strict=True)]
+    return np.stack([x.std(0) / v for x, v in zip(data.x, targets, strict=True)])
 
 
-def breast_cancer() -> Medical:
-    """569 tumours: malignancy, and the worst radius, texture and concavity, from the means and errors of ten measures.
+def medical(jobs: Iterable[tuple[str, int]], sets: Mapping[str, MedicalData], settings: Mapping[str, Any]) -> Medical:
+    """Joint and separate models of the same people: a random half trains all tasks, the other half tests them.
 
-    Malignancy is 1 for malignant; the worst values of the chosen measures are targets, all other worst values unused.
+    jobs: name of a set, seed of its half.
     """
-    raw = load_breast_cancer()
-    column = dict(zip(raw.feature_names, raw.data.T, strict=True))
-    names = [str(name) for name in raw.feature_names if not name.startswith("worst")]
-    targets = ["worst radius", "worst texture", "worst concavity"]
-    x = np.stack([column[name] for name in names], 1)
-    y = np.stack([*(column[name] for name in targets), np.where(raw.target == 0, 1.0, -1.0)], 1)
-    return Medical(x, y, names, [*targets, "malignant"], np.array([False, False, False, True]))
-
-
-def split(data: Medical, test: int, rng: Generator) -> Draw:
-    """The same random people as test rows of every task, the others for training; w is unknown (nan).
-
-    With people of its own for every task, a joint model would be trained on outcomes of those that it is tested on.
-    """
-    order = rng.permutation(len(data.x))
-    tests, trains = order[:test], order[test:]
-    return Draw(
-        x=[data.x[trains] for _ in data.tasks],
-        y=[target[trains] for target in data.y.T],
-        x_test=[data.x[tests] for _ in data.tasks],
-        y_test=[target[tests] for target in data.y.T],
-        classes=data.classes,
-        w=np.full((len(data.tasks), data.x.shape[1]), np.nan),
-    )
+    scores, coefficients = [], []
+    for name, seed in jobs:
+        people = sets[name]
+        data = split(people, len(people.x) // 2, np.random.default_rng(seed))
+        tasks = zip(data.kinds, data.x, data.y, strict=True)
+        alone = [MixedMultiTaskCV(kind, **settings).fit([x], [y]) for kind, x, y in tasks]
+        together = fit_joint(data, **settings)
+        predicted = {
+            "joint": together.predict_score(data.x_test),
+            "separate": [m.predict_score([x])[0] for m, x in zip(alone, data.x_test, strict=True)],
+        }
+        coef = {"joint": together.coef_, "separate": np.concatenate([m.coef_ for m in alone])}
+        for model, z in predicted.items():
+            at: dict[str, Any] = {"data": name, "seed": seed, "model": model}
+            units = coef[model] * _to_standard_units(data)
+            frame = tidy(units, "coefficient", task=people.tasks, feature=people.features)
+            coefficients.append(frame.assign(**at))
+            for t, task in enumerate(people.tasks):
+                r2 = r_squared(z[t], data.y_test[t], bool(data.classes[t]))
+                scores.append({**at, "task": task, "r2": r2, "used": int((units[t] != 0).sum())})
+    return Medical(pd.DataFrame(scores), pd.concat(coefficients, ignore_index=True))

@@ -1,6 +1,7 @@
-"""The solver against scikit-learn, an independent convex solver and its own readable twin; the estimators' contract."""
+"""The solver against scikit-learn, a general convex solver and the readable solver; the contract of the estimators."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes
@@ -8,8 +9,10 @@ from sklearn.linear_model import MultiTaskLasso
 from sklearn.metrics import roc_auc_score
 from sklearn.utils.estimator_checks import check_estimator
 
-from phenomena.chapters.multitask_selection import mixed_multitask as mixed
-from phenomena.chapters.multitask_selection.mixed_multitask import MixedMultiTask, MixedMultiTaskCV
+from phenomena.chapters.multitask_selection import problem as mixed
+from phenomena.chapters.multitask_selection.cross_validation import accuracy, area_under_curve, cross_validate
+from phenomena.chapters.multitask_selection.estimator import MixedMultiTask, MixedMultiTaskCV
+from phenomena.chapters.multitask_selection.reference import Reference
 
 
 def tasks(seed=0, sizes=(30, 24, 40, 18), features=12, active=4, classification=2):
@@ -78,7 +81,7 @@ def test_prox_minimises_its_definition():
     assert (mixed.prox(np.zeros((2, 2)), 1.0) == 0).all()
 
 
-def test_best_intercept_of_labels_is_their_log_odds_and_of_values_their_mean():
+def test_best_intercept_is_the_log_odds_of_labels_and_the_mean_of_values():
     x = [np.ones((10, 1)), np.ones((4, 1))]
     y = [np.array([1.0] * 9 + [-1.0]), np.array([1.0, 2, 3, 6])]
     p = mixed.make_problem(x, y, np.array([True, False]))
@@ -101,13 +104,13 @@ def test_regression_alone_is_scikit_learns_multi_task_lasso():
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-@pytest.mark.parametrize("share", [0.5, 0.1])
-def test_mixed_problems_agree_with_an_independent_convex_solver(settings, share):
+@pytest.mark.parametrize("fraction", [0.5, 0.1])
+def test_mixed_problems_agree_with_a_general_convex_solver(settings, fraction):
     import cvxpy as cp
 
     xs, ys, classes = tasks()
     p = mixed.make_problem(xs, ys, classes, **settings)
-    lam = share * mixed.lambda_max(p)
+    lam = fraction * mixed.lambda_max(p)
     w, b = cp.Variable((4, 12)), cp.Variable(4)
     wc, wr = settings.get("weights", mixed.WEIGHTS)
     parts = []
@@ -127,13 +130,22 @@ def test_mixed_problems_agree_with_an_independent_convex_solver(settings, share)
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-@pytest.mark.parametrize("share", [0.9, 0.3, 0.03])
-def test_fast_solver_agrees_with_its_readable_twin(settings, share):
-    p = problem(**settings)
-    lam = share * mixed.lambda_max(p)
-    fast, plain = mixed.solve(p, lam, tol=1e-10), mixed.reference_solve(p, lam, tol=1e-10)
-    assert fast.objective == pytest.approx(plain.objective, rel=1e-9)
-    np.testing.assert_allclose(fast.w, plain.w, atol=2e-4)
+def test_whole_path_is_that_of_the_readable_solver(settings):
+    """The readable solver starts every lambda from zero, so it knows nothing of the path."""
+    xs, ys, classes = tasks()
+    made, reference = mixed.make_problem(xs, ys, classes, **settings), Reference(xs, ys, classes, **settings)
+    lambdas = mixed.grid(mixed.lambda_max(made), 15, 0.03)
+    for lam, found in zip(lambdas, mixed.path(made, lambdas, 1e-10), strict=True):
+        w, b = reference.solve(lam, tol=1e-5)
+        assert found.objective == pytest.approx(reference.objective(w, b, lam), rel=1e-8)
+        assert found.objective == pytest.approx(reference.objective(found.w, found.b, lam), rel=1e-12)
+        np.testing.assert_allclose(found.w, w, atol=2e-4)
+        np.testing.assert_allclose(found.b, b, atol=2e-4)
+
+
+def test_readable_solver_refuses_too_few_steps():
+    with pytest.raises(FloatingPointError, match="not reached in 10 steps"):
+        Reference(*tasks()).solve(0.01, tol=1e-9, max_steps=10)
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
@@ -224,18 +236,19 @@ def test_many_features_beside_few_rows():
     ys = [np.where(x[:, 0] > 0, 1.0, -1.0) if t < 2 else x[:, 0] + x[:, 1] for t, x in enumerate(xs)]
     p = mixed.make_problem(xs, ys, np.arange(4) < 2)
     lam = 0.02 * mixed.lambda_max(p)
-    found, plain = mixed.solve(p, lam, tol=1e-7), mixed.reference_solve(p, lam, tol=1e-6)
-    assert found.objective == pytest.approx(plain.objective, rel=1e-6)
+    reference = Reference(xs, ys, np.arange(4) < 2)
+    plain = reference.objective(*reference.solve(lam), lam)
+    assert mixed.solve(p, lam, tol=1e-7).objective == pytest.approx(plain, rel=1e-6)
 
 
-def test_too_few_passes_and_wrong_penalties_are_told():
+def test_too_few_passes_and_wrong_penalties_are_refused():
     p = problem()
     with pytest.raises(FloatingPointError, match="not reached in 1 passes"):
         mixed.solve(p, 0.001, tol=1e-14, passes=1)
     for lam in (0.0, -1.0, float("nan")):
-        with pytest.raises(ValueError, match="above 0"):
+        with pytest.raises(ValueError, match="must be above 0"):
             mixed.solve(p, lam)
-    with pytest.raises(ValueError, match="penalties of 0 or more"):
+    with pytest.raises(ValueError, match="penalties must be 0 or more"):
         problem(alpha=-1.0)
     with pytest.raises(ValueError, match="weights above 0"):
         problem(weights=(0.0, 1.0))
@@ -248,45 +261,46 @@ def test_area_under_the_curve_is_scikit_learns():
     rng = np.random.default_rng(0)
     labels = rng.random(50) < 0.3
     values = np.round(rng.standard_normal(50) + labels, 1)  # with ties
-    assert mixed.area_under_curve(values, labels) == pytest.approx(roc_auc_score(labels, values))
+    assert area_under_curve(values, labels) == pytest.approx(roc_auc_score(labels, values))
 
 
-def test_labels_can_be_judged_by_their_rate_of_errors():
-    """With one row in ten in a class no model errs less than the constant: no feature is asked for."""
+def test_classification_can_be_judged_by_its_error_rate():
+    """With one row in ten in a class no model has a lower error rate than the constant: no feature is asked for."""
     rng = np.random.default_rng(0)
     x = [rng.standard_normal((100, 30)) for _ in range(3)]
     y = [np.where(np.argsort(np.argsort(v[:, 0] + 2 * rng.standard_normal(100))) >= 90, 1.0, -1.0) for v in x]
     by_errors, by_area = (
-        MixedMultiTaskCV("classification", lambdas=8, ratio=0.1, labels=labels).fit(x, y)
-        for labels in ("accuracy", "auc")
+        MixedMultiTaskCV("classification", n_lambdas=8, lambda_min_ratio=0.1, classification_metric=metric).fit(x, y)
+        for metric in ("accuracy", "auc")
     )
     assert by_errors.lam_ == by_errors.cv_.lambdas[0] > by_area.lam_
-    assert by_errors.cv_.auc[0] == pytest.approx(0.9)  # the constant's
+    assert by_errors.cv_.classification_score[0] == pytest.approx(0.9)  # the constant's
     assert by_area.selected_[0]
-    assert mixed.accuracy(np.array([1.0, -1, 0, -2]), np.array([True, True, True, False])) == 0.75
-    with pytest.raises(ValueError, match="labels 'f1': auc or accuracy"):
-        MixedMultiTaskCV("classification", labels="f1").fit(x, y)
+    assert accuracy(np.array([1.0, -1, 0, -2]), np.array([True, True, True, False])) == 0.75
+    with pytest.raises(ValueError, match="classification_metric 'f1' must be auc or accuracy"):
+        MixedMultiTaskCV("classification", classification_metric="f1").fit(x, y)
 
 
 def test_chosen_lambda_follows_the_papers_rule():
     xs, ys, classes = tasks(sizes=(60, 60, 60, 60), classification=1)
     lambdas = mixed.grid(1.0, 12, 0.01)
-    found = mixed.cross_validate(xs, ys, classes, lambdas, 5, 0)
-    assert found.best_mse == lambdas[found.mse.argmin()] and found.best_auc == lambdas[found.auc.argmax()]
-    assert found.best == pytest.approx(0.75 * found.best_mse + 0.25 * found.best_auc)
-    for chosen, name in ((~classes, "best_mse"), (classes, "best_auc")):
-        few = [[v for v, c in zip(values, chosen, strict=True) if c] for values in (xs, ys)]
-        alone = mixed.cross_validate(*few, classes[chosen], lambdas, 5, 0)
+    found = cross_validate(xs, ys, classes, lambdas, 5, 0)
+    assert found.best_regression == lambdas[found.square_error.argmin()]
+    assert found.best_classification == lambdas[found.classification_score.argmax()]
+    assert found.best == pytest.approx(0.75 * found.best_regression + 0.25 * found.best_classification)
+    for chosen, name in ((~classes, "best_regression"), (classes, "best_classification")):
+        alike = [[v for v, c in zip(values, chosen, strict=True) if c] for values in (xs, ys)]
+        alone = cross_validate(*alike, classes[chosen], lambdas, 5, 0)
         assert alone.best == getattr(alone, name)
-    short = mixed.cross_validate(xs, ys, classes, lambdas, 5, 0, patience=2)
+    short = cross_validate(xs, ys, classes, lambdas, 5, 0, patience=2)
     assert len(short.lambdas) < 12
-    np.testing.assert_array_equal(short.mse, found.mse[: len(short.mse)])
+    np.testing.assert_array_equal(short.square_error, found.square_error[: len(short.lambdas)])
 
 
 # --- estimators ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("estimator", [MixedMultiTask(), MixedMultiTaskCV(lambdas=10)])
+@pytest.mark.parametrize("estimator", [MixedMultiTask(), MixedMultiTaskCV(n_lambdas=10)])
 def test_one_task_passes_scikit_learns_checks(estimator):
     """A single task is an ordinary regressor. No check knows lists of tasks; array-API input is not offered."""
     found = check_estimator(estimator, on_skip=None)
@@ -298,7 +312,7 @@ def test_estimator_fits_predicts_and_scores_lists_of_tasks():
     xs, ys, _ = tasks(sizes=(200, 150, 220, 180))
     words = np.where(ys[0] > 0, "ill", "healthy")
     kinds = ["classification", "classification", "regression", "regression"]
-    model = MixedMultiTaskCV(kinds, lambdas=20).fit(xs, [words, *ys[1:]])
+    model = MixedMultiTaskCV(kinds, n_lambdas=20).fit(xs, [words, *ys[1:]])
     found = model.predict(xs)
     assert [len(z) for z in found] == [200, 150, 220, 180]
     assert set(found[0]) == {"healthy", "ill"}
@@ -314,7 +328,7 @@ def test_units_of_features_and_targets_do_not_matter():
     kinds = ["classification", "classification", "regression", "regression"]
     plain = MixedMultiTask(0.05, kinds, tol=1e-10).fit(xs, ys)
     other = MixedMultiTask(0.05, kinds, tol=1e-10).fit([100 * x - 3 for x in xs], [*ys[:2], 7 * ys[2] + 1, ys[3]])
-    np.testing.assert_allclose(plain.strength_, other.strength_, atol=1e-4)
+    np.testing.assert_allclose(plain.feature_norms_, other.feature_norms_, atol=1e-4)
     assert other.predict([100 * x - 3 for x in xs])[2] == pytest.approx(7 * plain.predict(xs)[2] + 1, abs=1e-2)
 
 
@@ -348,11 +362,11 @@ KINDS = ["classification", "classification", "regression", "regression"]
 @pytest.mark.parametrize(
     ("case", "message"),
     [
-        (broken(1, 5, np.nan), "task 1, column 5: nan in row 3: finite"),
+        (broken(1, 5, np.nan), "task 1, column 5: nan in row 3: values must be finite"),
         (broken(2, 7, np.inf), "task 2, column 7: inf in row 3"),
         (broken(3, 2, 4.0), r"task 3, column 2: constant \(4\)"),
-        (broken(0, y=[0, 1, 2]), "task 0, classification: labels 0, 1, 2: exactly two"),
-        (broken(1, y=[1.0]), "task 1, classification: labels 1.0: exactly two"),
+        (broken(0, y=[0, 1, 2]), "task 0, classification: labels 0, 1, 2: there must be exactly two"),
+        (broken(1, y=[1.0]), "task 1, classification: labels 1.0: there must be exactly two"),
         (broken(2, y=[3.0]), r"task 2, target: constant \(3\)"),
         (broken(3, y=[3.0, np.nan]), "task 3, target: nan in row 1"),
     ],
@@ -360,6 +374,16 @@ KINDS = ["classification", "classification", "regression", "regression"]
 def test_errors_name_task_and_column(case, message):
     with pytest.raises(ValueError, match=message):
         MixedMultiTask(0.1, KINDS).fit(*case)
+
+
+def test_columns_in_another_order_are_refused():
+    xs, ys, _ = tasks()
+    frames = [pd.DataFrame(x, columns=list("abcdefghijkl")) for x in xs]
+    turned = [*frames[:3], frames[3][frames[3].columns[::-1]]]
+    with pytest.raises(ValueError, match=r"task 3 has the columns \['l', 'k'"):
+        MixedMultiTask(0.1, KINDS).fit(turned, ys)
+    with pytest.raises(ValueError, match=r"task 3 has the columns \['l', 'k'"):
+        MixedMultiTask(0.1, KINDS).fit(frames, ys).predict(turned)
 
 
 def test_shapes_kinds_and_lambda_that_do_not_fit_are_refused():
