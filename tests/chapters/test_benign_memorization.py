@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 import torch
 
-from phenomena.chapters.benign_memorization import figures, study, views
+from phenomena.chapters.benign_memorization import figures, probes, study, views
 from phenomena.runs.store.chapters import Project
-from phenomena.science import datasets, label_noise, metrics, networks, probes, training
+from phenomena.science import datasets, label_noise, metrics, networks, training
 
 NAMES = ["shift", "noise"]
 COLUMNS = ["seed", "step", "fitted", "knn", "test", "copies", "independent", "label_noise"]

@@ -88,11 +88,11 @@ def test_what_changes_a_key_and_what_does_not(project):
 
 def test_modules_are_followed_through_imports_and_no_further():
     found = keys.modules("from phenomena.chapters.benign_memorization import study")
-    assert "science/probes.py" in found  # through the chapter's module
+    assert "science/networks.py" in found  # through the chapter's module
     assert not any(name.startswith("runs/") for name in found)
     assert "science/plots.py" not in found  # a change elsewhere re-runs nothing
     assert keys.modules("import torch") == {}
-    assert keys.modules("import phenomena.science.probes") == keys.modules("from phenomena.science import probes")
+    assert keys.modules("import phenomena.science.networks") == keys.modules("from phenomena.science import networks")
 
 
 def test_a_failing_cell_leaves_a_report_and_no_run(project):

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from phenomena.chapters.benign_memorization import views
-from phenomena.science import datasets, metrics, networks, probes, training
+from phenomena.chapters.benign_memorization import probes, views
+from phenomena.science import datasets, metrics, networks, training
 from phenomena.science.label_noise import mix_labels
 
 ARMS = ("untrained", "no augmentation", "augmentation", "true labels")

@@ -6,7 +6,7 @@ from sklearn.linear_model import Ridge
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
-from phenomena.science import probes
+from phenomena.chapters.benign_memorization import probes
 
 GENERATOR = torch.Generator().manual_seed(0)
 LABELS = torch.randint(4, (120,), generator=GENERATOR)
