@@ -8,13 +8,14 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 import pytest
 import yaml
-from conftest import Command, add_pages
+from conftest import Command, add_pages, write_chapter
 
 from phenomena.runs.book import build as book
 from phenomena.runs.book.pages import verdict_table
-from phenomena.runs.contract.errors import RunFailed
+from phenomena.runs.contract.errors import BadInput, RunFailed
 from phenomena.runs.contract.notebook import MIME
 from phenomena.runs.store import runs
+from phenomena.runs.store.chapters import Project
 
 
 @pytest.fixture
@@ -99,6 +100,39 @@ def test_staging_leaves_unchanged_files_alone_and_removes_old_ones(shelf, tmp_pa
     (target / "book" / "old.md").write_text("x")
     book.stage(shelf, pages, target, draft=False)
     assert {p: p.stat().st_mtime_ns for p in target.rglob("*") if p.is_file()} == times
+
+
+def test_where_nothing_has_changed_nothing_is_built(shelf, monkeypatch):
+    first = book.book(shelf)
+    monkeypatch.setattr(book, "build", lambda work: pytest.fail("built again"))
+    assert book.book(shelf) == first
+    monkeypatch.undo()
+    for harm in (
+        lambda: (shelf.root / "index.md").write_text("# Other toys\n\n{{ book.gallery }}\n"),  # another source
+        lambda: (shelf.root / "_build" / "html" / "index.html").unlink(),  # a page that was taken away
+        lambda: (shelf.root / "_build" / "work" / book.STAMP).write_text("older"),  # other code of the build
+    ):
+        harm()
+        builds = []
+        monkeypatch.setattr(book, "build", lambda work, builds=builds: builds.append(work) or work)
+        monkeypatch.setattr(book, "publish", lambda built, target: (target / "index.html").touch())
+        book.book(shelf)
+        assert len(builds) == 1
+        monkeypatch.undo()
+
+
+def test_chapters_stand_in_the_order_of_the_table_of_contents(tmp_path):
+    """Also where one name begins another, and what it does not name comes last."""
+    (tmp_path / "requirements.lock").write_text("toy==1\n")
+    (tmp_path / "book").mkdir()
+    for name in ("toy", "toy_two", "a_toy", "b_toy"):
+        write_chapter(tmp_path, name)
+    listed = [{"file": f"notebooks/{name}"} for name in ("toy_two", "b_toy", "toy")]
+    (tmp_path / "book" / "_toc.yml").write_text(yaml.safe_dump({"root": "index", "parts": [{"chapters": listed}]}))
+    assert [chapter.name for chapter in Project(tmp_path).chapters()] == ["toy_two", "b_toy", "toy", "a_toy"]
+    (tmp_path / "book" / "_toc.yml").write_text("parts: 3\n")
+    with pytest.raises(BadInput, match=r"^book/_toc.yml: not a table of contents"):
+        Project(tmp_path).chapters()
 
 
 def test_a_page_that_is_gone_is_not_left_where_it_was_built(shelf, tmp_path):

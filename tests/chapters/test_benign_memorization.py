@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 import torch
+from conftest import generator
 
 from phenomena.chapters.benign_memorization import figures, probes, study, views
 from phenomena.runs.store.chapters import Project
@@ -14,10 +15,6 @@ from phenomena.science import datasets, label_noise, metrics, networks, training
 
 NAMES = ["shift", "noise"]
 COLUMNS = ["seed", "step", "fitted", "knn", "test", "copies", "independent", "label_noise"]
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 X = torch.randn(12, 1, 40, generator=generator())

@@ -3,13 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from conftest import generator
 
 from phenomena.chapters.benign_memorization import augment
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
 
 SIGNALS = torch.randn(7, 1, 40, generator=generator())
 IMAGES = torch.rand(7, 3, 12, 12, generator=generator())

@@ -110,8 +110,7 @@ def page(request):
 def test_smoke_edition_from_end_to_end(page):
     record = page.record
     assert record.peak_memory_mb < 2000
-    assert all(len(values) >= 1 for values in record.values.values())
-    assert len(claims.check(page.chapter, record)) == len(page.chapter.file.claims)
+    claims.check(page.chapter, record)  # raises where a claim cannot be evaluated on what was recorded
     book.validate(page)
     for cell in book.staged_notebook(page).cells:
         for output in cell.get("outputs", []):

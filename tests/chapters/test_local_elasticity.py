@@ -4,14 +4,11 @@ import math
 
 import pytest
 import torch
+from conftest import generator
 
 from phenomena.chapters.local_elasticity import neural_collapse, theory
 
 F64 = torch.float64
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def random(*shape, seed=0):

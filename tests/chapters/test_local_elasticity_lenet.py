@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from conftest import generator
 from torch import nn
 
 from phenomena.chapters.local_elasticity import lenet, theory
@@ -9,10 +10,6 @@ from phenomena.science import geomnist
 from phenomena.science.label_noise import corrupt_evenly
 
 F64 = torch.float64
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def setting(channels=1, classes=3, seeds=3, steps=60, dtype=F64):

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import generator
 
 from phenomena.chapters.local_elasticity import figures, lenet, study, theory
 from phenomena.science import datasets
@@ -15,10 +16,6 @@ from phenomena.science.frames import per_seed, select
 
 F64 = torch.float64
 LAW = {"classes": 3, "paths": 20, "samples": 5, "sigma": 1.0}
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 # --- settings and images --------------------------------------------------------------------------

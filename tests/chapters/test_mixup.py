@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import generator
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
@@ -16,10 +17,6 @@ from phenomena.chapters.mixup import softmax_networks as networks
 from phenomena.runs.contract.notebook import show
 from phenomena.science import datasets, metrics, plots, training
 from phenomena.science.frames import columns, per_seed
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def one_hot(*labels):

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import generator
 from matplotlib import pyplot as plt
 from torch import nn
 
@@ -17,11 +18,6 @@ from phenomena.chapters.task_arithmetic import figures, finetuning, study, suite
 from phenomena.chapters.task_arithmetic.finetuning import Suite, Task
 from phenomena.science import datasets
 from phenomena.science.frames import per_seed, select
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
 
 SHAPE = {"train": 100, "test": 60, "pretrain_plain": 100, "pretrain_per_task": 20, "pretrain_domains": 1,
          "width": 32, "depth": 2}  # fmt: skip

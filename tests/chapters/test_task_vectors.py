@@ -8,14 +8,11 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from conftest import generator
 from torch import nn
 
 from phenomena.chapters.task_arithmetic import task_vectors, weights
 from phenomena.science import datasets
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def network(seed=0, width=6):

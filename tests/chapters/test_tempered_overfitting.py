@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import generator
 from scipy.optimize import linprog
 
 from phenomena.chapters.tempered_overfitting import data, figures, study, theory
@@ -20,10 +21,6 @@ from phenomena.science import datasets, label_noise
 from phenomena.science.frames import per_seed
 
 F64 = torch.float64
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def noisy_lines(seeds=10, m=20, p=0.3, seed=0):

@@ -65,12 +65,6 @@ def test_what_is_installed_is_what_is_locked(locked):
         assert version(name).split("+")[0] in locked[name]
 
 
-def test_the_toc_names_every_chapter(root):
-    toc = (root / "book" / "_toc.yml").read_text()
-    for notebook in (root / "notebooks").glob("*.ipynb"):
-        assert f"notebooks/{notebook.stem}" in toc
-
-
 def test_one_version_is_told_everywhere(root):
     version = tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"]
     assert yaml.safe_load((root / "CITATION.cff").read_text())["version"] == version

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from conftest import generator
 from matplotlib.path import Path
 from scipy import ndimage
 
@@ -24,10 +25,6 @@ AREA = {
     "angle": 18 * 6 * 2 - 36,
     "hourglass": 2 * 7.5 * 10,
 }
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def fine(name, j=(0.0, 0.0, 0.0), step=0.05):

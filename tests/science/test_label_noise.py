@@ -4,14 +4,11 @@ import math
 
 import pytest
 import torch
+from conftest import generator
 
 from phenomena.science import label_noise
 
 LABELS = torch.arange(10).repeat(2000)
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def within(measured, probability, rows):
