@@ -182,18 +182,18 @@ def _bar(total: int) -> "Iterator[Callable[[Outcome, int], None]]":
     from tqdm import tqdm
 
     with tqdm(total=total, desc="sweep", unit="run", disable=not sys.stderr.isatty()) as bar:
-        told = 0
+        reported = 0
 
         def report(outcome: "Outcome", left: int) -> None:
-            nonlocal told
+            nonlocal reported
             ended = len(outcome.done) + len(outcome.failed)
-            if bar.disable and ended > told:
+            if bar.disable and ended > reported:
                 rest = _duration(outcome.seconds / ended * left)
                 click.echo(f"{ended} run, {len(outcome.failed)} failed, {left} left, about {rest}", err=True)
             bar.set_postfix(failed=len(outcome.failed), refresh=False)
-            bar.update(ended - told)
+            bar.update(ended - reported)
             bar.refresh()
-            told = ended
+            reported = ended
 
         yield report
 

@@ -78,8 +78,8 @@ class Comparison:
         base = alt.Chart(frame[frame["quantity"].isin(wanted)]).encode(x=x, color=colour)
         base = base.transform_filter("datum.quantity == quantity_shown")
         y = alt.Y("mean:Q", title="measured", scale=alt.Scale(zero=False))
-        told = ["run", *self.changed, "mean", "low", "high", "n"]
-        points = base.mark_point(filled=True, size=70).encode(y=y, tooltip=told)
+        shown = ["run", *self.changed, "mean", "low", "high", "n"]
+        points = base.mark_point(filled=True, size=70).encode(y=y, tooltip=shown)
         bars = base.mark_rule().encode(y=alt.Y("low:Q", title="measured"), y2="high:Q")
         return (bars + points).add_params(chosen).properties(width=600, height=320, title=self.title)
 

@@ -41,9 +41,7 @@ from phenomena.runs.store.chapters import Project
 from phenomena.runs.store.keys import code, sha256
 
 STAMP = "built"  # in the work folder: that what is staged there was built, and by what code
-VEGA = (
-    f"book/_static/vega-{version('vl-convert-python')}.js"  # what draws interactive figures; the name tells its bytes
-)
+VEGA = f"book/_static/vega-{version('vl-convert-python')}.js"  # draws interactive figures
 EXTRA = "extra"  # what goes into the built site as it is
 VEGA_END = b"})();\n"
 
@@ -170,7 +168,7 @@ def _write(files: Mapping[str, bytes], target: Path) -> bool:
 
 
 def _vega() -> bytes:
-    """Vega, Vega-Lite and Vega-Embed in a scope of their own: their short names would meet those of other scripts."""
+    """Vega, Vega-Lite and Vega-Embed in a scope of their own: their short names would clash with those of other scripts."""
     bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")  # takes four seconds
     return b"(() => {" + bundle.encode() + VEGA_END
 
@@ -291,8 +289,8 @@ def build(work: Path) -> Path:
     if done.returncode:
         log = work / "build.log"
         log.write_text(done.stdout + done.stderr, encoding="utf-8")
-        told = [line for line in (done.stdout + done.stderr).splitlines() if "WARNING" in line or "ERROR" in line]
-        raise RunFailed(f"the book is not clean: {' | '.join(told[:3]) or done.stderr[-300:]}; whole log: {log}")
+        warnings = [line for line in (done.stdout + done.stderr).splitlines() if "WARNING" in line or "ERROR" in line]
+        raise RunFailed(f"the book is not clean: {' | '.join(warnings[:3]) or done.stderr[-300:]}; whole log: {log}")
     return work / "_build" / "html"
 
 

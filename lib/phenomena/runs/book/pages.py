@@ -89,7 +89,7 @@ def parameter_table(page: Page) -> str:
 
 def download_list(page: Page, paths: Iterable[str]) -> str:
     """Links to what can be downloaded of a page, folded; paths: below the folder of downloads."""
-    told = {
+    descriptions = {
         f"{page.name}.ipynb": "the notebook as it is in the repository, without outputs",
         f"{page.name}-executed.ipynb": "the same as it was run for this page, with all outputs",
         f"{page.name}-record.json": "what determined the run, what it measured for every seed, what it cost",
@@ -97,7 +97,7 @@ def download_list(page: Page, paths: Iterable[str]) -> str:
     }
     captions = {f"{f.name}.csv": f"data of {figure_link(page, f.name)}" for f in page.record.figures}
     names = {Path(path).name: path for path in paths}
-    lines = [f"- {download(names[n], n)}: {about}" for n, about in (told | captions).items() if n in names]
+    lines = [f"- {download(names[n], n)}: {about}" for n, about in (descriptions | captions).items() if n in names]
     return _folded("Downloads", "\n".join(lines))
 
 
@@ -242,7 +242,7 @@ def runs_page(pages: list[Page]) -> str:
 
 
 def _by_value(pages: list[Page], what: str, of: Any) -> str:
-    """A table of names and values; the runs of a value are told where runs differ."""
+    """A table of names and values; where runs differ, a value names its runs."""
     found: dict[tuple[str, str], list[str]] = {}
     for page in pages:
         for name, value in of(page.record).items():

@@ -3,7 +3,7 @@
     python -m phenomena.runs.book.pdf _build/html _build/phenomena.pdf
 
 Takes the built pages and nothing else, so that both have the same words, numbers and figures. It is printed twice: the
-first time tells on which page each part begins, and the second has the numbers in the table of contents.
+first pass finds the page on which each part begins, and the second has the numbers in the table of contents.
 """
 
 import os
@@ -69,14 +69,14 @@ def pdf(site: Path, target: Path) -> int:
 
 def destinations(path: Path) -> dict[str, int]:
     """On which page of a PDF each of its destinations lies."""
-    told = subprocess.run(["pdfinfo", "-dests", str(path)], capture_output=True, text=True, check=True).stdout
-    return {name: int(page) for page, name in re.findall(r'^ *(\d+) \[.*\] "(.*)"$', told, re.MULTILINE)}
+    printed = subprocess.run(["pdfinfo", "-dests", str(path)], capture_output=True, text=True, check=True).stdout
+    return {name: int(page) for page, name in re.findall(r'^ *(\d+) \[.*\] "(.*)"$', printed, re.MULTILINE)}
 
 
 def pages(path: Path) -> int:
     """How many pages a PDF has."""
-    told = subprocess.run(["pdfinfo", str(path)], capture_output=True, text=True, check=True).stdout
-    return int(re.findall(r"^Pages: +(\d+)", told, re.MULTILINE)[0])
+    printed = subprocess.run(["pdfinfo", str(path)], capture_output=True, text=True, check=True).stdout
+    return int(re.findall(r"^Pages: +(\d+)", printed, re.MULTILINE)[0])
 
 
 def one_page(site: Path, numbers: dict[str, int]) -> str:

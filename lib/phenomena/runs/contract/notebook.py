@@ -1,4 +1,4 @@
-"""What a notebook calls: check its parameters, record its values, show its figures, tell its progress.
+"""What a notebook calls: check its parameters, record its values, show its figures, report its progress.
 
 Everything goes into the notebook's own outputs, under one MIME type, so that a notebook run by hand or by Papermill
 alone carries the same record as one run by `phenomena run`. A change here re-runs every chapter: keep it small.
@@ -121,7 +121,7 @@ def _refers(spec: Any) -> bool:
 
 
 def track(items: Iterable[Any], label: str) -> Iterator[Any]:
-    """Yields the items and tells how far they are: to the runner if there is one, else by a bar in Jupyter."""
+    """Yields the items and reports progress: to the runner if there is one, else by a bar in Jupyter."""
     items = list(items)
     path = os.environ.get(PROGRESS)
     if path is None and "JPY_SESSION_NAME" in os.environ:  # set by Jupyter's servers, not by Papermill
@@ -145,7 +145,7 @@ def _emit(bundle: Mapping[str, Any], text: str) -> None:
 
 
 def _machine() -> dict[str, Any]:
-    """Versions, processor, threads: told with the values again, since what a notebook imports and sets comes late."""
+    """Versions, processor, threads: recorded with the values again, since a notebook imports and sets things late."""
     torch = sys.modules.get("torch")
     used = [name for name in WHERE_USED if name.removesuffix("_torch") in sys.modules]
     return {

@@ -57,7 +57,7 @@ class Outcome:
 
 
 def read_grid(texts: Iterable[str]) -> dict[str, list[str]]:
-    """`NAME=V1,V2,...` and `NAME=START:STOP[:STEP]` (STOP included where a step meets it) as lists of texts.
+    """`NAME=V1,V2,...` and `NAME=START:STOP[:STEP]` (STOP included where a step lands on it) as lists of texts.
 
     Raises `BadInput` for another form, an empty range, a value or a name that stands twice.
     """

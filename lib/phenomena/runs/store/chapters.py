@@ -35,7 +35,7 @@ class Strict(BaseModel):
 
 
 class Cost(Strict):
-    """What an edition is expected to cost."""
+    """Expected cost of an edition."""
 
     seconds: Annotated[float, Gt(0)]
     memory_mb: Annotated[float, Gt(0)]
@@ -166,7 +166,7 @@ class Chapter:
         return self._checked({**self.file.editions[edition].parameters, **(overrides or {})}, self.name)
 
     def edition_of(self, parameters: Mapping[str, Any], first: str = "default") -> str | None:
-        """The edition that has exactly these values, `first` if it does; None for values of one's own."""
+        """The edition that has exactly these values, `first` if it does; None for other values."""
         names = [first, *self.file.editions]
         return next((name for name in names if self.resolve(name) == parameters), None)
 

@@ -93,7 +93,7 @@ class Run:
 
 
 def outputs(notebook: nbformat.NotebookNode) -> Iterator[Any]:
-    """The data of every output in which a notebook told something of itself: MIME type -> content."""
+    """The data of every output in which a notebook recorded something: MIME type -> content."""
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if MIME in output.get("data", {}):
