@@ -168,7 +168,7 @@ def _write(files: Mapping[str, bytes], target: Path) -> bool:
 
 
 def _vega() -> bytes:
-    """Vega, Vega-Lite and Vega-Embed in a scope of their own: their short names would clash with those of other scripts."""
+    """Vega, Vega-Lite and Vega-Embed in a scope of their own, since their short names would clash with others."""
     bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")  # takes four seconds
     return b"(() => {" + bundle.encode() + VEGA_END
 
