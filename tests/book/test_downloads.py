@@ -149,7 +149,7 @@ def test_later_pages_open_what_the_release_held(shelf):
 @pytest.mark.parametrize("url", ["https://gitlab.com/a/b", "github.com/a/b", "https://github.com/a"])
 def test_an_address_that_colab_cannot_open_is_refused(shelf, url):
     publish_address(shelf, url)
-    with pytest.raises(BadInput, match=r"_config.yml: repository url .*: https://github.com/OWNER/NAME is accepted"):
+    with pytest.raises(BadInput, match=r"_config.yml: repository url .*: must be https://github.com/OWNER/NAME"):
         staged(shelf)
 
 

@@ -49,7 +49,7 @@ def test_the_chart_travels_in_the_figures_bundle_at_six_digits(shown):
     [
         (
             line(pd.DataFrame({"x": [i / 7 for i in range(20_000)], "y": 0.1})),
-            "show: the interactive chart of line has [0-9]+ kB: at most 300 kB",
+            "show: the interactive chart of line has [0-9]+ kB: must be at most 300 kB",
         ),
         (line("data.csv").add_params(TALE), "show: the interactive chart of line takes something from a URL"),
         (line(FEW).add_params(TALE) + alt.Chart(FEW).mark_image(url="a.png"), "from a URL"),

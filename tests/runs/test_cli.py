@@ -28,11 +28,11 @@ def nothing_written(project):
             "toy: kind='plane' is not accepted: one of plain, fancy; did you mean 'plain'?",
         ),
         (["run", "toy", "-p", "seed=1", "-p", "seed=1"], "-p seed was given twice: '1' and '1'"),
-        (["run", "toy", "-p", "seed"], "-p 'seed' is not accepted: NAME=VALUE is expected, such as -p seeds=3"),
+        (["run", "toy", "-p", "seed"], "-p 'seed': must be NAME=VALUE, such as -p seeds=3"),
         (
             ["rnu", "toy"],
             "unknown command 'rnu'; did you mean 'run'? "
-            "accepted: list, show, run, sweep, compare, claims, figure, publish, book",
+            "accepted: list, show, run, sweep, compare, claims, figure, new, publish, book",
         ),
         (["run"], "Missing argument 'CHAPTER'."),
         (["run", "toy", "--forse"], "No such option '--forse'. Did you mean '--force'?"),
@@ -158,7 +158,7 @@ def test_a_figure_is_saved_with_its_data(figures, tmp_path):
 def test_a_figure_that_is_not_there_is_refused(figures):
     for words, message in (
         (["lime", "--png", "a.png"], "toy: unknown figure 'lime'; did you mean 'line'? shown: line"),
-        (["line"], "toy, figure line: nothing to write: --png PATH, --csv PATH or both are expected"),
+        (["line"], "toy, figure line: nothing to write: give --png PATH, --csv PATH or both"),
     ):
         done = figures(*words)
         assert (done.returncode, done.stderr) == (2, f"phenomena: {message}\n")

@@ -83,11 +83,11 @@ def test_several_faults_are_counted():
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("steps = 3", "line 9: a typed assignment"),
+        ("steps = 3", "line 9: must be a typed assignment"),
         ("steps: int = seeds * 2", "line 9: steps needs a known type and a plain value"),
         ("steps: Steps = 3", "line 9: steps needs a known type and a plain value"),
         ("seeds: int = 3", "line 9: seeds is declared twice"),
-        ("print(1)", "line 9: a typed assignment"),
+        ("print(1)", "line 9: must be a typed assignment"),
         ("rate2: Annotated[float, Le(1)] = 2.0", "rate2=2.0 is not accepted: float, at most 1"),
         ("steps: int =", "line 9: not Python"),
     ],
@@ -118,7 +118,7 @@ def test_assignments_of_a_command_line():
     with pytest.raises(BadInput, match="-p rate was given twice: '1' and '2'"):
         parse_assignments(["rate=1", "rate=2"])
     for wrong in ("rate", "=3", "a b=3"):
-        with pytest.raises(BadInput, match="NAME=VALUE is expected"):
+        with pytest.raises(BadInput, match="must be NAME=VALUE"):
             parse_assignments([wrong])
 
 

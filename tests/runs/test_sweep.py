@@ -30,7 +30,8 @@ class Dask:
     def __init__(self, folder: Path, workers: int) -> None:
         file = folder / "scheduler.json"
         dask = Path(sys.executable).with_name("dask")
-        imports = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}  # work that this file defines
+        here = Path(__file__).parent
+        imports = {**os.environ, "PYTHONPATH": f"{here}:{here.parent}"}  # work that this file defines, and conftest
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder, "env": imports}
         scheduler = [
             dask,
@@ -132,8 +133,8 @@ def test_sweep_files(tmp_path):
     for content, match in (
         ({"grids": {}}, "did you mean 'grid'"),
         ({"grid": {"rate": 1}}, "a list of values"),
-        ({"grid": [1]}, "a dict is expected"),
-        ([1], "the fields edition"),
+        ({"grid": [1]}, "must be a dict"),
+        ([1], "fields among edition"),
     ):
         path.write_text(yaml.safe_dump(content))
         with pytest.raises(BadInput, match=match):
@@ -200,8 +201,8 @@ def test_runs_are_those_that_a_single_run_makes(project, client):
     """The same key and values as `phenomena run`; a run that is there is not run again."""
     (point,) = points(project, {"rate": ["0.75"]})
     single, executed = runner.run(project, point.chapter, point.parameters)
-    assert executed and folder.name == point.key
     folder, single = single.folder, single.record
+    assert executed and folder.name == point.key
     outcome = sweep.sweep(project, [point], client)
     assert outcome.there == [point] and not outcome.done
     folder.rename(project.root / "aside")
