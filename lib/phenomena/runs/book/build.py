@@ -10,7 +10,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -132,10 +132,10 @@ def stage(project: Project, pages: list[Page], target: Path, draft: bool) -> boo
             files[path.relative_to(project.root).as_posix()] = path.read_bytes()
     extra = {f"{DOWNLOADS}/{name}": content for name, content in data_files(pages).items()}
     for page in pages:
-        colab = downloads.colab_link(project, page)
-        files[f"notebooks/{page.name}.ipynb"] = nbformat.writes(staged_notebook(page, colab)).encode()
+        colab, taken = downloads.colab_link(project, page), downloads.files(page)
+        files[f"notebooks/{page.name}.ipynb"] = nbformat.writes(staged_notebook(page, taken, colab)).encode()
         files |= {f"notebooks/{name}.html": html.encode() for name, html in interactive_figures(page).items()}
-        extra |= {f"{DOWNLOADS}/{path}": content for path, content in downloads.files(page).items()}
+        extra |= {f"{DOWNLOADS}/{path}": content for path, content in taken.items()}
         if colab:
             source = f"git+{downloads.repository(project)}@{downloads.release()}"
             extra[f"colab/{page.name}.ipynb"] = nbformat.writes(downloads.colab_copy(page, source)).encode()
@@ -206,8 +206,11 @@ def _prose(files: Mapping[str, bytes], pages: list[Page]) -> dict[str, bytes]:
 # --- one page ---------------------------------------------------------------------------------------------------------
 
 
-def staged_notebook(page: Page, colab: str | None = None) -> nbformat.NotebookNode:
-    """The source notebook's cells with the run's outputs, and what the record says of the run."""
+def staged_notebook(page: Page, paths: Iterable[str] = (), colab: str | None = None) -> nbformat.NotebookNode:
+    """The source notebook's cells with the run's outputs, and what the record says of the run.
+
+    paths: of the files that its list of downloads names. colab: where a copy opens in Colab.
+    """
     executed = [cell for cell in page.run.notebook.cells if cell.cell_type == "code"]
     interactive, quotable = interactive_figures(page), quotes.quotable(page)
     staged = nbformat.from_dict({**page.chapter.source, "cells": []})
@@ -227,7 +230,7 @@ def staged_notebook(page: Page, colab: str | None = None) -> nbformat.NotebookNo
             if page.edition not in ("default", DRAFT):
                 cell.source = cell.source.replace("\n", f" ({page.edition})\n", 1)
             staged.cells.append(new_markdown_cell(run_note(page, colab)))
-            staged.cells.append(new_markdown_cell(download_list(page, downloads.files(page))))
+            staged.cells.append(new_markdown_cell(download_list(page, paths)))
         if "parameters" in tags:
             if executed and "injected-parameters" in executed[0].metadata.get("tags", []):
                 staged.cells.append(copy.deepcopy(executed.pop(0)))
