@@ -99,5 +99,5 @@ def test_refusals():
         augment.numbers(["colour"], torch.Size([1, 8, 8]))
     with pytest.raises(ValueError, match="strength is -1"):
         augment.augment(SIGNALS, uniform(["scale"], SIGNALS), ["scale"], -1)
-    with pytest.raises(ValueError, match=r"u has shape \(7, 2\), expected \(7, 1\)"):
+    with pytest.raises(ValueError, match=r"u has shape \(7, 2\): must be \(7, 1\)"):
         augment.augment(SIGNALS, torch.rand(7, 2), ["scale"])

@@ -211,9 +211,9 @@ def test_trained_networks_come_near_the_closed_form():
     [
         ([[0.0], [1.0]], [[1.0, 0.0], [1.0, 0.0]], 0.1, "one class"),
         ([[0.0], [0.0]], [[1.0, 0.0], [0.0, 1.0]], 0.1, r"rows \[0, 1\] coincide"),
-        ([[0.0], [1.0]], [[0.7, 0.0], [0.0, 1.0]], 0.1, "not distributions"),
-        ([[0.0], [1.0]], [[1.5, -0.5], [0.0, 1.0]], 0.1, "not distributions"),
-        ([[0.0], [1.0]], [[float("nan"), 0.0], [0.0, 1.0]], 0.1, "not distributions"),
+        ([[0.0], [1.0]], [[0.7, 0.0], [0.0, 1.0]], 0.1, "must be distributions"),
+        ([[0.0], [1.0]], [[1.5, -0.5], [0.0, 1.0]], 0.1, "must be distributions"),
+        ([[0.0], [1.0]], [[float("nan"), 0.0], [0.0, 1.0]], 0.1, "must be distributions"),
         ([[0.0], [float("nan")]], [[1.0, 0.0], [0.0, 1.0]], 0.1, "must be finite"),
         ([[0.0], [1.0]], [[1.0, 0.0], [0.0, 1.0]], 0.0, "must be positive"),
         ([[0.0], [1.0]], [[1.0, 0.0], [0.0, 1.0]], 1e-3, "leaves no mass"),
@@ -344,7 +344,7 @@ def test_cutmix_batches_train():
 @pytest.mark.parametrize(
     ("words", "match"),
     [
-        ({"partner": "self"}, "'self' is not known: one of any, other, batch"),
+        ({"partner": "self"}, "partner is 'self': must be one of any, other, batch"),
         ({"lambdas": "epoch"}, "one of batch, row"),
         ({"method": "cut"}, "one of mixup, cutmix"),
         ({"method": "cutmix", "lambdas": "row"}, "one box a batch"),
@@ -506,7 +506,7 @@ def test_calibrated_predictions_have_no_error():
     labels = (torch.rand(200_000, generator=g) > p[:, 0]).long()
     assert metrics.calibration(p, labels)[0] < 0.01
     assert metrics.accuracy(p.argmax(1), labels) == pytest.approx(0.75, abs=0.01)
-    with pytest.raises(ValueError, match="no distributions"):
+    with pytest.raises(ValueError, match="must be distributions"):
         metrics.calibration(2 * p, labels)
 
 

@@ -61,7 +61,7 @@ def test_turn_and_blur_are_those_of_scipy(monkeypatch):
         geomnist.SHAPES, "dot", lambda u, v, j: torch.hypot(u - 8, v) <= 3 + 0 * j[:, 0]
     )  # 8 right of the centre before the turn
     uniform = torch.rand(20, 5, 1, 1, generator=generator())
-    images = geomnist.draw("dot", 20, generator())
+    images = geomnist.draw_shapes("dot", 20, generator())
     for image, numbers in zip(images[:, 0], uniform.flatten(1), strict=True):
         turn, sigma = math.radians(176) * numbers[3].item(), 0.9 + 0.2 * numbers[4].item()
         y, x = np.mgrid[:32, :32] - 15.5
@@ -83,20 +83,20 @@ def test_generated_set():
 
 def test_the_paper_s_ellipses_have_their_sizes():
     """Area 2 pi r², r from 5 to 7: between 157 and 308 pixels, and on average 2 pi (36 + 1/3)."""
-    mass = geomnist.draw("ellipse", 2000, generator()).sum((1, 2, 3))
+    mass = geomnist.draw_shapes("ellipse", 2000, generator()).sum((1, 2, 3))
     assert 150 < mass.min() < 165 and 298 < mass.max() < 315
     assert mass.mean().item() == pytest.approx(2 * math.pi * (36 + 1 / 3), rel=0.01)
 
 
 def test_bad_input_is_named():
-    with pytest.raises(ValueError, match=r"1 classes: 2 to 10 are accepted \(triangle, "):
+    with pytest.raises(ValueError, match=r"1 classes: must be 2 to 10 \(triangle, "):
         geomnist.generate(5, 1, generator())
-    with pytest.raises(ValueError, match="11 classes: 2 to 10"):
+    with pytest.raises(ValueError, match="11 classes: must be 2 to 10"):
         geomnist.generate(5, 11, generator())
     with pytest.raises(ValueError, match="0 images of a shape: 1 or more"):
         geomnist.generate(0, 3, generator())
     with pytest.raises(ValueError, match="'blob' is not known: one of triangle"):
-        geomnist.draw("blob", 1, generator())
+        geomnist.draw_shapes("blob", 1, generator())
 
 
 def test_it_is_one_of_the_data_sets():

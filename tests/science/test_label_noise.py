@@ -123,16 +123,16 @@ def test_the_generator_decides_and_the_input_stays(noise):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: label_noise.redraw_labels(LABELS, 1.2, 10, generator()), r"1\.2: 0 to 1 "),
-        (lambda: label_noise.redraw_labels(LABELS, -0.1, 10, generator()), r"-0\.1: 0 to 1 "),
-        (lambda: label_noise.redraw_labels(LABELS, math.nan, 10, generator()), "nan: 0 to 1 "),
-        (lambda: label_noise.corrupt_evenly(LABELS, 1.0, 10, generator()), r"1\.0: 0 or more and below 1"),
-        (lambda: label_noise.corrupt_evenly(LABELS, -0.1, 10, generator()), r"-0\.1: 0 or more and below 1"),
-        (lambda: label_noise.corrupt_evenly(LABELS, 0.1, 1, generator()), "1 classes: 2 or more"),
-        (lambda: label_noise.flipped_signs(1, 1, 0.6, generator()), r"0\.6: 0 to 0\.5"),
-        (lambda: label_noise.flipped_signs(1, 1, -0.1, generator()), r"-0\.1: 0 to 0\.5"),
-        (lambda: label_noise.flipped_signs(0, 1, 0.1, generator()), "0 seeds and 1 rows: 1 or more"),
-        (lambda: label_noise.flipped_signs(1, 0, 0.1, generator()), "1 seeds and 0 rows: 1 or more"),
+        (lambda: label_noise.redraw_labels(LABELS, 1.2, 10, generator()), r"1\.2: must be 0 to 1"),
+        (lambda: label_noise.redraw_labels(LABELS, -0.1, 10, generator()), r"-0\.1: must be 0 to 1"),
+        (lambda: label_noise.redraw_labels(LABELS, math.nan, 10, generator()), "nan: must be 0 to 1"),
+        (lambda: label_noise.corrupt_evenly(LABELS, 1.0, 10, generator()), r"1\.0: must be 0 or more and below 1"),
+        (lambda: label_noise.corrupt_evenly(LABELS, -0.1, 10, generator()), r"-0\.1: must be 0 or more and below 1"),
+        (lambda: label_noise.corrupt_evenly(LABELS, 0.1, 1, generator()), "1 classes: must be 2 or more"),
+        (lambda: label_noise.flipped_signs(1, 1, 0.6, generator()), r"0\.6: must be 0 to 0\.5"),
+        (lambda: label_noise.flipped_signs(1, 1, -0.1, generator()), r"-0\.1: must be 0 to 0\.5"),
+        (lambda: label_noise.flipped_signs(0, 1, 0.1, generator()), "0 seeds and 1 rows: must be 1 or more"),
+        (lambda: label_noise.flipped_signs(1, 0, 0.1, generator()), "1 seeds and 0 rows: must be 1 or more"),
     ],
 )
 def test_bad_input_is_named(call, message):

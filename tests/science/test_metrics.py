@@ -78,7 +78,7 @@ def test_certain_predictions(correct, error):
 
 @pytest.mark.parametrize("p", [[[0.5, 0.6]], [[1.2, -0.2]], [[0.4, 0.4]]])
 def test_calibration_refuses_what_is_no_distribution(p):
-    with pytest.raises(ValueError, match="no distributions"):
+    with pytest.raises(ValueError, match="must be distributions"):
         metrics.calibration(torch.tensor(p), torch.tensor([0]))
 
 

@@ -61,7 +61,7 @@ def test_seed_decides_the_weights_and_nothing_global_changes():
 def test_network_refusals():
     with pytest.raises(ValueError, match="resnet18 for images"):
         small("resnet18")
-    with pytest.raises(ValueError, match="expected"):
+    with pytest.raises(ValueError, match="must be"):
         networks.cnn(4, (40,))
 
 

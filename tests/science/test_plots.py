@@ -285,8 +285,8 @@ def test_a_chart_of_usual_size_fits_its_page():
 @pytest.mark.parametrize(
     ("layers", "controls", "message"),
     [
-        ([plots.Layer(MOVING)], {}, "0 controls: 1 to 3"),
-        ([plots.Layer(MOVING)], dict.fromkeys("abcd", "title"), "4 controls: 1 to 3"),
+        ([plots.Layer(MOVING)], {}, "0 controls: must be 1 to 3"),
+        ([plots.Layer(MOVING)], dict.fromkeys("abcd", "title"), "4 controls: must be 1 to 3"),
         ([plots.Layer(MOVING)], {"rates": "Rate"}, "'rates' is a column of no layer"),
         ([plots.Layer(MOVING.iloc[:0])], {"rate": "Rate"}, "'rate' is a column of no layer with rows"),
         ([plots.Layer(MOVING.assign(rate=np.nan))], {"rate": "Rate"}, "'rate' has rows without a value"),

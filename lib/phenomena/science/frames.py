@@ -51,7 +51,7 @@ def select(frame: pd.DataFrame, **where: Any) -> pd.DataFrame:
             raise KeyError(f"no column {column!r}: {', '.join(frame.columns)} are there")
         there = frame[column]
         close = isinstance(wanted, float | np.floating) and pd.api.types.is_numeric_dtype(there)
-        keep &= np.isclose(there.astype(float), wanted) if close else (there == wanted).to_numpy()
+        keep &= np.isclose(there.astype(float), wanted, atol=1e-12) if close else (there == wanted).to_numpy()
     return frame[keep]
 
 

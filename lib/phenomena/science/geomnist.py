@@ -100,7 +100,7 @@ SHAPES: dict[str, Callable[[Coordinates, Coordinates, Variation], Inside]] = {
 }
 
 
-def draw(name: str, n: int, generator: torch.Generator) -> Float[Tensor, "{n} 1 32 32"]:
+def draw_shapes(name: str, n: int, generator: torch.Generator) -> Float[Tensor, "{n} 1 32 32"]:
     """n images of one shape: sides vary by up to a pixel, angle uniform in [0°, 176°], Gaussian blur of 0.9 to 1.1.
 
     Sizes, angles and blur as in the official code of Zhang et al. (2021), with two deviations. There size and angle
@@ -112,7 +112,7 @@ def draw(name: str, n: int, generator: torch.Generator) -> Float[Tensor, "{n} 1 
     if name not in SHAPES:
         raise ValueError(f"shape {name!r} is not known: one of {', '.join(SHAPES)}")
     if n < 1:
-        raise ValueError(f"{n} images of a shape: 1 or more is accepted")
+        raise ValueError(f"{n} images of a shape: must be 1 or more")
     uniform = torch.rand(n, 5, 1, 1, generator=generator)
     turn, sigma = uniform[:, 3] * math.radians(TURN), 0.9 + 0.2 * uniform[:, 4]
     pixel = torch.arange(SIZE) - (SIZE - 1) / 2
@@ -134,8 +134,8 @@ def generate(
     Raises `ValueError` for fewer than 2 or more than 10 classes, or per_class below 1.
     """
     if not 2 <= classes <= len(SHAPES):
-        raise ValueError(f"{classes} classes: 2 to {len(SHAPES)} are accepted ({', '.join(SHAPES)})")
-    x = torch.cat([draw(name, per_class, generator) for name in list(SHAPES)[:classes]])
+        raise ValueError(f"{classes} classes: must be 2 to {len(SHAPES)} ({', '.join(SHAPES)})")
+    x = torch.cat([draw_shapes(name, per_class, generator) for name in list(SHAPES)[:classes]])
     y = torch.arange(classes).repeat_interleave(per_class)
     order = torch.randperm(len(y), generator=generator)
     return x[order], y[order]

@@ -16,7 +16,7 @@ def redraw_labels(
     Raises `ValueError` for a fraction outside [0, 1].
     """
     if not 0 <= fraction <= 1:
-        raise ValueError(f"the fraction of random labels is {fraction}: 0 to 1 is accepted")
+        raise ValueError(f"the fraction of random labels is {fraction}: must be 0 to 1")
     chosen = torch.randperm(len(labels), generator=generator)[: round(fraction * len(labels))]
     drawn = torch.randint(classes, (len(chosen),), generator=generator)
     noisy = labels.clone()
@@ -47,9 +47,9 @@ def corrupt_evenly(
     As in Zhang, Wang and Su (2021). Raises `ValueError` for a fraction outside [0, 1) or fewer than two classes.
     """
     if not 0 <= fraction < 1:
-        raise ValueError(f"the fraction of wrong labels is {fraction}: 0 or more and below 1 is accepted")
+        raise ValueError(f"the fraction of wrong labels is {fraction}: must be 0 or more and below 1")
     if classes < 2:
-        raise ValueError(f"{classes} classes: 2 or more are accepted")
+        raise ValueError(f"{classes} classes: must be 2 or more")
     noisy = labels.clone()
     for k in range(classes):
         rows = (labels == k).nonzero().squeeze(1)
@@ -67,9 +67,9 @@ def flipped_signs(
     """
     if not 0 <= probability <= 0.5:
         raise ValueError(
-            f"the flip probability is {probability}: 0 to 0.5 is accepted (above, -1 would be the clean label)"
+            f"the flip probability is {probability}: must be 0 to 0.5 (above, -1 would be the clean label)"
         )
     if seeds < 1 or rows < 1:
-        raise ValueError(f"{seeds} seeds and {rows} rows: 1 or more are accepted")
+        raise ValueError(f"{seeds} seeds and {rows} rows: must be 1 or more")
     flipped = torch.rand(seeds, rows, generator=generator, device=generator.device) < probability
     return 1 - 2 * flipped.to(dtype)

@@ -23,7 +23,7 @@ def calibration(
     an empty bin. Raises `ValueError` for rows of `probabilities` that are not distributions.
     """
     if (probabilities < 0).any() or (probabilities.sum(1) - 1).abs().max() > 1e-4:
-        raise ValueError("probabilities are no distributions: entries of 0 or more that sum to 1 in every row expected")
+        raise ValueError("probabilities must be distributions: entries of 0 or more that sum to 1 in every row")
     confidence, predicted = probabilities.double().max(1)
     at = (confidence * bins).ceil().long().sub(1).clamp(0, bins - 1)
     count = torch.bincount(at, minlength=bins).double()

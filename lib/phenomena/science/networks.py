@@ -21,7 +21,7 @@ def cnn(width: int, shape: torch.Size | tuple[int, ...], depth: int = 4) -> nn.S
     The encoder's output is (b, channels of the last convolution). Raises `ValueError` for another shape.
     """
     if len(shape) not in (2, 3):
-        raise ValueError(f"samples of shape {tuple(shape)}: (channels, length) or (channels, height, width) expected")
+        raise ValueError(f"samples of shape {tuple(shape)}: must be (channels, length) or (channels, height, width)")
     signal = len(shape) == 2
     channels = [shape[0]] + [width * min(2**i, 4) for i in range(depth)]
     blocks: OrderedDict[str, nn.Module] = OrderedDict()

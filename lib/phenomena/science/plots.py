@@ -159,7 +159,7 @@ def slider(
     import altair as alt  # a second of import that only notebooks with such a chart need
 
     if not 1 <= len(controls) <= 3:
-        raise ValueError(f"{len(controls)} controls: 1 to 3 are accepted")
+        raise ValueError(f"{len(controls)} controls: must be 1 to 3")
     stops = {column: _stops(column, layers) for column in controls}
     keys = {column: f"k{i}" for i, column in enumerate(controls)}
     parameters: list[Any] = []

@@ -46,7 +46,7 @@ def make_optimiser(name: str, network: nn.Module, lr: float, weight_decay: float
 
 def train(
     network: nn.Module,
-    draw: Loader,
+    loader: Loader,
     rows: int,
     steps: int,
     generator: torch.Generator,
@@ -62,7 +62,7 @@ def train(
 ) -> None:
     """Trains in place for a number of steps.
 
-    draw: inputs and targets of a batch, on the network's device.
+    loader: inputs and targets of a batch, on the network's device.
     rows: how many rows there are to draw from.
     batch: rows a step, as `row_batches` gives them.
     optimiser: as in `make_optimiser`.
@@ -79,7 +79,7 @@ def train(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(opt, steps) if cosine else None
     network.train()
     for step, index in zip(range(1, steps + 1), row_batches(rows, batch, generator), strict=False):
-        inputs, targets = draw(index)
+        inputs, targets = loader(index)
         value = criterion(network(inputs), targets)
         opt.zero_grad()
         value.backward()

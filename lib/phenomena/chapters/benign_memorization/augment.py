@@ -172,9 +172,9 @@ def augment(
     steps = transforms(names, x.shape[1:])
     wanted = [q for _, q in steps]
     if strength < 0:
-        raise ValueError(f"strength is {strength}: 0 or more is accepted")
+        raise ValueError(f"strength is {strength}: must be 0 or more")
     if u.shape != (len(x), sum(wanted)):
-        raise ValueError(f"u has shape {tuple(u.shape)}, expected {(len(x), sum(wanted))}")
+        raise ValueError(f"u has shape {tuple(u.shape)}: must be {(len(x), sum(wanted))}")
     if strength == 0:
         return x
     for (transform, _), part in zip(steps, u.split(wanted, dim=1), strict=True):

@@ -61,7 +61,7 @@ def atoms_law(values: Sequence[float], weights: Sequence[float]) -> MixingLaw:
     v, w = v[order], w[order]
     if len(v) != len(w) or not len(v) or (v < 0).any() or (v > 1).any() or (w <= 0).any() or abs(w.sum() - 1) > 1e-9:
         raise ValueError(
-            f"values {values} with weights {weights}: values in [0, 1], positive weights of sum 1 expected"
+            f"values {values} with weights {weights}: must be values in [0, 1] and positive weights of sum 1"
         )
     if not (np.allclose(v, 1 - v[::-1]) and np.allclose(w, w[::-1])):
         raise ValueError(f"values {values} with weights {weights} are not symmetric about 1/2")
@@ -132,7 +132,7 @@ def optimum(
 def check_rows(x: Float[Tensor, "n d"], targets: Float[Tensor, "n c"]) -> None:
     """Raises `ValueError` for targets that are not distributions, a single class, or equal rows of different label."""
     if (targets < 0).any() or not (targets.sum(1) - 1).abs().max() <= 1e-5:
-        raise ValueError("targets are not distributions: entries of 0 or more that sum to 1 in every row expected")
+        raise ValueError("targets must be distributions: entries of 0 or more that sum to 1 in every row")
     if ((targets > 0).sum(0) > 0).sum() < 2:
         raise ValueError("all rows are of one class: Mixup between classes needs two")
     _, group = torch.unique(x, dim=0, return_inverse=True)
@@ -150,7 +150,7 @@ def alternating_line(points: int, classes: int) -> tuple[Float[Tensor, "n 1"], F
     Raises `ValueError` below 2 classes or a point for each.
     """
     if classes < 2 or points < classes:
-        raise ValueError(f"{points} points and {classes} classes: 2 classes or more, and a point for each, expected")
+        raise ValueError(f"{points} points and {classes} classes: must be 2 classes or more, and a point for each")
     position = torch.arange(points)
     return position[:, None].float(), F.one_hot(position % classes, classes).float()
 
@@ -230,10 +230,14 @@ def mixup_loader(
     mixed_labels: off, inputs are mixed and the label is that of the part with the larger weight.
     Raises `ValueError` for another word, or data of one class.
     """
-    words = {partner: ("any", "other", "batch"), lambdas: ("batch", "row"), method: ("mixup", "cutmix")}
-    for word, accepted in words.items():
-        if word not in accepted:
-            raise ValueError(f"{word!r} is not known: one of {', '.join(accepted)}")
+    words = (
+        ("partner", partner, ("any", "other", "batch")),
+        ("lambdas", lambdas, ("batch", "row")),
+        ("method", method, ("mixup", "cutmix")),
+    )
+    for name, word, known in words:
+        if word not in known:
+            raise ValueError(f"{name} is {word!r}: must be one of {', '.join(known)}")
     if method == "cutmix" and lambdas == "row":
         raise ValueError("cutmix cuts one box a batch: lambdas must be 'batch'")
     if labels.unique().numel() < 2:
@@ -300,7 +304,7 @@ def recover_points(midpoints: Float[Tensor, "pairs d"], tolerance: float = 1e-9)
     """
     m = round((1 + (1 + 8 * len(midpoints)) ** 0.5) / 2)
     if m * (m - 1) // 2 != len(midpoints) or m < 5:
-        raise ValueError(f"{len(midpoints)} midpoints: m (m - 1) / 2 with m of 5 or more expected")
+        raise ValueError(f"{len(midpoints)} midpoints: must be m (m - 1) / 2 with m of 5 or more")
     direction = torch.randn(midpoints.shape[1], generator=torch.Generator().manual_seed(0), dtype=midpoints.dtype)
     ordered = midpoints[(midpoints @ direction).argsort()]
     near = tolerance * (1 + ordered.abs().max())

@@ -34,7 +34,7 @@ def _long(frame: pd.DataFrame, by: str, values: Sequence[str], variable: str, va
     return means.melt([by, "seed"], var_name=variable, value_name=value)
 
 
-def _told(values: Any) -> str:
+def _interval_text(values: Any) -> str:
     mean, low, high = interval(values)
     return f"{mean:.2f} [{low:.2f}, {high:.2f}]" if low == low else f"{mean:.2f}"  # one seed has no interval
 
@@ -77,14 +77,14 @@ def negation(frame: pd.DataFrame) -> Shown:
     plots.label_axes(right, "", "accuracy on the target", "Task by task").legend(fontsize=8)
     right.tick_params(axis="x", labelsize=7, rotation=60)
     level = means.groupby(["method", "on"], sort=False)["accuracy"].mean().unstack()
-    told = "; ".join(f"{m}: target {r['target']:.2f}, control {r['control']:.2f}" for m, r in level.iterrows())
+    shown = "; ".join(f"{m}: target {r['target']:.2f}, control {r['control']:.2f}" for m, r in level.iterrows())
     seeds = frame.groupby("method", sort=False)["seed"].nunique()
     fewer = "".join(f", {m}: n = {n}" for m, n in seeds.items() if n < seeds.max())
     return {
         "figure": figure,
         "caption": "Accuracy on the task to forget (target) and on the control, after each way to forget it. "
         f"Mean and 95 % interval, n = {seeds.max()}{fewer}; on the left the legend has the smallest n.",
-        "alt": f"Negating a task vector against the controls. {told}.",
+        "alt": f"Negating a task vector against the controls. {shown}.",
         "data": frame,
     }
 
@@ -99,7 +99,7 @@ def along(frame: pd.DataFrame) -> Shown:
     plots.label_axes(ax, "coefficient λ of the task's vector", "accuracy on validation rows").legend(fontsize=8)
     level = every.groupby(["on", "coefficient"])["accuracy"].mean()
     ends = [c for c in (-every["coefficient"].max(), 0.0, 1.0) if ("target", c) in level.index]
-    told = "; ".join(f"at {c:g} target {level['target', c]:.2f}, control {level['control', c]:.2f}" for c in ends)
+    shown = "; ".join(f"at {c:g} target {level['target', c]:.2f}, control {level['control', c]:.2f}" for c in ends)
     parts = {"all tasks": frame, **{str(name): part for name, part in frame.groupby("task", sort=False)}}
     lines = [_long(p, "coefficient", ["target", "control"], "on", "accuracy").assign(task=n) for n, p in parts.items()]
     means = summary(pd.concat(lines), ["task", "on", "coefficient"], "accuracy")
@@ -127,7 +127,7 @@ def along(frame: pd.DataFrame) -> Shown:
         "far beyond. The coefficient of negation is chosen on these rows. Mean over the "
         f"{frame['task'].nunique()} tasks; in the interactive form a menu shows one task alone. Mean and 95 % interval "
         f"over seeds, n = {frame['seed'].nunique()}.",
-        "alt": f"Accuracy on target and control against the coefficient of the task vector. {told}.",
+        "alt": f"Accuracy on target and control against the coefficient of the task vector. {shown}.",
         "data": frame,
         "interactive": chart,
     }
@@ -146,7 +146,7 @@ def addition(frame: pd.DataFrame, at_most: int) -> Shown:
     plots.bands(right, chosen, x="size", y="coefficient", hue="line")
     plots.label_axes(right, "tasks added", "coefficient λ", "Chosen on validation rows").legend(fontsize=8)
     level, top = means.groupby(["network", "size"])["normalised"].mean(), frame["size"].max()
-    told = ", ".join(
+    shown = ", ".join(
         f"with {k} tasks {level['sum', k]:.2f} (pre-trained {level['pre-trained', k]:.2f})" for k in (2, top)
     )
     return {
@@ -154,7 +154,7 @@ def addition(frame: pd.DataFrame, at_most: int) -> Shown:
         "caption": "Left: accuracy of one network made by adding vectors, normalised by the networks fine-tuned on "
         f"single tasks, against the number of tasks; at most {at_most} subsets of a size. Right: the coefficient. Mean "
         "and 95 % interval.",
-        "alt": f"Normalised accuracy of sums of task vectors: {told}.",
+        "alt": f"Normalised accuracy of sums of task vectors: {shown}.",
         "data": frame,
     }
 
@@ -165,12 +165,12 @@ def merging(frame: pd.DataFrame, tasks: int) -> Shown:
     plots.bands(ax, frame.assign(line="accuracy"), x="method", y="accuracy", hue="line", joined=False)
     plots.label_axes(ax, "", f"mean accuracy on {tasks} tasks", "One network for all tasks").legend(fontsize=8)
     level = frame.groupby("method", sort=False)["accuracy"].mean()
-    told = ", ".join(f"{method} {mean:.2f}" for method, mean in level.items())
+    shown = ", ".join(f"{method} {mean:.2f}" for method, mean in level.items())
     return {
         "figure": figure,
         "caption": f"Mean accuracy on all {tasks} tasks by how the network was made. Mean and 95 % interval; n is the "
         "smallest number of seeds.",
-        "alt": f"Accuracy on all tasks by way of merging: {told}.",
+        "alt": f"Accuracy on all tasks by way of merging: {shown}.",
         "data": frame,
     }
 
@@ -188,9 +188,9 @@ def cosines(frame: pd.DataFrame) -> Shown:
     return {
         "figure": figure,
         "caption": f"Cosines of the task vectors, mean over {n} seeds. Largest magnitude off the diagonal, with its "
-        f"95 % interval: {_told(off['max'])}.",
+        f"95 % interval: {_interval_text(off['max'])}.",
         "alt": f"Matrix of cosines: one on the diagonal; elsewhere magnitudes of {np.abs(apart).mean():.2f} on average "
-        f"and at most {_told(off['max'])}.",
+        f"and at most {_interval_text(off['max'])}.",
         "data": frame,
     }
 
@@ -210,13 +210,13 @@ def disentanglement(frame: pd.DataFrame, names: Sequence[str]) -> Shown:
         ax.set(title=f"{kind} (n = {part['seed'].nunique()})", xlabel="α, first task", ylabel="α, last task")
         ax.tick_params(labelsize=6)
     xi = study.over_the_plane(frame)
-    told = ", ".join(f"{kind} {_told(per_seed(xi, 'error', vectors=kind))}" for kind in kinds)
+    shown = ", ".join(f"{kind} {_interval_text(per_seed(xi, 'error', vectors=kind))}" for kind in kinds)
     return {
         "figure": figure,
         "caption": f"Error of weight disentanglement ξ (0 to 2) for the vectors of “{names[0]}” and “{names[-1]}”. "
-        f"Mean over the plane with its 95 % interval: {told}.",
+        f"Mean over the plane with its 95 % interval: {shown}.",
         "alt": "Heat maps over two coefficients, dark where the vectors do not disturb each other. Mean error: "
-        f"{told}.",
+        f"{shown}.",
         "data": frame,
     }
 
@@ -267,12 +267,12 @@ def analogies(frame: pd.DataFrame) -> Shown:
     plots.bands(ax, long, x="way", y="accuracy", hue="kind", joined=False)
     plots.label_axes(ax, "", "accuracy on the fourth corner", "a is to b as c is to d").legend(fontsize=8)
     level = lines.groupby("kind", sort=False)[ways].mean()
-    told = "; ".join(f"{k}: " + ", ".join(f"{way} {r[way]:.2f}" for way in ways) for k, r in level.iterrows())
+    shown = "; ".join(f"{k}: " + ", ".join(f"{way} {r[way]:.2f}" for way in ways) for k, r in level.iterrows())
     return {
         "figure": figure,
         "caption": "Accuracy on a task without fine-tuning on it, by τ_c + (τ_b − τ_a), by the better of the vectors b "
         "and c alone (“neighbour”), and after its own fine-tuning. Mean and 95 % interval.",
-        "alt": f"Analogies against the pre-trained and the fine-tuned network. {told}.",
+        "alt": f"Analogies against the pre-trained and the fine-tuned network. {shown}.",
         "data": frame,
     }
 
@@ -286,7 +286,7 @@ def ablation(frame: pd.DataFrame) -> Shown:
     plots.bands(right, frame.assign(line="mean of six"), x="condition", y="cosine", hue="line", joined=False)
     plots.label_axes(right, "", "absolute cosine", "Between two vectors").legend(fontsize=8)
     level = frame.groupby("condition", sort=False)[["none", "two", "all", "closed", "cosine"]].mean()
-    told = "; ".join(
+    shown = "; ".join(
         f"{c}: {r['none']:.2f} before, {r['two']:.2f} with two, {r['all']:.2f} with four vectors ({r['closed']:.0%} of "
         f"the gap to one), cosine {r['cosine']:.2f}"
         for c, r in level.iterrows()
@@ -295,6 +295,6 @@ def ablation(frame: pd.DataFrame) -> Shown:
         "figure": figure,
         "caption": "Normalised accuracy before adding and after adding two and four vectors, and the vectors' cosines, "
         "with one thing changed at a time. Mean and 95 % interval.",
-        "alt": f"Ablations. {told}.",
+        "alt": f"Ablations. {shown}.",
         "data": frame,
     }

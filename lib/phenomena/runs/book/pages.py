@@ -261,7 +261,7 @@ def _link(page: Page) -> str:
 def data_files(pages: list[Page]) -> dict[str, bytes]:
     """Results and runs as CSV and JSON, by name of file."""
     results = [
-        {"page": p.name, "edition": p.edition, "run": p.record.key, **v.row(), **_told(v)}
+        {"page": p.name, "edition": p.edition, "run": p.record.key, **v.row(), **_of_claim(v)}
         for p in pages
         for v in p.verdicts
     ]
@@ -283,7 +283,7 @@ def data_files(pages: list[Page]) -> dict[str, bytes]:
     }
 
 
-def _told(v: claims.Verdict) -> dict[str, Any]:
+def _of_claim(v: claims.Verdict) -> dict[str, Any]:
     c = v.claim
     return {"statement": c.statement, "source": c.source, "expression": c.measured, "figure": c.figure,
             "rationale": c.rationale, "caveat": c.caveat}  # fmt: skip

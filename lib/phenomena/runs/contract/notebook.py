@@ -50,13 +50,13 @@ def record(**values: Iterable[float]) -> None:
     for name, row in rows.items():
         if not row or any(v in (float("inf"), float("-inf")) for v in row):
             raise BadInput(f"record: {name} is {row}: must be finite numbers (or nan), one a seed")
-    lines = [f"{name}: {_told(row)}" for name, row in rows.items()]
+    lines = [f"{name}: {_summary(row)}" for name, row in rows.items()]
     # JSON has no nan: a seed without a value is null
     plain = {name: [None if v != v else v for v in row] for name, row in rows.items()}
     _emit({"values": plain, "peak_memory_mb": _peak_memory_mb(), **_machine()}, "\n".join(lines))
 
 
-def _told(row: list[float]) -> str:
+def _summary(row: list[float]) -> str:
     """Mean and interval of the seeds that gave a value, and how many they are."""
     from phenomena.statistics import interval
 
