@@ -162,13 +162,6 @@ def test_every_quotation_names_something_recorded(published):
         assert "{{" not in quotes.fill(path.read_text(), everywhere, path.name)
 
 
-def test_a_published_record_is_that_of_the_defaults(published):
-    """Its parameters are today's, and every claim can be checked on what it holds."""
-    for page in published:
-        assert page.record.parameters == page.chapter.resolve("default"), page.name
-        assert any(verdict.seeds for verdict in page.verdicts), page.name
-
-
 def test_a_quotation_is_mean_interval_and_number_of_seeds(ran):
     (page,) = book.find_pages(ran, "smoke")
     texts = quotes.quotable(page)

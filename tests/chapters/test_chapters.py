@@ -12,7 +12,7 @@ from conftest import without_browser
 
 from phenomena.runs.book import build as book
 from phenomena.runs.execute import runner
-from phenomena.runs.store import claims
+from phenomena.runs.store import claims, published
 from phenomena.runs.store.chapters import Project
 
 ROOT = Path(__file__).parents[2]
@@ -120,6 +120,16 @@ def test_smoke_edition_from_end_to_end(page):
         assert "nan" not in figure.caption
     assert len({f.name for f in record.figures}) == len(record.figures) > 0
     nbformat.validate(page.run.notebook)
+
+
+def test_the_published_record_holds_what_a_run_records(page):
+    """The same values and figures by name, and parameters that the notebook still has."""
+    if not published.path(PROJECT, page.chapter, "default").exists():
+        pytest.skip("a new chapter has no published record yet")
+    kept = published.read(PROJECT, page.chapter)
+    assert kept.values.keys() == page.record.values.keys()
+    assert [figure.name for figure in kept.figures] == [figure.name for figure in page.record.figures]
+    assert kept.parameters == page.chapter.resolve("default")
 
 
 @pytest.fixture(scope="module")

@@ -46,6 +46,7 @@ def project(tmp_path_factory, pytestconfig):
     for name in ("notebooks", "requirements.lock"):
         (root / name).symlink_to(source / name)
     shutil.copytree(source / "book" / "published", root / "book" / "published")
+    shutil.copy(source / "book" / "_toc.yml", root / "book")
     return root
 
 

@@ -14,9 +14,14 @@ FOLDERS = sorted(path.name for path in CHAPTERS.iterdir() if (path / "__init__.p
 LAYERS = ("contract", "store", "execute", "book")  # a module imports from its own layer and those before it
 
 
+def package(path):
+    """The package that a file lies in."""
+    return ".".join(["phenomena", *path.relative_to(keys.PACKAGE).parent.parts])
+
+
 def reached(path):
     """Modules of the package that a file imports, itself or through others."""
-    return keys.modules(path.read_text(encoding="utf-8"))
+    return keys.modules(path.read_text(encoding="utf-8"), package(path))
 
 
 def every(folder):
@@ -60,8 +65,7 @@ def test_science_holds_what_two_chapters_or_more_use():
 def test_layers_of_runs_import_downwards(layer):
     above = LAYERS[LAYERS.index(layer) + 1 :]
     for path in every(RUNS / layer):
-        package = ".".join(["phenomena", *path.relative_to(keys.PACKAGE).parent.parts])
-        named = imported(path.read_text(encoding="utf-8"), package)
+        named = imported(path.read_text(encoding="utf-8"), package(path))
         upwards = tuple(f"phenomena.runs.{other}" for other in above)
         assert not [name for name in named if name.startswith(upwards)], path
 

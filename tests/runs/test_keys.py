@@ -74,6 +74,8 @@ def test_a_cell_keeps_what_changes_its_output():
     assert canonical_cell("x  # told") == canonical_cell("(x)")
     assert canonical_cell('"""Shown."""') != canonical_cell('"""Other."""')
     assert canonical_cell("x;") != canonical_cell("x")
+    assert canonical_cell("x;  # quiet") == canonical_cell("x;\n\n") != canonical_cell("x  # not quiet;")
+    assert canonical_cell("x  # not quiet;") == canonical_cell("x")
     assert canonical_cell("def f():\n    'doc'\n    return 1") == canonical_cell("def f():\n    return 1")
 
 

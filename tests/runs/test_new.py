@@ -90,6 +90,8 @@ assert list(build.interactive_figures(page)) == ["grokking-errors"]
         ("Grokking", "new 'Grokking': must be a name in lower case"),
         ("two words", "new 'two words': must be a name in lower case"),
         ("class", "new 'class': must be a name in lower case"),
+        ("published", "new 'published': must be a name in lower case"),
+        ("label_noise", "new label_noise: tests/science/test_label_noise.py is there already"),
         ("mixup", "new mixup: lib/phenomena/chapters/mixup is there already"),
     ],
 )

@@ -307,7 +307,7 @@ def new_(name: str) -> None:
 
 @commands.command()
 def publish() -> None:
-    """Keep the runs of today's runs in book/published, for `compare --against published`."""
+    """Keep the records of today's runs in book/published, for `compare --against published`."""
     from phenomena.runs.store import published
 
     for path in published.publish(_project()):

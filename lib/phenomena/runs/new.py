@@ -10,6 +10,7 @@ from phenomena.runs.contract.errors import BadInput
 from phenomena.runs.store.chapters import Project
 
 SKELETON = files("phenomena.runs") / "skeleton"
+RESERVED = ("book", "published")  # what quotations begin with beside the names of chapters
 
 
 def new(project: Project, name: str) -> list[Path]:
@@ -19,7 +20,7 @@ def new(project: Project, name: str) -> list[Path]:
     bibliography. Raises `BadInput`, before anything is written, for a name that is taken or no lower-case identifier,
     and outside a checkout.
     """
-    if not re.fullmatch("[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
+    if not re.fullmatch("[a-z][a-z0-9_]*", name) or keyword.iskeyword(name) or name in RESERVED:
         raise BadInput(f"new {name!r}: must be a name in lower case, such as double_descent")
     folder = Path("lib/phenomena/chapters") / name
     made = {
@@ -30,7 +31,8 @@ def new(project: Project, name: str) -> list[Path]:
         Path("tests/chapters") / f"test_{name}.py": "test.py",
     }
     there = [path for path in (folder, *made) if (project.root / path).exists()]
-    if there:
+    there += [path.relative_to(project.root) for path in (project.root / "tests").glob(f"*/test_{name}.py")]
+    if there:  # pytest knows its files by their names alone
         raise BadInput(f"new {name}: {there[0]} is there already")
     key = f"{name.replace('_', '')}{datetime.date.today().year}"
     title = name.replace("_", " ").capitalize()
@@ -64,7 +66,7 @@ def _read(project: Project, path: str) -> str:
 
 def _listed(toc: str, name: str) -> str:
     """The table of contents with a line for the chapter after the last one."""
-    lines = toc.splitlines(keepends=True)
+    lines = [f"{line}\n" for line in toc.splitlines()]
     last = [i for i, line in enumerate(lines) if re.match(r"\s*- file: notebooks/", line)]
     if not last:
         raise BadInput("new: book/_toc.yml lists no chapter after which this one could stand")

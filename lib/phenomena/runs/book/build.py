@@ -65,19 +65,16 @@ def book(project: Project, edition: str = "default") -> str:
         validate(page)
     work = project.root / "_build" / ("draft-work" if draft else "work")
     target = project.root / "_build" / ("draft" if draft else "html")
-    changed = stage(project, pages, work / "source", draft)
-    if changed or not _built(work, target):
-        (work / STAMP).unlink(missing_ok=True)
+    stamp, builder = work / STAMP, _builder()
+    built_by = stamp.read_text() if stamp.is_file() and (target / "index.html").is_file() else None
+    stamp.unlink(missing_ok=True)  # until the pages are in place: whatever interrupts this, the next call builds
+    if built_by != builder:
+        shutil.rmtree(work / "_build", ignore_errors=True)  # pages that other code has made
+    if stage(project, pages, work / "source", draft) or built_by != builder:
         publish(build(work), target)
-        (work / STAMP).write_text(_builder())
+    stamp.write_text(builder)
     counts = ", ".join(f"{n} {verdict}" for verdict, n in count(pages).items())
     return f"{target.relative_to(project.root)}/index.html: {len(pages)} pages of runs; {counts}"
-
-
-def _built(work: Path, target: Path) -> bool:
-    """Whether the last build was put into place whole, by today's code."""
-    stamp = work / STAMP
-    return (target / "index.html").is_file() and stamp.is_file() and stamp.read_text() == _builder()
 
 
 def _builder() -> str:

@@ -2,7 +2,9 @@
 
 import ast
 import hashlib
+import io
 import json
+import tokenize
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -35,8 +37,14 @@ def canonical(source: str) -> str:
 
 def canonical_cell(source: str) -> str:
     """A notebook cell's code without comments and layout. Strings and a last semicolon stay: they change its output."""
-    tree, quiet = ast.parse(source), source.rstrip().endswith(";")
-    return "\n".join([*map(_dump, tree.body), ";" if quiet else ""])
+    return "\n".join([*map(_dump, ast.parse(source).body), ";" if _quiet(source) else ""])
+
+
+def _quiet(source: str) -> bool:
+    """Whether the last token, comments aside, is a semicolon: IPython then shows no value."""
+    passed = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
+    tokens = [t.string for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type not in passed]
+    return tokens[-1:] == [";"]
 
 
 def _dump(node: Any) -> str:
@@ -74,10 +82,13 @@ def cell_sources(notebook: nbformat.NotebookNode) -> list[str]:
     ]
 
 
-def modules(source: str) -> dict[str, str]:
-    """Modules of this package that a source imports, directly or through others: path in it -> sha256 of their code."""
+def modules(source: str, package: str = "") -> dict[str, str]:
+    """Modules of this package that a source imports, directly or through others: path in it -> sha256 of their code.
+
+    package: that the source lies in, for relative imports.
+    """
     found: dict[str, str] = {}
-    pending = [(source, "")]
+    pending = [(source, package)]
     while pending:
         text, package = pending.pop()
         for path in _files(imported(text, package)):
