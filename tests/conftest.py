@@ -64,7 +64,7 @@ figure.subplots().plot(values)
 show(figure, name="line", caption=f"Values from {values[0]}.", alt="A line that rises.",
      data=pd.DataFrame({"v": values}))"""
 
-MOVING = """\
+INTERACTIVE = """\
 import altair as alt
 import json
 
@@ -112,7 +112,7 @@ def write_chapter(
         new_code_cell(BODY),
         new_markdown_cell("## Figure"),
         new_code_cell(FIGURE),
-        *[new_code_cell(source) for source in (MOVING, AGAIN) if interactive],
+        *[new_code_cell(source) for source in (INTERACTIVE, AGAIN) if interactive],
         new_markdown_cell("## Verdicts"),
         new_markdown_cell("In the book, the verdicts stand here.", metadata={"tags": ["verdicts"]}),
     ]
