@@ -93,7 +93,7 @@ def test_bad_input_is_named():
         geomnist.generate(5, 1, generator())
     with pytest.raises(ValueError, match="11 classes: must be 2 to 10"):
         geomnist.generate(5, 11, generator())
-    with pytest.raises(ValueError, match="0 images of a shape: 1 or more"):
+    with pytest.raises(ValueError, match="0 images of a shape: must be 1 or more"):
         geomnist.generate(0, 3, generator())
     with pytest.raises(ValueError, match="'blob' is not known: one of triangle"):
         geomnist.draw_shapes("blob", 1, generator())
