@@ -17,7 +17,7 @@ NAMES = ["shift", "noise"]
 COLUMNS = ["seed", "step", "fitted", "knn", "test", "copies", "independent", "label_noise"]
 
 
-X = torch.randn(12, 1, 40, generator=generator())
+X, ALL = torch.randn(12, 1, 40, generator=generator()), torch.arange(12)[None]
 
 
 def setting_of(source, values, augmentation):
@@ -64,29 +64,52 @@ def test_augmented_versions_are_distinct_and_near_their_own_sample():
 def test_fixed_versions_come_back_and_fresh_ones_do_not():
     versions = views.augmented(X, NAMES, 1.0, 2, generator())
     labels = torch.arange(24).view(12, 2)
-    inputs, targets = views.fixed_loader(versions, labels, generator(1))(torch.arange(12))
+    inputs, targets = views.fixed_loader(versions[None], labels[None], [generator(1)])(ALL)
     for i in range(12):  # the label is that of the very version shown
-        assert torch.equal(inputs[i], versions[i, targets[i] - 2 * i])
-    fresh = views.fresh_loader(X, torch.arange(12), NAMES, 1.0, generator(1))
-    (first, same), (second, _) = fresh(torch.arange(12)), fresh(torch.arange(12))
-    assert torch.equal(same, torch.arange(12)) and not torch.equal(first, second)
+        assert torch.equal(inputs[0, i], versions[i, targets[0, i] - 2 * i])
+    fresh = views.fresh_loader(X[None], ALL, NAMES, 1.0, [generator(1)])
+    (first, same), (second, _) = fresh(ALL), fresh(ALL)
+    assert torch.equal(same, ALL) and not torch.equal(first, second)
+
+
+def test_batches_of_several_networks_are_those_of_each_alone():
+    """Each from its own data, labels and generator, whoever stands beside it."""
+    x, labels, index = (
+        torch.stack([X, X.flip(0)]),
+        torch.stack([ALL[0], ALL[0] + 20]),
+        torch.stack([ALL[0], ALL[0].flip(0)]),
+    )
+    versions = torch.stack([views.augmented(part, NAMES, 1.0, 3, generator()) for part in x])
+    several = labels[..., None].expand(2, 12, 3)
+    made = [
+        lambda s, g: views.fresh_loader(x[s], labels[s], NAMES, 1.0, g),
+        lambda s, g: views.fixed_loader(versions[s], several[s], g),
+        lambda s, g: views.mix_inputs(views.fixed_loader(versions[s], several[s], g), 0.5, g),
+    ]
+    for make in made:
+        both = make(slice(2), [generator(1), generator(2)])
+        alone = [make(slice(s, s + 1), [generator(s + 1)]) for s in range(2)]
+        for _ in range(4):
+            inputs, targets = both(index)
+            for s in range(2):
+                one, two = alone[s](index[s : s + 1])
+                assert torch.equal(inputs[s], one[0]) and torch.equal(targets[s], two[0])
 
 
 def test_without_augmentation_fresh_is_the_data():
-    inputs, _ = views.fresh_loader(X, torch.arange(12), [], 1.0, generator())(torch.tensor([3, 1]))
-    assert torch.equal(inputs, X[[3, 1]])
+    inputs, _ = views.fresh_loader(X[None], ALL, [], 1.0, [generator()])(torch.tensor([[3, 1]]))
+    assert torch.equal(inputs[0], X[[3, 1]])
 
 
 def test_mixed_inputs_lie_between_two_samples_and_keep_the_first_label():
-    labels = torch.arange(12)
-    plain = lambda index: (X[index], labels[index])  # noqa: E731
-    mixed, kept = views.mix_inputs(plain, 1.0, generator(3))(labels)
-    assert torch.equal(kept, labels)
+    plain = lambda index: (X[index], index)  # noqa: E731
+    mixed, kept = views.mix_inputs(plain, 1.0, [generator(3)])(ALL)
+    assert torch.equal(kept, ALL)
     twin = generator(3)
     weight = torch.rand(2, generator=twin)[0]
     partner = X[torch.randperm(12, generator=twin)]
-    torch.testing.assert_close(mixed, weight * X + (1 - weight) * partner)
-    assert torch.equal(views.mix_inputs(plain, 0.0, generator())(labels)[0], X)
+    torch.testing.assert_close(mixed[0], weight * X + (1 - weight) * partner)
+    assert torch.equal(views.mix_inputs(plain, 0.0, [generator()])(ALL)[0][0], X)
 
 
 def test_same_class_groups_are_disjoint_and_pure():
@@ -126,7 +149,7 @@ def test_checkpoints_are_close_at_the_start_and_then_even():
 
 def test_accuracies_at_a_checkpoint_equal_those_computed_one_by_one():
     setting = small_setting()
-    data, network = setting.problem(0).data, setting.new_network(0)
+    data, network = setting.problems([0])[0].data, setting.new_network(0)
     train, test = (networks.layers(network, x)["pool"] for x in (data.x_train, data.x_test))
     knn = metrics.accuracy(probes.knn_predict(train, data.y_train, test, 5), data.y_test)
     answers = metrics.accuracy(training.predict(network, data.x_test), data.y_test)
@@ -164,8 +187,8 @@ def test_measure_reads_labels_where_they_are():
 
 def test_the_untrained_arm_is_the_network_as_initialised():
     setting = small_setting()
-    frame = study.train_arm(setting, 1, "untrained")
-    data, labels, chance = setting.problem(1)
+    frame = study.train_arm(setting, [1], "untrained")
+    data, labels, chance = setting.problems([1])[0]
     pair = views.augmented(data.x_train, setting.augmentation, setting.strength, 2, chance)
     expected = study.measure(setting.new_network(1), data, labels, pair, setting.k)
     pd.testing.assert_frame_equal(frame[expected.columns], expected)
@@ -173,58 +196,73 @@ def test_the_untrained_arm_is_the_network_as_initialised():
 
 def test_without_label_noise_the_arm_on_true_labels_is_that_with_augmentation():
     clean = small_setting(label_noise=0.0)
-    frames = [study.train_arm(clean, 1, arm).drop(columns="arm") for arm in ("augmentation", "true labels")]
+    frames = [study.train_arm(clean, [1], arm).drop(columns="arm") for arm in ("augmentation", "true labels")]
     pd.testing.assert_frame_equal(*frames)
-    noisy = study.train_arm(small_setting(), 1, "augmentation").drop(columns="arm")
+    noisy = study.train_arm(small_setting(), [1], "augmentation").drop(columns="arm")
     assert not noisy.equals(frames[0])
 
 
 def test_without_augmentation_the_number_of_copies_changes_nothing():
     setting = small_setting()
-    fresh, fixed = (study.train_arm(setting, 1, "no augmentation", copies) for copies in (study.FRESH, 3))
+    fresh, fixed = (study.train_arm(setting, [1], "no augmentation", copies) for copies in (study.FRESH, 3))
     pd.testing.assert_frame_equal(fresh, fixed)
 
 
 def test_versions_are_probed_at_the_steps_asked_for_and_give_the_same_each_time():
     setting = small_setting()
     steps = study.checkpoint_steps(setting.steps(40))
-    frame = study.train_on_versions(setting, 1, 40, 3, checkpoints=steps)
+    frame = study.train_on_versions(setting, [1], 40, 3, checkpoints=steps)
     assert list(frame["step"]) == steps == [0, 1, 2, 3, 4]
-    pd.testing.assert_frame_equal(frame, study.train_on_versions(setting, 1, 40, 3, checkpoints=steps))
+    pd.testing.assert_frame_equal(frame, study.train_on_versions(setting, [1], 40, 3, checkpoints=steps))
     # probing on the way does not change the training
-    last = study.train_on_versions(setting, 1, 40, 3)
+    last = study.train_on_versions(setting, [1], 40, 3)
     assert list(last.columns) == COLUMNS
     pd.testing.assert_frame_equal(frame.tail(1).reset_index(drop=True), last)
 
 
 def test_variants_change_what_they_name_and_nothing_else(monkeypatch):
     seen, setting = [], small_setting()
-    monkeypatch.setattr(training, "train", lambda network, loader, *rest, **options: seen.append((loader, options)))
+    monkeypatch.setattr(training, "train", lambda networks, loader, *rest, **options: seen.append((loader, options)))
     for change in ({}, {"loss": "mse"}, {"weight_decay": 0.1}, {"mixed_batches": 1.0}):
-        study.train_on_versions(setting, 1, 60, study.FRESH, checkpoints=[0], **change)
+        study.train_on_versions(setting, [1], 60, study.FRESH, checkpoints=[0], **change)
     plain, *changed = [{name: options[name] for name in setting.optimisation} for _, options in seen]
     assert plain == setting.optimisation
     assert changed == [plain | {"loss": "mse"}, plain | {"weight_decay": 0.1}, plain]
-    rows = torch.arange(60)
+    rows = torch.arange(60)[None]
     first, again, _, mixed = (loader(rows)[0] for loader, _ in seen)
     assert torch.equal(first, again) and not torch.equal(first, mixed)
 
 
 def test_versions_share_a_label_unless_they_are_independent(monkeypatch):
     seen = []
-    monkeypatch.setattr(study.views, "fixed_loader", lambda v, labels, g: (seen.append(labels), X)[1])
+    monkeypatch.setattr(study.views, "fixed_loader", lambda v, labels, g: (seen.append(labels[0]), X)[1])
     monkeypatch.setattr(study, "_train_and_probe", lambda *rest, **_: pd.DataFrame({"seed": [1]}))
     setting = small_setting()
     for independent, noise in ((False, 1.0), (True, 1.0), (True, 0.0)):
-        study.train_on_versions(setting, 1, 40, 8, independent=independent, label_noise=noise)
+        study.train_on_versions(setting, [1], 40, 8, independent=independent, label_noise=noise)
     shared, apart, clean = seen
-    assert (shared == shared[:, :1]).all() and torch.equal(shared[:, 0], setting.problem(1).labels[:40])
+    assert (shared == shared[:, :1]).all() and torch.equal(shared[:, 0], setting.problems([1])[0].labels[:40])
     assert (apart != apart[:, :1]).any(1).sum() > 30  # eight labels from ten classes agree with probability 1e-7
-    assert torch.equal(clean, setting.problem(1, 0.0).data.y_train[:40, None].expand(40, 8))
+    assert torch.equal(clean, setting.problems([1], 0.0)[0].data.y_train[:40, None].expand(40, 8))
+
+
+def test_seeds_do_not_depend_on_those_beside_them():
+    setting, fixed = small_setting(), {"checkpoints": [0, 2, 4]}
+    studies = [
+        lambda seeds: study.train_arm(setting, seeds, "augmentation"),
+        lambda seeds: study.train_arm(setting, seeds, "augmentation", 3),
+        lambda seeds: study.train_on_versions(setting, seeds, 40, 3, independent=True, mixed_batches=0.5, **fixed),
+        lambda seeds: study.train_on_versions(setting, seeds, 40, study.FRESH, loss="mse"),
+        lambda seeds: study.train_on_groups(setting, seeds, 20, 3),
+    ]
+    for run in studies:
+        both, alone = run([1, 2]), run([2])
+        second = both[both["seed"] == 2].reset_index(drop=True)
+        pd.testing.assert_frame_equal(second, alone.reset_index(drop=True), check_exact=True)
 
 
 def test_groups_of_a_class_are_trained_on():
-    frame = study.train_on_groups(small_setting(label_noise=0.5), 1, 20, 3)
+    frame = study.train_on_groups(small_setting(label_noise=0.5), [1], 20, 3)
     assert list(frame["step"]) == [2] and frame.notna().all(axis=None)
 
 
@@ -237,9 +275,9 @@ def test_paper_edition_takes_its_first_steps():
     images, labels = torch.rand(300, 3, 32, 32, generator=generator()), torch.arange(300) % 10
     source = datasets.Dataset(images, labels, images[:60], labels[:60], 10)
     setting = setting_of(source, values, values["image_augmentation"])
-    frame = study.train_arm(setting, 0, "augmentation", values["copies"])
+    frame = study.train_arm(setting, [0, 1], "augmentation", values["copies"])
     layers = ["input", "stem", "stage1", "stage2", "stage3", "stage4", "pool", "hidden", "logits"]
-    assert list(frame["layer"]) == layers and frame.notna().all(axis=None)
+    assert list(frame["layer"]) == 2 * layers and frame.notna().all(axis=None)
 
 
 # --- frames and figures -----------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -280,8 +281,14 @@ def test_cutmix_of_signals_cuts_a_fraction_of_the_length():
 
 
 def rows(n=60, classes=3):
-    """Row i is the number i: mixed rows and their labels can be traced back."""
-    return torch.arange(float(n))[:, None, None], torch.arange(n) % classes
+    """Row i is the number i, of one network: mixed rows and their labels can be traced back."""
+    return torch.arange(float(n))[None, :, None, None], torch.arange(n)[None] % classes
+
+
+def mixup_batch(x, labels, classes, law, **words):
+    """One network's batches: row numbers in, rows and labels out."""
+    load = theory.mixup_loader(x, labels, classes, law, [generator()], **words)
+    return lambda index: tuple(part[0] for part in load(index[None]))
 
 
 @pytest.mark.parametrize("partner", ["any", "other", "batch"])
@@ -289,9 +296,10 @@ def rows(n=60, classes=3):
 def test_rows_and_labels_are_mixed_alike(partner, lambdas):
     x, labels = rows()
     law = theory.atoms_law([0.25, 0.75], [0.5, 0.5])
-    batch = theory.mixup_loader(x, labels, 3, law, generator(), partner=partner, lambdas=lambdas)
+    batch = mixup_batch(x, labels, 3, law, partner=partner, lambdas=lambdas)
     index = torch.arange(0, 60, 2)
-    own = F.one_hot(labels, 3).float()[index]
+    one_hot = F.one_hot(labels[0], 3).float()
+    own = one_hot[index]
     explained, partners = [], []
     for _ in range(40):
         inputs, targets = batch(index)
@@ -301,7 +309,7 @@ def test_rows_and_labels_are_mixed_alike(partner, lambdas):
             whole = (other - other.round()).abs() < 1e-4
             fits = whole & (other >= -1e-3) & (other < 60)
             guess = other.round().long().clamp(0, 59)
-            fits &= torch.isclose(targets, lam * own + (1 - lam) * F.one_hot(labels, 3).float()[guess]).all(1)
+            fits &= torch.isclose(targets, lam * own + (1 - lam) * one_hot[guess]).all(1)
             explained.append(fits)
             partners.append((guess, fits))
     either = torch.stack(explained[0::2]) | torch.stack(explained[1::2])
@@ -316,7 +324,7 @@ def test_rows_and_labels_are_mixed_alike(partner, lambdas):
 
 def test_other_never_is_the_row_itself():
     x, labels = rows(n=3)
-    batch = theory.mixup_loader(x, labels, 3, theory.atoms_law([0.5], [1.0]), generator(), partner="other")
+    batch = mixup_batch(x, labels, 3, theory.atoms_law([0.5], [1.0]), partner="other")
     for _ in range(200):
         inputs, _ = batch(torch.arange(3))
         assert (inputs[:, 0, 0] != torch.arange(3.0)).all()
@@ -325,7 +333,7 @@ def test_other_never_is_the_row_itself():
 def test_unmixed_labels_are_those_of_the_larger_part():
     x, labels = rows(n=2, classes=2)
     law = theory.atoms_law([0.1, 0.9], [0.5, 0.5])
-    batch = theory.mixup_loader(x, labels, 2, law, generator(), partner="other", mixed_labels=False)
+    batch = mixup_batch(x, labels, 2, law, partner="other", mixed_labels=False)
     for _ in range(50):
         inputs, targets = batch(torch.arange(2))
         assert torch.equal(targets.argmax(1), inputs[:, 0, 0].round().long())
@@ -333,12 +341,30 @@ def test_unmixed_labels_are_those_of_the_larger_part():
 
 
 def test_cutmix_batches_train():
-    x, labels = torch.rand(20, 1, 6, 6, generator=generator()), torch.arange(20) % 2
-    batch = theory.mixup_loader(x, labels, 2, theory.beta_law(1.0), generator(), method="cutmix")
-    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 2))
-    training.train(net, batch, 20, 30, generator(), batch=10)
-    inputs, targets = batch(torch.arange(10))
-    assert inputs.shape == (10, 1, 6, 6) and torch.allclose(targets.sum(1), torch.ones(10))
+    x, labels = torch.rand(2, 20, 1, 6, 6, generator=generator()), (torch.arange(20) % 2).expand(2, 20)
+    batch = theory.mixup_loader(x, labels, 2, theory.beta_law(1.0), [generator(0), generator(1)], method="cutmix")
+    nets = [torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 2)) for _ in range(2)]
+    training.train(nets, batch, 20, 30, [generator(0), generator(1)], batch=10)
+    inputs, targets = batch(torch.arange(10).expand(2, 10))
+    assert inputs.shape == (2, 10, 1, 6, 6) and torch.allclose(targets.sum(2), torch.ones(2, 10))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [{}, {"partner": "other", "lambdas": "row"}, {"partner": "batch", "mixed_labels": False}, {"method": "cutmix"}],
+)
+def test_batches_of_several_networks_are_those_of_each_alone(words):
+    x, labels = torch.rand(2, 20, 1, 6, 6, generator=generator()), (torch.arange(40) % 3).view(2, 20)
+    index, law = torch.stack([torch.arange(10), torch.arange(10) + 5]), theory.beta_law(0.5)
+    both = theory.mixup_loader(x, labels, 3, law, [generator(1), generator(2)], **words)
+    alone = [
+        theory.mixup_loader(x[s : s + 1], labels[s : s + 1], 3, law, [generator(s + 1)], **words) for s in range(2)
+    ]
+    for _ in range(3):
+        inputs, targets = both(index)
+        for s in range(2):
+            one, two = alone[s](index[s : s + 1])
+            assert torch.equal(inputs[s], one[0]) and torch.equal(targets[s], two[0])
 
 
 @pytest.mark.parametrize(
@@ -353,9 +379,9 @@ def test_cutmix_batches_train():
 def test_loader_refuses_words_it_does_not_know(words, match):
     x, labels = rows()
     with pytest.raises(ValueError, match=match):
-        theory.mixup_loader(x, labels, 3, theory.beta_law(1.0), generator(), **words)
+        theory.mixup_loader(x, labels, 3, theory.beta_law(1.0), [generator()], **words)
     with pytest.raises(ValueError, match="one class"):
-        theory.mixup_loader(x, torch.zeros(60, dtype=torch.long), 3, theory.beta_law(1.0), generator())
+        theory.mixup_loader(x, torch.zeros(1, 60, dtype=torch.long), 3, theory.beta_law(1.0), [generator()])
 
 
 # Distances to mixing segments
@@ -617,13 +643,13 @@ def test_memory_of_wrong_labels_is_measured_on_those_alone():
     """A network that knows every true label gives none of the wrong ones back."""
     checkpoints = []
 
-    def fit(data, batches, seed, *, checkpoints_seen=checkpoints, checkpoints=0, observe):
+    def fit(data, batches, seeds, *, checkpoints_seen=checkpoints, checkpoints=0, observe):
         checkpoints_seen.append(checkpoints)
-        observe(Knows(), 1)
-        return Knows()
+        observe([Knows()])
+        return [Knows()]
 
     arms = [study.Arm("ERM", 0.0, label_noise=0.5), study.Arm("ERM", 0.0)]
-    found, bins = study.train_arms([(arm, 0) for arm in arms], toy(), fit=fit, samples=80, test_samples=40)
+    found, bins = study.train_arms(arms, [0], toy(), fit=fit, samples=80, test_samples=40)
     noisy, clean = found.to_dict("records")
     assert noisy["wrong"] == 0 and 0.6 < noisy["train"] < 0.9 and noisy["best"] == noisy["last"] == 1
     assert np.isnan(clean["wrong"]) and np.isnan(clean["best"]) and clean["train"] == 1
@@ -634,32 +660,45 @@ def test_memory_of_wrong_labels_is_measured_on_those_alone():
 def test_arms_mix_as_they_are_told_and_the_others_as_all():
     seen = []
 
-    def fit(data, batches, seed, *, checkpoints=0, observe):
-        seen.append(batches(torch.arange(20))[1])
-        observe(Knows(), 1)
-        return Knows()
+    def fit(data, batches, seeds, *, checkpoints=0, observe):
+        seen.append(batches(torch.arange(20)[None])[1][0])
+        observe([Knows()])
+        return [Knows()]
 
     arms = [study.Arm("ERM", 0.0), study.Arm("mixed", 1.0), study.Arm("unmixed", 1.0, mixing={"mixed_labels": False})]
-    jobs = [(arm, 0) for arm in arms]
-    study.train_arms(jobs, toy(), fit=fit, samples=80, test_samples=40, partner="any", lambdas="row")
+    study.train_arms(arms, [0], toy(), fit=fit, samples=80, test_samples=40, partner="any", lambdas="row")
     plain, mixed, unmixed = seen
     assert not plain.is_floating_point()
     assert ((mixed > 0).all(1)).any() and set(unmixed.unique().tolist()) == {0.0, 1.0}
 
 
 def test_networks_are_observed_on_the_way_and_at_the_end():
-    task, steps = study.problem(toy(), 0, 80, 40), []
-    batches = study.loader(task, 1.0)
-    study.fit(task.data, batches, 0, epochs=5, **CNN, checkpoints=10, observe=lambda net, step: steps.append(step))
-    assert steps == list(range(2, 21, 2))
+    task, seen = study.problem(toy(), 0, 80, 40), []
+    batches = study.loader([task], 1.0)
+    weigh = lambda nets: seen.append(nets[0].logits.weight.norm().item())  # noqa: E731
+    nets = study.fit(task.data, batches, [0], epochs=5, **CNN, checkpoints=10, observe=weigh)
+    assert len(seen) == len(set(seen)) == 10 and seen[-1] == nets[0].logits.weight.norm().item()
+
+
+def test_seeds_do_not_depend_on_those_beside_them():
+    def fit(data, batches, seeds, **rest):
+        return study.fit(data, batches, seeds, epochs=3, **CNN, **rest)
+
+    arms, rows = [study.Arm("ERM", 0.0, 0.5), study.Arm("mixed", 1.0)], {"samples": 60, "test_samples": 40}
+    both, bins = study.train_arms(arms, [0, 1], toy(), fit=fit, **rows)
+    alone, own_bins = study.train_arms(arms, [1], toy(), fit=fit, **rows)
+    for found, expected in ((both, alone), (bins, own_bins)):
+        second = found[found["seed"] == 1].reset_index(drop=True)
+        pd.testing.assert_frame_equal(second, expected.reset_index(drop=True), check_exact=True)
 
 
 def test_condition_measures_every_point_and_trains_with_and_without():
-    def fit(data, batches, seed):
-        return study.fit(data, batches, seed, epochs=10, **CNN)
+    def fit(data, batches, seeds):
+        return study.fit(data, batches, seeds, epochs=10, **CNN)
 
-    jobs = [("toy", 0), ("toy", 1)]
-    distances, fitted = study.condition(jobs, {"toy": toy()}, fit=fit, alpha=1024.0, samples=60, test_samples=40)
+    distances, fitted = study.condition(
+        ["toy"], [0, 1], {"toy": toy()}, fit=fit, alpha=1024.0, samples=60, test_samples=40
+    )
     assert len(distances) == 120 and (distances["segment"] <= distances["neighbour"] + 1e-4).all()
     assert fitted["seed"].tolist() == [0, 1] and (fitted["clearance"] > 0).all()
     assert fitted[["erm", "mixup"]].stack().between(0, 1).all()

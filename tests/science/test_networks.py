@@ -1,9 +1,9 @@
-"""Networks, layers and the training loop."""
+"""Networks and their layers."""
 
 import pytest
 import torch
 
-from phenomena.science import networks, training
+from phenomena.science import networks
 
 SIGNALS = torch.randn(20, 1, 40, generator=torch.Generator().manual_seed(0))
 
@@ -63,45 +63,3 @@ def test_network_refusals():
         small("resnet18")
     with pytest.raises(ValueError, match="must be"):
         networks.cnn(4, (40,))
-
-
-def test_row_batches_visit_every_row_once_an_epoch():
-    batches = training.row_batches(20, 5, torch.Generator().manual_seed(0))
-    for _ in range(3):
-        epoch = torch.cat([next(batches) for _ in range(4)])
-        assert sorted(epoch.tolist()) == list(range(20))
-    assert len(next(training.row_batches(3, 100, torch.Generator()))) == 3
-
-
-def test_square_loss_by_hand():
-    logits = torch.tensor([[1.0, 0.0], [0.5, 0.5]])
-    assert training.square_loss(logits, torch.tensor([0, 1])).item() == pytest.approx((0 + 0 + 0.25 + 0.25) / 4)
-
-
-@pytest.mark.parametrize("loss", list(training.LOSSES))
-@pytest.mark.parametrize("optimiser", ["adam", "sgd"])
-def test_training_fits_and_repeats_to_the_bit(loss, optimiser):
-    labels = torch.arange(20) % 2
-
-    def run():
-        network, seen = small(), []
-        training.train(
-            network, lambda i: (SIGNALS[i], labels[i]), 20, 150, torch.Generator().manual_seed(0), batch=20,
-            optimiser=optimiser, lr=0.05, loss=loss, every=60, observe=lambda _, step: seen.append(step),
-        )  # fmt: skip
-        return training.predict(network, SIGNALS), network.logits.weight.detach(), seen
-
-    predicted, weights, seen = run()
-    assert (predicted == labels).float().mean() > 0.9
-    assert seen == [60, 120, 150]
-    assert torch.equal(weights, run()[1])
-
-
-def test_training_refusals():
-    draw = lambda i: (SIGNALS[i], torch.zeros(len(i), dtype=torch.int64))  # noqa: E731
-    for wrong, message in (({"loss": "hinge"}, "loss 'hinge'"), ({"optimiser": "lion"}, "optimiser 'lion'")):
-        with pytest.raises(ValueError, match=message):
-            training.train(small(), draw, 20, 1, torch.Generator(), **wrong)
-    blow_up = lambda i: (SIGNALS[i] * torch.inf, torch.zeros(len(i), dtype=torch.int64))  # noqa: E731
-    with pytest.raises(FloatingPointError, match="lower lr"):
-        training.train(small(), blow_up, 20, 5, torch.Generator(), every=1)

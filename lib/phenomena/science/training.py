@@ -1,14 +1,19 @@
-"""One loop that trains a network on whole tensors."""
+"""One loop that trains networks on whole tensors: many at once where they are small, or one after another."""
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
-# row numbers -> inputs, and targets as the loss takes them: labels or distributions over the classes
-Loader = Callable[[Int[Tensor, " b"]], tuple[Float[Tensor, "b *sample"], Shaped[Tensor, "b *target"]]]
+from phenomena.science.stacked import Stacked, can_stack
+
+# row numbers of every network -> inputs, and targets as the loss takes them: labels or distributions over the classes
+Loader = Callable[[Int[Tensor, "s b"]], tuple[Float[Tensor, "s b *sample"], Shaped[Tensor, "s b *target"]]]
 
 
 def cross_entropy(logits: Float[Tensor, "b c"], labels: Int[Tensor, " b"] | Float[Tensor, "b c"]) -> Float[Tensor, ""]:
@@ -16,9 +21,10 @@ def cross_entropy(logits: Float[Tensor, "b c"], labels: Int[Tensor, " b"] | Floa
     return F.cross_entropy(logits, labels)
 
 
-def square_loss(logits: Float[Tensor, "b c"], labels: Int[Tensor, " b"]) -> Float[Tensor, ""]:
-    """Mean square distance to the one-hot labels, over rows and classes."""
-    return F.mse_loss(logits, F.one_hot(labels, logits.shape[1]).to(logits.dtype))
+def square_loss(logits: Float[Tensor, "b c"], labels: Int[Tensor, " b"] | Float[Tensor, "b c"]) -> Float[Tensor, ""]:
+    """Mean square distance to the one-hot labels or to distributions, over rows and classes."""
+    goal = labels if labels.dim() == 2 else F.one_hot(labels, logits.shape[1])
+    return F.mse_loss(logits, goal.to(logits.dtype))
 
 
 LOSSES = {"cross_entropy": cross_entropy, "mse": square_loss}
@@ -35,62 +41,131 @@ def row_batches(rows: int, batch: int, generator: torch.Generator) -> Iterator[I
         yield from order[: rows - rows % batch].view(-1, batch)
 
 
-def make_optimiser(name: str, network: nn.Module, lr: float, weight_decay: float = 0.0) -> torch.optim.Optimizer:
-    """`adam` (decoupled weight decay, i.e. AdamW) or `sgd` (momentum 0.9). Raises `ValueError` for another name."""
+def own_rows(index: Int[Tensor, "s b"], like: Tensor) -> tuple[Int[Tensor, "s 1"], Int[Tensor, "s b"]]:
+    """What picks the rows of every network from its own data, `like[own_rows(index, like)]`, on that device."""
+    return torch.arange(len(index), device=like.device)[:, None], index.to(like.device)
+
+
+def make_optimiser(
+    name: str, parameters: Iterable[Tensor] | Iterable[dict[str, Any]], lr: float = 1e-3, weight_decay: float = 0.0
+) -> torch.optim.Optimizer:
+    """`adam` (decoupled weight decay, i.e. AdamW) or `sgd` (momentum 0.9). Raises `ValueError` for another name.
+
+    parameters: or groups of them with an lr and a weight_decay of their own, as `torch.optim` takes them.
+    """
     if name == "adam":
-        return torch.optim.AdamW(network.parameters(), lr, weight_decay=weight_decay, fused=True)
+        return torch.optim.AdamW(parameters, lr, weight_decay=weight_decay, fused=True)
     if name == "sgd":
-        return torch.optim.SGD(network.parameters(), lr, momentum=0.9, weight_decay=weight_decay, fused=True)
+        return torch.optim.SGD(parameters, lr, momentum=0.9, weight_decay=weight_decay, fused=True)
     raise ValueError(f"optimiser {name!r} is not known: adam or sgd")
 
 
+class OneByOne:
+    """Networks whose gradients come from autograd, one network after another: the readable twin of `Stacked`."""
+
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
+        """Trains the networks in place."""
+        self.networks = networks
+
+    def parameters(self, part: slice) -> list[Tensor]:
+        """Of some of the networks."""
+        return [parameter for network in self.networks[part] for parameter in network.parameters()]
+
+    def gradients(
+        self, inputs: Float[Tensor, "s b *sample"], targets: Shaped[Tensor, "s b *target"], losses: Sequence[str]
+    ) -> Float[Tensor, " s"]:
+        """The loss of every network on its own batch; the gradients go to its parameters."""
+        values = []
+        for network, x, goal, loss in zip(self.networks, inputs, targets, losses, strict=True):
+            network.zero_grad()
+            value = LOSSES[loss](network(x), goal)
+            value.backward()
+            values.append(value.detach())
+        return torch.stack(values)
+
+    def write(self) -> None:
+        """Nothing to do: the networks are up to date."""
+
+
 def train(
-    network: nn.Module,
+    networks: Sequence[nn.Module],
     loader: Loader,
     rows: int,
     steps: int,
-    generator: torch.Generator,
+    generators: Sequence[torch.Generator],
     *,
     batch: int = 100,
     optimiser: str = "adam",
-    lr: float = 1e-3,
-    weight_decay: float = 0.0,
-    loss: str = "cross_entropy",
+    lr: float | Sequence[float] = 1e-3,
+    weight_decay: float | Sequence[float] = 0.0,
+    loss: str | Sequence[str] = "cross_entropy",
     cosine: bool = True,
-    every: int = 0,
-    observe: Callable[[nn.Module, int], None] | None = None,
+    checkpoints: Collection[int] = (),
+    observe: Callable[[int], None] | None = None,
+    readable: bool = False,
 ) -> None:
-    """Trains in place for a number of steps.
+    """Trains networks in place for a number of steps, each on its own batches.
 
-    loader: inputs and targets of a batch, on the network's device.
+    A network depends on its own seed, loader rows and generator alone, not on its company. Small networks of one
+    architecture take their steps together (`Stacked`), others one after another, with the same results up to rounding.
+
+    networks: in a list, also where it is one.
+    loader: inputs and targets of a batch of every network, on the networks' device.
     rows: how many rows there are to draw from.
+    generators: of the order of the rows, one for each network.
     batch: rows a step, as `row_batches` gives them.
     optimiser: as in `make_optimiser`.
-    loss: "cross_entropy" or "mse".
+    lr, weight_decay, loss ("cross_entropy" or "mse"): the same for all, or one for each network.
     cosine: the learning rate falls to zero by a cosine over the steps.
-    observe: called with the network and the step after every `every` steps (0: never between) and after the last.
+    checkpoints: steps after which `observe` is called, as it is after the last; the networks are then up to date.
+    readable: one after another, whatever the networks.
 
-    Raises `ValueError` for an unknown optimiser or loss, `FloatingPointError` when the loss is no longer finite.
+    Raises `ValueError` for an unknown optimiser or loss, `FloatingPointError` when a loss is no longer finite.
     """
-    if loss not in LOSSES:
-        raise ValueError(f"loss {loss!r} is not known: one of {', '.join(LOSSES)}")
-    criterion = LOSSES[loss]
-    opt = make_optimiser(optimiser, network, lr, weight_decay)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(opt, steps) if cosine else None
-    network.train()
-    for step, index in zip(range(1, steps + 1), row_batches(rows, batch, generator), strict=False):
-        inputs, targets = loader(index)
-        value = criterion(network(inputs), targets)
-        opt.zero_grad()
-        value.backward()
+    losses = [loss] * len(networks) if isinstance(loss, str) else loss
+    rates, decays = ([v] * len(networks) if isinstance(v, float | int) else v for v in (lr, weight_decay))
+    for name in losses:
+        if name not in LOSSES:
+            raise ValueError(f"loss {name!r} is not known: one of {', '.join(LOSSES)}")
+    batches = [row_batches(rows, batch, generator) for generator in generators]
+    model: Stacked | OneByOne | None = None
+    for network in networks:
+        network.train()
+    for step in range(1, steps + 1):
+        inputs, targets = loader(torch.stack([next(part) for part in batches]))
+        if model is None:
+            fast = not readable and can_stack(networks, inputs[0])
+            model = Stacked(networks) if fast else OneByOne(networks)
+            opt = make_optimiser(optimiser, _groups(model, rates, decays))
+        values = model.gradients(inputs, targets, losses)
+        for group in opt.param_groups:
+            group["lr"] = group["initial"] * ((1 + math.cos(math.pi * (step - 1) / steps)) / 2 if cosine else 1)
         opt.step()
-        if schedule:
-            schedule.step()
-        if (step == steps or step % 100 == 0) and not torch.isfinite(value):
-            raise FloatingPointError(f"the loss is {value.item()} after {step} steps: lower lr (now {lr})")
-        if observe and (step == steps or (every and step % every == 0)):
-            observe(network, step)
-            network.train()
+        if step == steps or step % 100 == 0:
+            _check(values, step, rates)
+        if step == steps or (observe and step in checkpoints):
+            model.write()
+            if observe:
+                observe(step)
+                for network in networks:
+                    network.train()
+
+
+def _groups(model: Stacked | OneByOne, rates: Sequence[float], decays: Sequence[float]) -> list[dict[str, Any]]:
+    """Groups for the optimiser: neighbours of one learning rate and weight decay together."""
+    groups, begin = list[dict[str, Any]](), 0
+    for (lr, decay), part in groupby(zip(rates, decays, strict=True)):
+        end = begin + len(list(part))
+        parameters = model.parameters(slice(begin, end))
+        groups.append({"params": parameters, "lr": lr, "initial": lr, "weight_decay": decay})
+        begin = end
+    return groups
+
+
+def _check(values: Float[Tensor, " s"], step: int, rates: Sequence[float]) -> None:
+    for value, lr in zip(values.tolist(), rates, strict=True):
+        if not math.isfinite(value):
+            raise FloatingPointError(f"the loss is {value} after {step} steps: lower lr (now {lr})")
 
 
 @torch.no_grad()

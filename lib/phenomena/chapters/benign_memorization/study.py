@@ -53,10 +53,10 @@ class Setting:
     architecture: Mapping[str, Any]
     optimisation: Mapping[str, Any]
 
-    def problem(self, seed: int, label_noise: float | None = None) -> views.Problem:
-        """The rows and labels of a seed, with the setting's label noise unless another is given."""
+    def problems(self, seeds: Sequence[int], label_noise: float | None = None) -> list[views.Problem]:
+        """The rows and labels of every seed, with the setting's label noise unless another is given."""
         noise = self.label_noise if label_noise is None else label_noise
-        return views.draw_problem(self.source, self.samples, self.test_samples, noise, seed)
+        return [views.draw_problem(self.source, self.samples, self.test_samples, noise, seed) for seed in seeds]
 
     def steps(self, rows: int) -> int:
         """Training steps for that many rows, however many versions each has."""
@@ -69,34 +69,39 @@ class Setting:
         return networks.encoder_projector(**architecture, seed=seed).to(x.device)
 
 
-def train_arm(setting: Setting, seed: int, arm: str, copies: int = FRESH) -> pd.DataFrame:
-    """One arm of the main study at one seed: `measure` of the network, and its accuracy on the training labels.
+def train_arm(setting: Setting, seeds: Sequence[int], arm: str, copies: int = FRESH) -> pd.DataFrame:
+    """One arm of the main study: `measure` of every seed's network, and its accuracy on the training labels.
 
     arm: one of `ARMS`; all but "true labels" have the noisy labels.
     copies: fixed augmentations of a sample, or `FRESH`.
     Returns the columns of `measure`, then fitted (the same for every layer), seed, arm.
     """
-    data, labels, generator = setting.problem(seed)
-    if arm == "true labels":
-        labels = data.y_train
-    network = setting.new_network(seed)
+    problems = setting.problems(seeds)
+    labels = [problem.data.y_train if arm == "true labels" else problem.labels for problem in problems]
+    trained = [setting.new_network(seed) for seed in seeds]
     if arm != "untrained":
         names = [] if arm == "no augmentation" else setting.augmentation
+        x, generators = [problem.data.x_train for problem in problems], [problem.generator for problem in problems]
         if copies == FRESH or not names:
-            loader = views.fresh_loader(data.x_train, labels, names, setting.strength, generator)
+            loader = views.fresh_loader(torch.stack(x), torch.stack(labels), names, setting.strength, generators)
         else:
-            versions = views.augmented(data.x_train, names, setting.strength, copies, generator)
-            loader = views.fixed_loader(versions, labels[:, None].expand(-1, copies), generator)
-        rows = len(data.x_train)
-        training.train(network, loader, rows, setting.steps(rows), generator, **setting.optimisation)
-    pair = views.augmented(data.x_train, setting.augmentation, setting.strength, 2, generator)
-    fitted = metrics.accuracy(training.predict(network, data.x_train), labels)
-    return measure(network, data, labels, pair, setting.k).assign(fitted=fitted, seed=seed, arm=arm)
+            drawn = [views.augmented(x[i], names, setting.strength, copies, g) for i, g in enumerate(generators)]
+            shared = torch.stack(labels)[..., None].expand(-1, -1, copies)
+            loader = views.fixed_loader(torch.stack(drawn), shared, generators)
+        steps = setting.steps(len(x[0]))
+        training.train(trained, loader, len(x[0]), steps, generators, **setting.optimisation)
+    frames = []
+    for seed, network, problem, given in zip(seeds, trained, problems, labels, strict=True):
+        data, strength = problem.data, setting.strength
+        pair = views.augmented(data.x_train, setting.augmentation, strength, 2, problem.generator)
+        fitted = metrics.accuracy(training.predict(network, data.x_train), given)
+        frames.append(measure(network, data, given, pair, setting.k).assign(fitted=fitted, seed=seed, arm=arm))
+    return pd.concat(frames)
 
 
 def train_on_versions(
     setting: Setting,
-    seed: int,
+    seeds: Sequence[int],
     rows: int,
     copies: int,
     *,
@@ -113,73 +118,87 @@ def train_on_versions(
     label_noise: in place of the setting's.
     independent: whether each version has a label of its own, instead of all sharing that of their sample.
     mixed_batches: fraction of batches whose inputs, but not labels, are mixed (`views.mix_inputs`).
-    checkpoints: steps at which the network is probed; the last one by default.
+    checkpoints: steps at which the networks are probed; the last one by default.
     optimisation: changes of the setting's.
-    Returns one row for each checkpoint, as `_train_and_probe`, with further columns copies, independent, label_noise.
+    Returns one row for each seed and checkpoint, as `_train_and_probe`, with further columns copies, independent,
+    label_noise.
     """
     noise = setting.label_noise if label_noise is None else label_noise
-    data, labels, generator = setting.problem(seed, noise)
-    x, labels = data.x_train[:rows], labels[:rows]
-    versions = views.augmented(x, setting.augmentation, setting.strength, max(copies, 1), generator)
-    targets = labels[:, None].expand(versions.shape[:2])
-    if independent:
-        drawn = torch.randint(data.classes, targets.shape, generator=generator).to(x.device)
-        targets = mix_labels(drawn, data.y_train[:rows, None].expand(drawn.shape), noise, generator)
-    loader = views.fixed_loader(versions, targets, generator)
+    problems = setting.problems(seeds, noise)
+    generators = [problem.generator for problem in problems]
+    versions, targets = [], []
+    for data, labels, generator in problems:
+        x, names = data.x_train[:rows], setting.augmentation
+        versions.append(views.augmented(x, names, setting.strength, max(copies, 1), generator))
+        targets.append(labels[:rows, None].expand(versions[-1].shape[:2]))
+        if independent:
+            drawn = torch.randint(data.classes, targets[-1].shape, generator=generator).to(x.device)
+            true = data.y_train[:rows, None].expand(drawn.shape)
+            targets[-1] = mix_labels(drawn, true, noise, generator)
+    loader = views.fixed_loader(torch.stack(versions), torch.stack(targets), generators)
     if copies == FRESH:
-        loader = views.fresh_loader(x, labels, setting.augmentation, setting.strength, generator)
+        x = torch.stack([problem.data.x_train[:rows] for problem in problems])
+        labels = torch.stack([problem.labels[:rows] for problem in problems])
+        loader = views.fresh_loader(x, labels, setting.augmentation, setting.strength, generators)
     if mixed_batches:
-        loader = views.mix_inputs(loader, mixed_batches, generator)
-    frame = _train_and_probe(setting, seed, loader, data, versions, targets, generator, checkpoints, **optimisation)
+        loader = views.mix_inputs(loader, mixed_batches, generators)
+    frame = _train_and_probe(setting, seeds, loader, problems, versions, targets, checkpoints, **optimisation)
     return frame.assign(copies=copies, independent=independent, label_noise=noise)
 
 
-def train_on_groups(setting: Setting, seed: int, groups: int, size: int) -> pd.DataFrame:
+def train_on_groups(setting: Setting, seeds: Sequence[int], groups: int, size: int) -> pd.DataFrame:
     """Perfect augmentation: trains on groups of real samples of one class that share a label.
 
     The setting's label noise is the fraction of groups with a random label; the others keep that of their class.
-    Returns one row, as `_train_and_probe`.
+    Returns one row for each seed, as `_train_and_probe`.
     """
-    data, drawn, generator = setting.problem(seed, 1.0)
-    source = setting.source
-    rows = views.same_class_groups(source, groups, size, generator).to(source.x_train.device)
-    labels = mix_labels(drawn[:groups], source.y_train[rows[:, 0]], setting.label_noise, generator)
-    versions, targets = source.x_train[rows], labels[:, None].expand(rows.shape)
-    loader = views.fixed_loader(versions, targets, generator)
-    return _train_and_probe(setting, seed, loader, data, versions, targets, generator)
+    problems, source = setting.problems(seeds, 1.0), setting.source
+    versions, targets = [], []
+    for _, drawn, generator in problems:
+        rows = views.same_class_groups(source, groups, size, generator).to(source.x_train.device)
+        labels = mix_labels(drawn[:groups], source.y_train[rows[:, 0]], setting.label_noise, generator)
+        versions.append(source.x_train[rows])
+        targets.append(labels[:, None].expand(rows.shape))
+    generators = [problem.generator for problem in problems]
+    loader = views.fixed_loader(torch.stack(versions), torch.stack(targets), generators)
+    return _train_and_probe(setting, seeds, loader, problems, versions, targets)
 
 
 def _train_and_probe(
     setting: Setting,
-    seed: int,
+    seeds: Sequence[int],
     loader: training.Loader,
-    data: datasets.Dataset,
-    versions: Float[Tensor, "n v ..."],
-    targets: Int[Tensor, "n v"],
-    generator: torch.Generator,
+    problems: Sequence[views.Problem],
+    versions: Sequence[Float[Tensor, "n v ..."]],
+    targets: Sequence[Int[Tensor, "n v"]],
     checkpoints: Sequence[int] | None = None,
     **optimisation: Any,
 ) -> pd.DataFrame:
-    """One row for each checkpoint, by default for the last step alone.
+    """One row for each seed and checkpoint, by default for the last step alone.
 
     Columns seed, step, fitted (fraction of the versions that get their label), and knn and test, as
     `knn_and_test_accuracy` returns them.
     """
-    steps, every = setting.steps(len(versions)), max(1, targets.numel() // PROBED_VERSIONS)
-    inputs, labels = versions.flatten(0, 1)[::every], targets.flatten()[::every]
-    network = setting.new_network(seed)
-    rows = []
+    rows, every = len(versions[0]), max(1, targets[0].numel() // PROBED_VERSIONS)
+    steps = setting.steps(rows)
+    at = checkpoints or [steps]
+    trained = [setting.new_network(seed) for seed in seeds]
+    found = []
 
-    def observe(_: nn.Module, step: int) -> None:
-        if step in (checkpoints or [steps]):
+    def observe(step: int) -> None:
+        if step not in at:
+            return
+        for i, (seed, network) in enumerate(zip(seeds, trained, strict=True)):
+            inputs, labels = versions[i].flatten(0, 1)[::every], targets[i].flatten()[::every]
             fitted = metrics.accuracy(training.predict(network, inputs), labels)
-            knn, test = knn_and_test_accuracy(network, data, setting.k)
-            rows.append({"seed": seed, "step": step, "fitted": fitted, "knn": knn, "test": test})
+            knn, test = knn_and_test_accuracy(network, problems[i].data, setting.k)
+            found.append({"seed": seed, "step": step, "fitted": fitted, "knn": knn, "test": test})
 
-    observe(network, 0)
+    observe(0)
     options = {**setting.optimisation, **optimisation}
-    training.train(network, loader, len(versions), steps, generator, every=1, observe=observe, **options)
-    return pd.DataFrame(rows)
+    generators = [problem.generator for problem in problems]
+    training.train(trained, loader, rows, steps, generators, checkpoints=at, observe=observe, **options)
+    return pd.DataFrame(found)
 
 
 # --- what is measured -------------------------------------------------------------------------------------------------

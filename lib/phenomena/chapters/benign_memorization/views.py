@@ -13,7 +13,7 @@ from torch import Tensor
 from phenomena.chapters.benign_memorization import augment
 from phenomena.science import datasets
 from phenomena.science.label_noise import redraw_labels
-from phenomena.science.training import Loader
+from phenomena.science.training import Loader, own_rows
 
 
 class Problem(NamedTuple):
@@ -47,52 +47,58 @@ def augmented(
 
 
 def fresh_loader(
-    x: Float[Tensor, "n ..."],
-    labels: Int[Tensor, " n"],
+    x: Float[Tensor, "s n ..."],
+    labels: Int[Tensor, "s n"],
     names: Sequence[str],
     strength: float,
-    generator: torch.Generator,
+    generators: Sequence[torch.Generator],
 ) -> Loader:
-    """Batches that augment a sample anew at every visit: unlimited diversity."""
-    q = augment.numbers(names, x.shape[1:])
+    """Batches that augment a sample anew at every visit: unlimited diversity. One generator for each network."""
+    q = augment.numbers(names, x.shape[2:])
 
     def load(index: Tensor) -> tuple[Tensor, Tensor]:
-        index = index.to(x.device)
-        u = torch.rand(len(index), q, generator=generator).to(x.device)
-        return augment.augment(x[index], u, names, strength), labels[index]
+        at = own_rows(index, x)
+        u = torch.stack([torch.rand(index.shape[1], q, generator=g) for g in generators]).to(x.device)
+        seen = augment.augment(x[at].flatten(0, 1), u.flatten(0, 1), names, strength)
+        return seen.unflatten(0, index.shape), labels[at]
 
     return load
 
 
-def fixed_loader(versions: Float[Tensor, "n v ..."], labels: Int[Tensor, "n v"], generator: torch.Generator) -> Loader:
-    """Batches that show one of a sample's B versions at random.
+def fixed_loader(
+    versions: Float[Tensor, "s n v ..."], labels: Int[Tensor, "s n v"], generators: Sequence[torch.Generator]
+) -> Loader:
+    """Batches that show one of a sample's B versions at random. One generator for each network.
 
     labels: equal along B where versions share the label of their sample, drawn one by one where each has its own
     (n B independent labels, the effective sample size).
     """
 
     def load(index: Tensor) -> tuple[Tensor, Tensor]:
-        copy = torch.randint(versions.shape[1], (len(index),), generator=generator)
-        at = index.to(versions.device), copy.to(versions.device)
+        copies, many = versions.shape[2], index.shape[1:]
+        copy = torch.stack([torch.randint(copies, many, generator=g) for g in generators])
+        at = (*own_rows(index, versions), copy.to(versions.device))
         return versions[at], labels[at]
 
     return load
 
 
-def mix_inputs(loader: Loader, fraction: float, generator: torch.Generator) -> Loader:
+def mix_inputs(loader: Loader, fraction: float, generators: Sequence[torch.Generator]) -> Loader:
     """Mixes inputs, but not labels, in a random fraction of the batches: lambda x_i + (1 - lambda) x_j keeps label y_i.
 
     This is the Mixup flag of the official code, with fraction 0.8: lambda is uniform, one for a batch, and j comes
-    from a random permutation of the batch.
+    from a random permutation of the batch. One generator for each network.
     """
 
     def load(index: Tensor) -> tuple[Tensor, Tensor]:
         inputs, labels = loader(index)
-        weight, chance = torch.rand(2, generator=generator).tolist()
-        if chance < fraction:
-            partners = inputs[torch.randperm(len(inputs), generator=generator).to(inputs.device)]
-            inputs = torch.lerp(partners, inputs, weight)
-        return inputs, labels
+        mixed = []
+        for x, generator in zip(inputs, generators, strict=True):
+            weight, chance = torch.rand(2, generator=generator).tolist()
+            if chance < fraction:
+                x = torch.lerp(x[torch.randperm(len(x), generator=generator).to(x.device)], x, weight)
+            mixed.append(x)
+        return torch.stack(mixed), labels
 
     return load
 

@@ -462,29 +462,30 @@ def collapse_curve(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         encoder, last = networks.cnn(width, x.shape[1:]), nn.Linear(4 * width, classes)
+    network = nn.Sequential(encoder, last)
     batch = min(len(x), max(10, len(x) // 5))
     total = epochs * (len(x) // batch)
     rows: list[dict[str, float]] = []
 
     @torch.no_grad()
-    def measure(net: nn.Module, step: int) -> None:
-        net.eval()
+    def measure(step: int) -> None:
+        network.eval()
         features = encoder(x)
         fitted = (last(features).argmax(1) == y).double().mean().item()
         found = neural_collapse.collapse(features, y, last.weight, last.bias)
         rows.append({"epoch": epochs * step / total, "fitted": fitted, **found._asdict()})
 
     training.train(
-        nn.Sequential(encoder, last),
-        lambda i: (x[i], y[i]),
+        [network],
+        lambda index: (x[index], y[index]),
         len(x),
         total,
-        torch.Generator().manual_seed(seed),
+        [torch.Generator().manual_seed(seed)],
         batch=batch,
         optimiser="sgd",
         lr=0.05,
         weight_decay=weight_decay,
-        every=max(1, total // 12),
+        checkpoints=range(0, total, max(1, total // 12)),
         observe=measure,
     )
     return pd.DataFrame(rows)

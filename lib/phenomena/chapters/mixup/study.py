@@ -23,7 +23,7 @@ from phenomena.science.datasets import load as load_dataset
 from phenomena.science.frames import tidy
 from phenomena.science.label_noise import redraw_labels
 
-Fit = Callable[..., nn.Module]  # `fit` with the network and its training fixed
+Fit = Callable[..., Sequence[nn.Module]]  # `fit` with the network and its training fixed
 
 
 def training_name(alpha: float) -> str:
@@ -284,18 +284,19 @@ def problem(origin: Dataset, seed: int, samples: int, test_samples: int, label_n
     return Problem(data, redraw_labels(data.y_train, label_noise, data.classes, generator), generator)
 
 
-def loader(task: Problem, alpha: float, **mixing: Any) -> training.Loader:
+def loader(tasks: Sequence[Problem], alpha: float, **mixing: Any) -> training.Loader:
     """Batches as they are for alpha = 0, mixed ones otherwise. mixing: as `theory.mixup_loader` takes it."""
-    x, labels = task.data.x_train, task.labels
+    x, labels = torch.stack([task.data.x_train for task in tasks]), torch.stack([task.labels for task in tasks])
     if not alpha:
-        return lambda index: (x[index.to(x.device)], labels[index.to(x.device)])
-    return theory.mixup_loader(x, labels, task.data.classes, theory.beta_law(alpha), task.generator, **mixing)
+        return lambda index: (x[training.own_rows(index, x)], labels[training.own_rows(index, x)])
+    generators, classes = [task.generator for task in tasks], tasks[0].data.classes
+    return theory.mixup_loader(x, labels, classes, theory.beta_law(alpha), generators, **mixing)
 
 
 def fit(
     data: Dataset,
     batches: training.Loader,
-    seed: int,
+    seeds: Sequence[int],
     *,
     epochs: int,
     network: str,
@@ -306,35 +307,38 @@ def fit(
     optimiser: str,
     lr: float,
     checkpoints: int = 0,
-    observe: Callable[[nn.Module, int], None] | None = None,
-) -> nn.Module:
-    """A network of a seed, trained on these batches and observed some `checkpoints` times on the way, and at the end.
+    observe: Callable[[Sequence[nn.Module]], None] | None = None,
+) -> Sequence[nn.Module]:
+    """One network a seed, trained on these batches and observed some `checkpoints` times on the way, and at the end.
 
+    data: of any seed, for its shape; inputs and labels are those that the batches bring.
     network, width, depth, hidden: as `networks.encoder_projector` takes them; batch, optimiser, lr: as
-    `training.train` does. The labels are those that the batches bring.
+    `training.train` does.
     """
-    rows = len(data.x_train)
-    net = networks.encoder_projector(
-        network, data.x_train.shape[1:], data.classes, width=width, depth=depth, hidden=hidden, seed=seed
-    ).to(data.x_train.device)
+    rows, shape = len(data.x_train), data.x_train.shape[1:]
+    size = {"width": width, "depth": depth, "hidden": hidden}
+    nets = [networks.encoder_projector(network, shape, data.classes, **size, seed=seed) for seed in seeds]
+    for net in nets:
+        net.to(data.x_train.device)
     steps = epochs * max(1, rows // batch)
     training.train(
-        net,
+        nets,
         batches,
         rows,
         steps,
-        torch.Generator().manual_seed(seed),
+        [torch.Generator().manual_seed(seed) for seed in seeds],
         batch=batch,
         optimiser=optimiser,
         lr=lr,
-        every=max(1, steps // checkpoints) if checkpoints else 0,
-        observe=observe,
+        checkpoints=range(0, steps, max(1, steps // checkpoints)) if checkpoints else (),
+        observe=lambda step: observe(nets) if observe else None,
     )
-    return net
+    return nets
 
 
 def condition(
-    jobs: Iterable[tuple[str, int]],
+    sets: Iterable[str],
+    seeds: Sequence[int],
     origins: Mapping[str, Dataset],
     *,
     fit: Fit,
@@ -343,24 +347,27 @@ def condition(
     test_samples: int,
     **mixing: Any,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """How far mixing segments stay away from the training points, and what is fitted, for jobs (data set, seed).
+    """How far mixing segments stay away from the training points, and what is fitted, for every data set and seed.
 
     Returns two frames. Distances of every training point: columns set, seed, segment (to the nearest between two points
     of other classes), neighbour (to the nearest such point). Of every job: set, seed, clearance (smallest distance to a
     segment over the median distance to a neighbour), erm and mixup (training accuracy without Mixup, and at `alpha`).
     """
     distances, fitted = [], []
-    for name, seed in jobs:
-        task = problem(origins[name], seed, samples, test_samples)
-        x, y = task.data.x_train.flatten(1).cpu(), task.labels.cpu()
-        segment = theory.segment_distances(x, y)
-        neighbour = torch.cdist(x, x).masked_fill(y[:, None] == y, torch.inf).amin(1)
-        row = {"set": name, "seed": seed, "clearance": (segment.min() / neighbour.median()).item()}
-        for kind, a in (("erm", 0.0), ("mixup", alpha)):
-            net = fit(task.data, loader(task, a, **mixing), seed)
-            row[kind] = metrics.accuracy(training.predict(net, task.data.x_train), task.labels)
-        distances.append(pd.DataFrame({"set": name, "seed": seed, "segment": segment, "neighbour": neighbour}))
-        fitted.append(row)
+    for name in sets:
+        tasks = [problem(origins[name], seed, samples, test_samples) for seed in seeds]
+        nets = {
+            kind: fit(tasks[0].data, loader(tasks, a, **mixing), seeds) for kind, a in (("erm", 0.0), ("mixup", alpha))
+        }
+        for i, (seed, task) in enumerate(zip(seeds, tasks, strict=True)):
+            x, y = task.data.x_train.flatten(1).cpu(), task.labels.cpu()
+            segment = theory.segment_distances(x, y)
+            neighbour = torch.cdist(x, x).masked_fill(y[:, None] == y, torch.inf).amin(1)
+            row = {"set": name, "seed": seed, "clearance": (segment.min() / neighbour.median()).item()}
+            for kind, trained in nets.items():
+                row[kind] = metrics.accuracy(training.predict(trained[i], task.data.x_train), task.labels)
+            distances.append(pd.DataFrame({"set": name, "seed": seed, "segment": segment, "neighbour": neighbour}))
+            fitted.append(row)
     return pd.concat(distances), pd.DataFrame(fitted)
 
 
@@ -374,44 +381,57 @@ class Arm(NamedTuple):
 
 
 def train_arms(
-    jobs: Iterable[tuple[Arm, int]], origin: Dataset, *, fit: Fit, samples: int, test_samples: int, **mixing: Any
+    arms: Iterable[Arm],
+    seeds: Sequence[int],
+    origin: Dataset,
+    *,
+    fit: Fit,
+    samples: int,
+    test_samples: int,
+    **mixing: Any,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Networks trained on an arm with a seed, and what they make of their training labels and the test points.
+    """Networks trained on every arm with every seed, and what they make of their training labels and the test points.
 
-    Returns two frames. Of every job: columns seed, arm, alpha, label_noise; best, last (test accuracy at the best of
-    some ten checkpoints, under label noise only, and at the end); train (training labels given back), wrong (the wrong
+    Returns two frames. Of every network: seed, arm, alpha, label_noise; best, last (test accuracy at the best of some
+    ten checkpoints, under label noise only, and at the end); train (training labels given back), wrong (the wrong
     ones among them); ece, confidence (on test points). Of every bin of the reliability diagram with more than two rows
     in a hundred: seed, arm, alpha, label_noise, bin, confidence, accuracy, fraction.
     """
     rows, bins = [], []
-    for arm, seed in jobs:
-        task, path = problem(origin, seed, samples, test_samples, arm.label_noise), list[float]()
-        data, labels = task.data, task.labels
+    for arm in arms:
+        tasks = [problem(origin, seed, samples, test_samples, arm.label_noise) for seed in seeds]
+        path = list[list[float]]()
 
-        def observe(net: nn.Module, step: int, data: Dataset = data, path: list[float] = path) -> None:
-            path.append(metrics.accuracy(training.predict(net, data.x_test), data.y_test))
+        def observe(nets: Sequence[nn.Module], tasks: Sequence[Problem] = tasks, path: list = path) -> None:
+            pairs = [(net, task.data) for net, task in zip(nets, tasks, strict=True)]
+            path.append([metrics.accuracy(training.predict(net, data.x_test), data.y_test) for net, data in pairs])
 
-        batches = loader(task, arm.alpha, **{**mixing, **arm.mixing})
-        net = fit(data, batches, seed, checkpoints=10 if arm.label_noise else 0, observe=observe).eval()
-        with torch.no_grad():
-            p = torch.cat([net(part).softmax(1) for part in data.x_test.split(1000)]).cpu()
-        given, wrong = training.predict(net, data.x_train), labels != data.y_train
-        error, diagram = metrics.calibration(p, data.y_test.cpu())
-        job: dict[str, Any] = {"seed": seed, "arm": arm.name, "alpha": arm.alpha, "label_noise": arm.label_noise}
-        rows.append(
-            job
-            | {
-                "best": max(path) if arm.label_noise else math.nan,
-                "last": path[-1],
-                "train": metrics.accuracy(given, labels),
-                "wrong": metrics.accuracy(given[wrong], labels[wrong]) if wrong.any() else math.nan,
-                "ece": error,
-                "confidence": p.amax(1).mean().item(),
-            }
-        )
-        named = pd.DataFrame(diagram.numpy(), columns=["confidence", "accuracy", "fraction"])
-        bins.append(named.rename_axis("bin").reset_index().assign(**job)[named["fraction"] > 0.02])
+        batches = loader(tasks, arm.alpha, **{**mixing, **arm.mixing})
+        nets = fit(tasks[0].data, batches, seeds, checkpoints=10 if arm.label_noise else 0, observe=observe)
+        for seed, net, task, tests in zip(seeds, nets, tasks, zip(*path, strict=True), strict=True):
+            job: dict[str, Any] = {"seed": seed, "arm": arm.name, "alpha": arm.alpha, "label_noise": arm.label_noise}
+            row, diagram = judge(net, task)
+            rows.append(job | {"best": max(tests) if arm.label_noise else math.nan, "last": tests[-1]} | row)
+            bins.append(diagram.assign(**job))
     return pd.DataFrame(rows), pd.concat(bins)
+
+
+@torch.no_grad()
+def judge(net: nn.Module, task: Problem) -> tuple[dict[str, float], pd.DataFrame]:
+    """Of one network: train, wrong, ece and confidence, and the reliability diagram, as `train_arms` returns them."""
+    data, labels = task.data, task.labels
+    net.eval()
+    p = torch.cat([net(part).softmax(1) for part in data.x_test.split(1000)]).cpu()
+    given, wrong = training.predict(net, data.x_train), labels != data.y_train
+    error, diagram = metrics.calibration(p, data.y_test.cpu())
+    row = {
+        "train": metrics.accuracy(given, labels),
+        "wrong": metrics.accuracy(given[wrong], labels[wrong]) if wrong.any() else math.nan,
+        "ece": error,
+        "confidence": p.amax(1).mean().item(),
+    }
+    named = pd.DataFrame(diagram.numpy(), columns=["confidence", "accuracy", "fraction"])
+    return row, named.rename_axis("bin").reset_index()[named["fraction"] > 0.02]
 
 
 def recovery_error(origin: Dataset, seed: int, samples: int, test_samples: int) -> float:

@@ -17,7 +17,7 @@ from scipy.optimize import minimize
 from scipy.special import betainc, betaincinv
 from torch import Tensor
 
-from phenomena.science.training import Loader
+from phenomena.science.training import Loader, own_rows
 
 Array = Float[np.ndarray, "*shape"]
 
@@ -176,10 +176,14 @@ def middle_of_three(alpha: float, epsilon: float) -> float:
 
 
 def mix(
-    x: Float[Tensor, "b *shape"], partner: Float[Tensor, "b *shape"], lam: Float[Tensor, " b_or_1"]
-) -> Float[Tensor, "b *shape"]:
-    """lambda x + (1 - lambda) partner, with one lambda a row or one for the whole batch."""
-    return torch.lerp(partner, x, lam.view(-1, *[1] * (x.dim() - 1)))
+    x: Float[Tensor, "*shape"], partner: Float[Tensor, "*shape"], lam: Float[Tensor, "..."]
+) -> Float[Tensor, "*shape"]:
+    """lambda x + (1 - lambda) partner.
+
+    lam: for the first axes of x, one by one or of length 1: (b) or (1) for a batch (b, ...), (s, b) or (s, 1) for one
+        of each of s networks.
+    """
+    return torch.lerp(partner, x, lam.view(*lam.shape, *[1] * (x.dim() - lam.dim())))
 
 
 def cut_mix(
@@ -205,11 +209,11 @@ def cut_mix(
 
 
 def mixup_loader(
-    x: Float[Tensor, "n *shape"],
-    labels: Int[Tensor, " n"],
+    x: Float[Tensor, "s n *shape"],
+    labels: Int[Tensor, "s n"],
     classes: int,
     law: MixingLaw,
-    generator: torch.Generator,
+    generators: Sequence[torch.Generator],
     *,
     partner: str = "any",
     lambdas: str = "batch",
@@ -218,11 +222,11 @@ def mixup_loader(
 ) -> Loader:
     """Batches of mixed rows with mixed labels for `training.train`.
 
-    x: the data.
+    x: the data of each network.
     labels: their classes, 0 to classes - 1.
     classes: their number.
     law: that of lambda.
-    generator: of partners, lambdas and boxes.
+    generators: of partners, lambdas and boxes, one for each network.
     partner: "any" row of the data, itself included; any "other" row; or a row of the same "batch" (a permutation of it,
         which may leave rows in their place).
     lambdas: one a "batch" or one a "row".
@@ -240,11 +244,11 @@ def mixup_loader(
             raise ValueError(f"{name} is {word!r}: must be one of {', '.join(known)}")
     if method == "cutmix" and lambdas == "row":
         raise ValueError("cutmix cuts one box a batch: lambdas must be 'batch'")
-    if labels.unique().numel() < 2:
+    if min(own.unique().numel() for own in labels) < 2:
         raise ValueError("all rows are of one class: Mixup between classes needs two")
-    n, one_hot = len(x), F.one_hot(labels, classes).float()
+    n, one_hot = x.shape[1], F.one_hot(labels, classes).float()
 
-    def mixed(index: Int[Tensor, " b"]) -> tuple[Float[Tensor, "b *shape"], Float[Tensor, "b c"]]:
+    def draw(index: Int[Tensor, " b"], generator: torch.Generator) -> tuple[Int[Tensor, " b"], Tensor]:
         b = len(index)
         if partner == "batch":
             other = index[torch.randperm(b, generator=generator)]
@@ -252,17 +256,23 @@ def mixup_loader(
             other = (index + torch.randint(1, n, (b,), generator=generator)) % n
         else:
             other = torch.randint(n, (b,), generator=generator)
-        u = torch.rand(b if lambdas == "row" else 1, generator=generator, dtype=torch.float64)
+        return other, torch.rand(b if lambdas == "row" else 1, generator=generator, dtype=torch.float64)
+
+    def mixed(index: Int[Tensor, "s b"]) -> tuple[Float[Tensor, "s b *shape"], Float[Tensor, "s b c"]]:
+        drawn = [draw(own, generator) for own, generator in zip(index, generators, strict=True)]
+        other, u = (torch.stack(part) for part in zip(*drawn, strict=True))
         lam = law.quantile(u).float()
-        index, other = index.to(x.device), other.to(x.device)
+        at, partners = own_rows(index, x), own_rows(other, x)
         if method == "cutmix":
-            centre = [int(torch.randint(side, (), generator=generator)) for side in x.shape[2:]]
-            inputs, left = cut_mix(x[index], x[other], lam.item(), centre)
-            lam = torch.tensor([left])
+            cut = []
+            for one, two, weight, generator in zip(x[at], x[partners], lam[:, 0].tolist(), generators, strict=True):
+                centre = [int(torch.randint(side, (), generator=generator)) for side in x.shape[3:]]
+                cut.append(cut_mix(one, two, weight, centre))
+            inputs, lam = torch.stack([one for one, _ in cut]), torch.tensor([[left] for _, left in cut])
         else:
-            inputs = mix(x[index], x[other], lam.to(x.device))
+            inputs = mix(x[at], x[partners], lam.to(x.device))
         weight = lam if mixed_labels else (lam >= 0.5).float()
-        return inputs, mix(one_hot[index], one_hot[other], weight.to(x.device))
+        return inputs, mix(one_hot[at], one_hot[partners], weight.to(x.device))
 
     return mixed
 
