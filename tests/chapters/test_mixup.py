@@ -201,7 +201,7 @@ def test_trained_networks_come_near_the_closed_form():
     """A wide network trained on X_3^2 where the optimum is smooth: alpha = 1, at the outer points and between."""
     x, targets = theory.alternating_line(3, 2)
     law = theory.beta_law(1.0)
-    net = networks.train(x.expand(4, -1, -1), targets.expand(4, -1, -1), range(4), law.quantile, width=128, steps=2500)
+    net = study.train_points(x, targets, range(4), alphas=[1.0], width=128, steps=2500)[1.0]
     at = torch.tensor([[0.0], [0.5], [1.5], [2.0]])
     mean = networks.logits(net, at.expand(4, -1, -1)).softmax(2).mean(0).double()
     assert (mean - theory.optimum(x, targets, at, law, 0.13)).abs().max() < 0.12
@@ -570,8 +570,15 @@ def test_data_sets_given_twice_count_once():
 def line():
     """Networks on the three points, and what they say there."""
     x, targets = theory.alternating_line(3, 2)
-    nets = {a: study.train_points(x, targets, range(2), alpha=a, width=64, steps=400) for a in (0.0, 1.0, 32.0)}
+    nets = study.train_points(x, targets, range(2), alphas=[0.0, 1.0, 32.0], width=64, steps=400)
     return nets, study.network_curves(nets, x, range(2))
+
+
+def test_networks_of_an_alpha_and_a_seed_do_not_depend_on_the_others(line):
+    nets, _ = line
+    x, targets = theory.alternating_line(3, 2)
+    alone = study.train_points(x, targets, range(1, 2), alphas=[32.0], width=64, steps=400)[32.0]
+    assert all(torch.equal(a[1:], b) for a, b in zip(nets[32.0], alone, strict=True))
 
 
 def test_the_line_without_mixup_is_fitted_and_the_gap_is_that_of_every_alpha(line):
@@ -596,9 +603,10 @@ def test_the_moving_line_is_accepted_by_the_page_and_has_a_stop_for_every_level(
 
 
 def test_the_longer_line_has_a_row_a_seed_and_job():
-    errors = study.long_lines([(2, 0.0), (3, 1.0)], 5, range(3), width=8, steps=5)
-    assert len(errors) == 6 and errors["error"].between(0, 1).all()
-    assert set(zip(errors["classes"], errors["training"], strict=True)) == {(2, "ERM"), (3, "α = 1")}
+    errors = study.long_lines([2, 3], 5, range(3), alphas=[0.0, 1.0], width=8, steps=5)
+    assert len(errors) == 12 and errors["error"].between(0, 1).all()
+    jobs = set(zip(errors["classes"], errors["training"], strict=True))
+    assert jobs == {(2, "ERM"), (2, "α = 1"), (3, "ERM"), (3, "α = 1")}
 
 
 def test_the_closed_form_jumps_at_the_crossing_and_networks_cannot():

@@ -54,19 +54,26 @@ def mixed_points(
     return pd.concat(parts)
 
 
+def quantile(alpha: float) -> small.Quantile | None:
+    """That of the law of lambda, as `softmax_networks.train` takes it."""
+    return theory.beta_law(alpha).quantile if alpha else None
+
+
 def train_points(
     x: Float[Tensor, "n d"],
     targets: Float[Tensor, "n c"],
     seeds: Sequence[int],
     *,
-    alpha: float,
+    alphas: Sequence[float],
     width: int,
     steps: int,
-) -> small.Networks:
-    """One network a seed, all trained on the same points."""
-    repeated, labels = (t.expand(len(seeds), -1, -1) for t in (x, targets))
-    quantile = theory.beta_law(alpha).quantile if alpha else None
-    return small.train(repeated, labels, list(seeds), quantile, width=width, steps=steps)
+) -> dict[float, small.Networks]:
+    """One network a seed for every alpha, all trained at once on the same points."""
+    quantiles = [quantile(a) for a in alphas for _ in seeds]
+    repeated, labels = (t.expand(len(quantiles), -1, -1) for t in (x, targets))
+    nets = small.train(repeated, labels, [*seeds] * len(alphas), quantiles, width=width, steps=steps)
+    parts = zip(*(tensor.split(len(seeds)) for tensor in nets), strict=True)
+    return {a: small.Networks(*part) for a, part in zip(alphas, parts, strict=True)}
 
 
 def probability(net: small.Networks, places: Float[Tensor, "m d"]) -> Float[Tensor, "s m"]:
@@ -122,16 +129,16 @@ def refined(levels: Sequence[float], wanted: int = 24) -> list[float]:
 
 
 def long_lines(
-    jobs: Iterable[tuple[int, float]], points: int, seeds: Sequence[int], *, width: int, steps: int
+    classes: Iterable[int], points: int, seeds: Sequence[int], *, alphas: Sequence[float], width: int, steps: int
 ) -> pd.DataFrame:
-    """Training error on alternating lines for jobs (classes, alpha): columns error, seed, classes, training."""
+    """Training error on lines that alternate between so many classes: columns error, seed, classes, training."""
     parts = []
-    for classes, alpha in jobs:
-        x, targets = theory.alternating_line(points, classes)
-        net = train_points(x, targets, seeds, alpha=alpha, width=width, steps=steps)
-        found = small.logits(net, x.expand(len(seeds), -1, -1)).argmax(2)
-        error = (found != targets.argmax(1)).float().mean(1)
-        parts.append(tidy(error, "error", seed=seeds).assign(classes=classes, training=training_name(alpha)))
+    for c in classes:
+        x, targets = theory.alternating_line(points, c)
+        for alpha, net in train_points(x, targets, seeds, alphas=alphas, width=width, steps=steps).items():
+            found = small.logits(net, x.expand(len(seeds), -1, -1)).argmax(2)
+            error = (found != targets.argmax(1)).float().mean(1)
+            parts.append(tidy(error, "error", seed=seeds).assign(classes=c, training=training_name(alpha)))
     return pd.concat(parts)
 
 
@@ -158,7 +165,7 @@ def crossing(
     """
     x, targets = theory.crossing_segments()
     law = theory.beta_law(1.0)
-    net = train_points(x, targets, seeds, alpha=1.0, width=width, steps=steps)
+    net = train_points(x, targets, seeds, alphas=[1.0], width=width, steps=steps)[1.0]
     distances = torch.logspace(-3, 0, 25)
     vertical = torch.stack([torch.zeros_like(distances), distances], 1)
     exact, learned, curves = [], [], []
@@ -205,8 +212,8 @@ def moons(
     for separation, alpha, accumulate in jobs:
         drawn = [theory.two_moons(points, separation, s) for s in seeds]
         x, targets = (torch.stack(part) for part in zip(*drawn, strict=True))
-        quantile = theory.beta_law(alpha).quantile if alpha else None
-        net = small.train(x, targets, list(seeds), quantile, width=width, steps=steps, accumulate=accumulate)
+        quantiles = [quantile(alpha)] * len(seeds)
+        net = small.train(x, targets, seeds, quantiles, width=width, steps=steps, accumulate=accumulate)
         correct = small.logits(net, x).argmax(2) == targets.argmax(2)
         alone = [small.Networks(*(p[i : i + 1] for p in net)) for i in range(len(seeds))]  # the grid takes memory
         score = torch.stack([small.logits(one, square[None])[0].diff(dim=1)[:, 0] for one in alone])
