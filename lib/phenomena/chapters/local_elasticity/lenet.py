@@ -4,6 +4,8 @@ Letters: s networks, n images, c channels, K classes, t steps, m observed images
 """
 
 import math
+from functools import cache
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -35,15 +37,28 @@ def initialise(networks: int, channels: int, classes: int, generator: torch.Gene
     return net
 
 
+@torch.no_grad()
 def logits(net: Net, x: Float[Tensor, "n c 32 32"]) -> Float[Tensor, "s n K"]:
-    """Outputs of every network on the same images."""
-    return torch.stack([_logits(dict(zip(net, row, strict=True)), x) for row in zip(*net.values(), strict=True)])
+    """Outputs of every network on the same images, without gradients."""
+    n, outputs = len(x), []
+    windows = _windows(x).transpose(0, 1).reshape(-1, n * 196)
+    for kernels, row in zip(_placed(net["conv1"]), zip(*net.values(), strict=True), strict=True):
+        one = dict(zip(net, row, strict=True))
+        z = (kernels @ windows).view(6, 2, 2, n * 196).amax((1, 2)).add_(one["conv1_bias"].unsqueeze(1)).relu_()
+        z = F.conv2d(z.view(6, n, 14, 14).transpose(0, 1), one["conv2"], one["conv2_bias"])
+        z = torch.maximum(z[:, :, 0::2], z[:, :, 1::2])  # max_pool2d takes three times as long as the convolution
+        z = torch.maximum(z[:, :, :, 0::2], z[:, :, :, 1::2]).relu_().flatten(1)
+        outputs.append(_linear(one, z))
+    return torch.stack(outputs)
 
 
 def _logits(one: dict[str, Tensor], x: Tensor) -> Tensor:
     for name in ("conv1", "conv2"):
         x = F.max_pool2d(F.conv2d(x, one[name], one[f"{name}_bias"]), 2).relu()
-    x = x.flatten(1)
+    return _linear(one, x.flatten(1))
+
+
+def _linear(one: dict[str, Tensor], x: Tensor) -> Tensor:
     for name in ("fc1", "fc2"):
         x = F.linear(x, one[name], one[f"{name}_bias"]).relu()
     return F.linear(x, one["fc3"], one["fc3_bias"])
@@ -134,8 +149,9 @@ def train(
     observed: images whose logits are noted every `every` steps and at the end.
 
     Every gradient is written out. A 5x5 convolution and the 2x2 pooling after it are one 6x6 window with stride 2
-    and four shifted kernels: the four are rows of one product, and the maximum runs over them. Ties go to the first,
-    as in PyTorch (the black ground is full of them).
+    and four shifted kernels: the four are rows of one product, and the maximum runs over them, first by rows, then by
+    columns. Where places tie (the black ground is full of it) their patches are equal, so that it does not matter
+    which of them takes the gradient.
 
     Raises `ValueError` for shapes that do not fit, `FloatingPointError` when training diverges.
     """
@@ -144,35 +160,35 @@ def train(
     channels, classes = net["conv1"].shape[2], net["fc3"].shape[1]
     net = {name: p.clone() for name, p in net.items()}
     fc = [(net[name], net[f"{name}_bias"].unsqueeze(2)) for name in ("fc1", "fc2", "fc3")]
-    w1, w2 = net["conv1"].view(s * 6 * channels, 25), net["conv2"].view(s, 16, 150)
-    windows = x.unfold(2, 6, 2).unfold(3, 6, 2).permute(0, 1, 4, 5, 2, 3).reshape(len(x), channels * 36, 196)
-    shifts = _shifted_kernels().to(x)  # (25, 4 * 36)
+    w1, w2 = net["conv1"], net["conv2"].view(s, 16, 150)
+    bias1, bias2 = net["conv1_bias"].unsqueeze(2), net["conv2_bias"].view(s, 16, 1, 1)
+    windows, unplace = _windows(x), _shifts().to(x).T.expand(s, 144, 25)
     wanted = F.one_hot(labels.gather(1, order), classes).to(x)  # (s, t, K)
     new = x.new_empty
-    patch, z1, g1 = new(s, channels * 36, 196), new(s, 24, 196), new(s, 24, 196)
-    z2, g2 = new(s, 16, 4, 25), new(s, 16, 4, 25)
-    patch2, inner2, sums2, back2 = new(s, 150, 136), new(s, 150, 136), new(s, 16, 136), x.new_zeros(s, 16, 136)
-    slope2 = new(s, 150, 16)
-    sums, parts = new(s, 6, 196), inner2.view(s, 6, 25, 136)
-    starts = [14 * i + j for i in range(5) for j in range(5)]
-    runs = [(sums[:, :, o : o + 136], parts[:, :, i]) for i, o in enumerate(starts)]
+    patch, z1, maps = new(s, channels * 36, 196), new(s, 24, 196), new(s, 6, 196)
+    patch2, z2, back2, slope2 = new(s, 150, 136), new(s, 16, 136), x.new_zeros(s, 16, 136), new(s, 150, 16)
+    cells1 = z1.view(s, 6, 2, 2, 196)
+    # rows of 14 stay whole, so that each of 25 shifts is one run of 136; four columns in 14 are not used
+    cells2, back_cells2 = (v.as_strided((s, 16, 5, 2, 5, 2), (2176, 136, 28, 14, 2, 1)) for v in (z2, back2))
+    shifted = maps.as_strided((s, 6, 5, 5, 136), (1176, 196, 14, 1, 1))
+    parts = patch2.view(s, 6, 5, 5, 136)
+    runs = [(maps[:, :, 14 * i + j :][:, :, :136], parts[:, :, i, j]) for i in range(5) for j in range(5)]
     seen, times, checkpoints = new(s, steps, classes), _times(steps, every), []
     for step in range(steps):
         if step % every == 0:
             checkpoints.append(logits(net, observed))
-        rows = order[:, step]
         # forward
-        torch.index_select(windows, 0, rows, out=patch)
-        kernels = (w1 @ shifts).view(s, 6, channels, 4, 36).transpose(2, 3).reshape(s, 24, channels * 36)
-        maps, first = _pool(matmul(kernels, patch, z1).view(s, 6, 4, 196))
-        maps.add_(net["conv1_bias"].unsqueeze(2)).relu_()  # (s, 6, 14 * 14)
-        # rows of 14 stay whole, so that each of 25 shifts is one run of 136; four columns in 14 are not used
-        patch2.view(s, 6, 5, 5, 136).copy_(maps.as_strided((s, 6, 5, 5, 136), (1176, 196, 14, 1, 1)))
-        z2.view(s, 16, 2, 2, 5, 5).copy_(_quarters(matmul(w2, patch2, sums2)))
-        small, second = _pool(z2)
-        hidden = [small.add_(net["conv2_bias"].unsqueeze(2)).relu_().view(s, 400, 1)]
+        torch.index_select(windows, 0, order[:, step], out=patch)
+        matmul(_placed(w1), patch, z1)
+        first = _pool(cells1, (2, 2), maps)
+        active = maps.add_(bias1).relu_().sign()
+        parts.copy_(shifted)
+        matmul(w2, patch2, z2)
+        small = new(s, 16, 5, 5)
+        second = _pool(cells2, (3, 4), small)
+        hidden = [small.add_(bias2).relu_().view(s, 400, 1)]
         for w, bias in fc:
-            hidden.append(matmul(w, hidden[-1], None).add_(bias))
+            hidden.append(matmul(w, hidden[-1]).add_(bias))
             if w is not fc[-1][0]:
                 hidden[-1].relu_()
         output = hidden.pop().squeeze(2)
@@ -180,23 +196,24 @@ def train(
         # backward; the step length is in here, once for all
         g = (torch.softmax(output, 1) - wanted[:, step]).mul_(-lr).unsqueeze(2)
         for (w, bias), h in zip(reversed(fc), reversed(hidden), strict=True):
-            before = matmul(w.transpose(1, 2), g, None).mul_(h.sign())
-            w.addcmul_(g, h.transpose(1, 2))
+            before = matmul(w.mT, g).mul_(h.sign())
+            w.addcmul_(g, h.mT)
             bias.add_(g)
             g = before
-        g = g.view(s, 16, 25)
-        net["conv2_bias"].add_(g.sum(2))
-        _quarters(back2).copy_(_unpool(g, second, g2).view(s, 16, 2, 2, 5, 5))
-        matmul(w2.transpose(1, 2), back2, inner2)
-        w2.add_(matmul(patch2, back2.transpose(1, 2), slope2).transpose(1, 2))
-        sums.zero_()
+        g = g.view(s, 16, 5, 5)
+        bias2.add_(g.sum((2, 3), keepdim=True))
+        _unpool(g, second, (3, 4), back_cells2)
+        matmul(patch2, back2.mT, slope2)
+        matmul(w2.mT, back2, patch2)  # patches have done their work: their gradient takes their place
+        w2.add_(slope2.mT)
+        g = maps.zero_()
         for run, part in runs:
             run.add_(part)
-        g = sums.mul_(maps.sign_())
-        net["conv1_bias"].add_(g.sum(2))
-        _unpool(g, first, g1.view(s, 6, 4, 196))
-        inner = matmul(g1, patch.transpose(1, 2), None).view(s, 6, 4, channels, 36)
-        w1.add_(inner.transpose(2, 3).reshape(s * 6 * channels, 144) @ shifts.T)
+        g.mul_(active)
+        bias1.add_(g.sum(2, keepdim=True))
+        _unpool(g, first, (2, 2), cells1)
+        inner = matmul(z1, patch.mT).view(s, 6, 4, channels, 36).transpose(2, 3).reshape(s, 6 * channels, 144)
+        w1.add_(matmul(inner, unplace).view_as(w1))
     checkpoints.append(logits(net, observed))
     lost = int((~checkpoints[-1].isfinite()).flatten(1).any(1).sum())
     if lost:
@@ -204,37 +221,46 @@ def train(
     return History(net, seen, times, torch.stack(checkpoints, 1))
 
 
-def _shifted_kernels() -> Tensor:
+def _windows(x: Tensor) -> Tensor:
+    """All 6x6 windows of the images with stride 2: (n, c * 36, 14 * 14)."""
+    return x.unfold(2, 6, 2).unfold(3, 6, 2).permute(0, 1, 4, 5, 2, 3).reshape(len(x), -1, 196)
+
+
+@cache
+def _shifts() -> Tensor:
     """(25, 4 * 36): puts a 5x5 kernel into a 6x6 window at each of the four places that are pooled."""
     places = torch.zeros(5, 5, 2, 2, 6, 6)
-    for i in range(5):
-        for j in range(5):
-            for p in range(2):
-                for q in range(2):
-                    places[i, j, p, q, i + p, j + q] = 1
+    for i, j, p, q in product(range(5), range(5), range(2), range(2)):
+        places[i, j, p, q, i + p, j + q] = 1
     return places.view(25, 144)
 
 
-def _quarters(rows: Tensor) -> Tensor:
-    """The four pooled places apart: (s, 16, 136), rows of 14, seen as (s, 16, 2, 2, 5, 5)."""
-    return rows.as_strided((len(rows), 16, 2, 2, 5, 5), (16 * 136, 136, 14, 1, 28, 2))
+def _placed(conv1: Float[Tensor, "s 6 c 5 5"]) -> Float[Tensor, "s 24 c*36"]:
+    """Each kernel at its four places, as rows."""
+    s, maps, channels = conv1.shape[:3]
+    shifts = (
+        _shifts().to(conv1).expand(s, 25, 144)
+    )  # one product a network: its bits do not depend on how many there are
+    placed = matmul(conv1.view(s, maps * channels, 25), shifts).view(s, maps, channels, 4, 36)
+    return placed.transpose(2, 3).reshape(s, maps * 4, channels * 36)
 
 
-def _pool(z: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Maximum over axis 2 of (s, maps, 4, places), and which it was: three comparisons as 0 or 1."""
-    upper, lower = torch.maximum(z[:, :, 0], z[:, :, 1]), torch.maximum(z[:, :, 2], z[:, :, 3])
-    pairs = (z[:, :, 0], z[:, :, 1]), (z[:, :, 2], z[:, :, 3]), (upper, lower)
-    which = [torch.ge(a, b, out=torch.empty_like(upper)) for a, b in pairs]
-    return torch.maximum(upper, lower), which
+def _pool(z: Tensor, axes: tuple[int, int], out: Tensor) -> list[Tensor]:
+    """Maximum over one axis of two and then another, into `out`; whether the first of two won, as 0 or 1."""
+    which = []
+    for axis, into in zip(axes, (None, out), strict=True):
+        a, b = z.unbind(axis)
+        z = torch.maximum(a, b, out=into)
+        which.append(torch.ge(a, b, out=torch.empty_like(z)))
+    return which
 
 
-def _unpool(g: Tensor, which: list[Tensor], out: Tensor) -> Tensor:
-    """The gradient (s, maps, places) of the maximum goes to the place that held it: (s, maps, 4, places)."""
-    upper = g * which[2]
-    for start, part, left in ((0, upper, which[0]), (2, g - upper, which[1])):
-        torch.mul(part, left, out=out[:, :, start])
-        torch.sub(part, out[:, :, start], out=out[:, :, start + 1])
-    return out
+def _unpool(g: Tensor, which: list[Tensor], axes: tuple[int, int], out: Tensor) -> None:
+    """The gradient of the maximum goes to the place that held it, into `out`."""
+    for axis, first, into in ((axes[1], which[1], torch.empty_like(which[0])), (axes[0], which[0], out)):
+        a, b = into.unbind(axis)
+        torch.sub(g, torch.mul(g, first, out=a), out=b)
+        g = into
 
 
 def class_means(
@@ -282,10 +308,11 @@ def direct_elasticity(
     pairs = groups.T @ (1 - torch.eye(m).to(x)) @ groups  # how many, without a sample and itself
     tables = []
     for i in range(len(net["conv1"])):
-        copies = {name: p[i : i + 1].double().repeat(m, *[1] * (p.dim() - 1)) for name, p in net.items()}
+        one = {name: p[i : i + 1].double() for name, p in net.items()}
+        copies = {name: p.repeat(m, *[1] * (p.dim() - 1)) for name, p in one.items()}
         order = torch.arange(m).unsqueeze(1)  # copy j takes one step on image j
-        moved = train(copies, x, labels.expand(m, m), order, lr=lr, every=1, observed=x).observed
-        change = torch.einsum("jmk,jk->mj", moved[:, 1] - moved[:, 0], targets(classes)[labels])
+        moved = train(copies, x, labels.expand(m, m), order, lr=lr, every=1, observed=x[:1]).net
+        change = torch.einsum("jmk,jk->mj", logits(moved, x) - logits(one, x), targets(classes)[labels])
         relative = (change / change.diagonal()).fill_diagonal_(0)
         tables.append(groups.T @ relative @ groups / pairs)
     return torch.stack(tables)
