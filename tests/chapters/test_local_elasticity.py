@@ -109,14 +109,14 @@ def test_paths_without_noise_are_the_equation():
     a, b = theory.integrated_power(t, 0.5), theory.integrated_power(t, 1.5, -0.5)
     for model, solve in (("I", theory.i_model), ("L", theory.l_model)):
         found = theory.simulate(x0, a, b, t, 0.0, 5, generator(), model)
-        torch.testing.assert_close(found[:, -1], solve(x0, a, b)[:, -1], rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(found, solve(x0, a, b)[:, -1], rtol=1e-3, atol=1e-3)
 
 
 def test_paths_have_the_variance_of_the_exact_law():
     """Distances of class means: variance sigma²/n (1 - 1/K) integral of exp(2 (G(T) - G(u)))."""
     t = torch.linspace(1, 20, 400, dtype=F64)
     a = theory.integrated_power(t, 1.0, 1.5)
-    means = theory.simulate(torch.zeros(4000, 3, 2, dtype=F64), a, 0 * a, t, 2.0, 5, generator(), "I")[:, -1]
+    means = theory.simulate(torch.zeros(4000, 3, 2, dtype=F64), a, 0 * a, t, 2.0, 5, generator(), "I")
     rest = means - means.mean(1, keepdim=True)
     g = a / 3
     expected = 4 / 5 * (2 / 3) * torch.trapezoid((2 * (g[-1] - g)).exp(), t).item()
@@ -129,7 +129,7 @@ def test_stepped_and_exact_separation_agree(r):
     a = theory.integrated_power(t, r, 1.5)
     x0 = random(2000, 3, 3)
     exact = theory.exact_separation(a[None], t, x0, 1.0, 6, generator(1)).double().mean().item()
-    means = theory.simulate(x0, a, 0 * a, t, 1.0, 6, generator(2), "I")[:, -1]
+    means = theory.simulate(x0, a, 0 * a, t, 1.0, 6, generator(2), "I")
     spread = torch.full((2000,), 59**0.5, dtype=F64)
     stepped = theory.separated(means, spread, 6, generator(3)).double().mean().item()
     assert 0.1 < exact < 0.99  # a comparison that could have failed

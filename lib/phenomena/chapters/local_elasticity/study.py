@@ -120,7 +120,7 @@ def separated_fraction(
 ) -> Float[Tensor, " cells"]:
     """Fraction of paths of the I-model separated at the last time, by its exact law. gap: A - B on the grid t."""
     generator = torch.Generator().manual_seed(seed)
-    x0 = torch.randn(law["paths"], law["classes"], law["classes"], generator=generator, dtype=torch.float64)
+    x0 = torch.randn(law["paths"], law["classes"], law["classes"], generator=generator)
     found = theory.exact_separation(gap, t, x0, law["sigma"], law["samples"], generator)
     return found.double().mean(1)
 
@@ -178,12 +178,12 @@ def stepped_paths(
     rows = []
     for model, r, seed in jobs:
         generator = torch.Generator().manual_seed(seed)
-        x0 = torch.randn(law["paths"], classes, classes, generator=generator, dtype=torch.float64)
+        x0 = torch.randn(law["paths"], classes, classes, generator=generator)
         a = theory.integrated_power(t, r, amplitude)
         if model == "exact":
             found = theory.exact_separation(a[None], t, x0, sigma, samples, generator)
         else:
-            means = theory.simulate(x0, a, 0 * a, t, sigma, samples, generator, "I" if model == "I" else "L")[:, -1]
+            means = theory.simulate(x0, a, 0 * a, t, sigma, samples, generator, "I" if model == "I" else "L")
             spread = sigma * (t[-1] - 1) ** 0.5
             found = theory.separated(means, spread.expand(len(x0)), samples, generator)
         rows.append((model, r, seed, found.double().mean().item()))

@@ -138,8 +138,8 @@ def simulate(
     samples: int,
     generator: torch.Generator,
     model: Model,
-) -> Float[Tensor, "s t K d"]:
-    """Class means along paths of the LE-SDE, all paths at once (Euler and Maruyama, with integrated impacts).
+) -> Float[Tensor, "s K d"]:
+    """Class means at the last time along paths of the LE-SDE, all at once (Euler and Maruyama, integrated impacts).
 
     Every sample has noise of its own; the mean of n of them has sigma / sqrt(n). The samples' distances from their
     mean are Brownian and independent of the means: `separated` adds them at the end.
@@ -147,7 +147,7 @@ def simulate(
     a, b: A(t) and B(t) on the grid t. Raises `ValueError` when a step is so long that a mode would more than double or
     change its sign.
     """
-    k = len(targets(x0.shape[-2]))
+    k, size = len(targets(x0.shape[-2])), x0[0].numel()
     da, db = a.diff(), b.diff()
     second = da + (k - 1) * db if model == "I" else da + db / (k - 1)
     largest = float(torch.stack([da - db, second]).abs().max()) / k
@@ -156,12 +156,15 @@ def simulate(
             f"a step of the SDE multiplies a mode by 1 ± {largest:.3g}, which must be at most 1 ± 1: "
             f"take {math.ceil(2 * largest)} times as many steps"
         )
-    shock = sigma * (t.diff() / samples).sqrt()
-    path = [x0]
-    for alpha, beta, size in zip(da, db, shock, strict=True):
-        x = path[-1]
-        path.append(x + drift(x, alpha, beta, model) + size * torch.randn(x.shape, generator=generator, dtype=x.dtype))
-    return torch.stack(path, 1)
+    # the drift is linear: what it does to each unit vector is the matrix of a step
+    units = torch.eye(size, dtype=a.dtype).view(size, *x0.shape[1:])
+    matrices = torch.stack([(units + drift(units, *impacts, model)).flatten(1) for impacts in zip(da, db, strict=True)])
+    shock = (sigma * (t.diff() / samples).sqrt()).tolist()
+    x = x0.flatten(1)
+    for matrix, scale in zip(matrices.to(x), shock, strict=True):
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        x = torch.addmm(noise, x, matrix, beta=scale)
+    return x.view_as(x0)
 
 
 def separated(
@@ -206,7 +209,7 @@ def exact_separation(
     log_shock = 0.5 * torch.logsumexp(middle + width, 1) + math.log(sigma / samples**0.5)
     log_cloud = 0.5 * (t[-1] - t[0]).log() + math.log(sigma)
     logs = torch.stack([g[:, 0], log_shock, log_cloud.expand(len(g))])
-    signal, size, cloud = (logs - logs.max(0).values).exp()[:, :, None]  # (cells, 1) each
+    signal, size, cloud = (logs - logs.max(0).values).exp().to(x0)[:, :, None]  # (cells, 1) each
     x0 = x0 - x0.mean(1, keepdim=True)
     shock = torch.randn(len(gap), *x0.shape, generator=generator, dtype=x0.dtype)
     shock -= shock.mean(2, keepdim=True)
