@@ -25,14 +25,17 @@ def setting(channels=1, classes=3, seeds=3, steps=60, dtype=F64):
 def test_training_at_once_is_training_one_by_one(channels, classes):
     net, x, _, labels, order = setting(channels, classes)
     before = {name: p.clone() for name, p in net.items()}
-    fast, slow = (
-        train(net, x, labels, order, lr=0.02, every=25, observed=x[:7]) for train in (lenet.train, lenet.train_readable)
-    )
+    settings = {"lr": 0.02, "every": 25, "observed": x[:7], "keep": [0, 30, 60]}
+    fast, slow = (train(net, x, labels, order, **settings) for train in (lenet.train, lenet.train_readable))
     assert fast.times.tolist() == slow.times.tolist() == [0, 25, 50, 60]
     assert fast.observed.shape == (3, 4, 7, classes) and fast.seen.shape == (3, 60, classes)
     for a, b in ((fast.seen, slow.seen), (fast.observed, slow.observed), *((fast.net[n], slow.net[n]) for n in net)):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
     assert all(torch.equal(net[name], before[name]) for name in net), "the start is left as it is"
+    for step, kept in fast.kept.items():
+        torch.testing.assert_close(kept, slow.kept[step], rtol=1e-9, atol=1e-11)
+    assert list(fast.kept) == [0, 30, 60] and torch.equal(fast.kept[0]["fc1"], net["fc1"])
+    assert torch.equal(fast.kept[60]["fc1"], fast.net["fc1"]) and not torch.equal(fast.kept[30]["fc1"], net["fc1"])
     assert (fast.net["conv1"] - net["conv1"]).abs().max() > 1e-4  # and something was learned
 
 

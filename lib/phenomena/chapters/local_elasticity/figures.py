@@ -333,7 +333,7 @@ def grouping(margins: pd.DataFrame, training: pd.DataFrame, *, label_noise: floa
     return {"figure": figure, "caption": caption, "alt": alt, "data": margins}
 
 
-def direct(frame: pd.DataFrame) -> Shown:
+def direct(frame: pd.DataFrame, label_noise: float) -> Shown:
     """Moves of other images by single steps."""
     figure, (ax,) = plots.panels(1, width=5, height=3)
     words = {"within": "same class", "between": "another class"}
@@ -346,7 +346,7 @@ def direct(frame: pd.DataFrame) -> Shown:
     summary = ", ".join(f"{r['within']:.2f} and {r['between']:.2f} after {step}" for step, r in means.iterrows())
     caption = (
         "Change of an image's logits along d_l by one step on another image of class l, relative to that of the image "
-        f"itself, p = 0. Mean and 95 % interval over {frame['seed'].nunique()} networks."
+        f"itself, p = {label_noise:g}. Mean and 95 % interval over {frame['seed'].nunique()} networks."
     )
     alt = f"Move of images of the same and of another class by number of steps of training: {summary}."
     return {"figure": figure, "caption": caption, "alt": alt, "data": moved}

@@ -4,6 +4,7 @@ Letters: s networks, n images, c channels, K classes, t steps, m observed images
 """
 
 import math
+from collections.abc import Collection
 from functools import cache
 from itertools import product
 from typing import NamedTuple
@@ -75,6 +76,8 @@ class History(NamedTuple):
     """Checkpoints, in steps."""
     observed: Float[Tensor, "s checkpoints m K"]
     """Logits of the observed images at each of them."""
+    kept: dict[int, Net]
+    """The networks before the steps of `keep`."""
 
 
 def train_readable(
@@ -86,16 +89,20 @@ def train_readable(
     lr: float,
     every: int,
     observed: Float[Tensor, "m c 32 32"],
+    keep: Collection[int] = (),
 ) -> History:
     """What `train` computes, one network after another, by autograd."""
     _check(net, x, labels, order, lr, every)
     ends, seen, checkpoints = [], [], []
+    kept: dict[int, list[list[Tensor]]] = {step: [] for step in keep}
     times = _times(order.shape[1], every)
     for i in range(len(order)):
         one = {name: p[i].clone().requires_grad_() for name, p in net.items()}
         for step, row in enumerate([*order[i].tolist(), None]):
             if step in times:
                 checkpoints.append(_logits(one, observed).detach())
+            if step in kept:
+                kept[step].append([p.detach().clone() for p in one.values()])
             if row is not None:
                 output = _logits(one, x[row : row + 1])
                 seen.append(output.detach()[0])
@@ -105,10 +112,14 @@ def train_readable(
                     for p, slope in zip(one.values(), slopes, strict=True):
                         p.sub_(slope, alpha=lr)
         ends.append([p.detach() for p in one.values()])
-    stacked = {name: torch.stack(p) for name, p in zip(net, zip(*ends, strict=True), strict=True)}
+
+    def stacked(rows: list[list[Tensor]]) -> Net:
+        return {name: torch.stack(p) for name, p in zip(net, zip(*rows, strict=True), strict=True)}
+
     s, t = order.shape
     followed = torch.stack(checkpoints).unflatten(0, (s, len(times)))
-    return History(stacked, torch.stack(seen).view(s, t, -1), times, followed)
+    looks = {step: stacked(rows) for step, rows in kept.items()}
+    return History(stacked(ends), torch.stack(seen).view(s, t, -1), times, followed, looks)
 
 
 def _times(steps: int, every: int) -> Tensor:
@@ -139,6 +150,7 @@ def train(
     lr: float,
     every: int,
     observed: Float[Tensor, "m c 32 32"],
+    keep: Collection[int] = (),
 ) -> History:
     """Stochastic gradient descent with one image a step on the cross-entropy, all networks at once.
 
@@ -147,6 +159,7 @@ def train(
     labels: those that each network is given, one row a network.
     order: the row of x that each network sees at each step.
     observed: images whose logits are noted every `every` steps and at the end.
+    keep: steps before which copies of the networks are kept; the number of all steps for the end.
 
     Every gradient is written out. A 5x5 convolution and the 2x2 pooling after it are one 6x6 window with stride 2
     and four shifted kernels: the four are rows of one product, and the maximum runs over them, first by rows, then by
@@ -173,10 +186,12 @@ def train(
     shifted = maps.as_strided((s, 6, 5, 5, 136), (1176, 196, 14, 1, 1))
     parts = patch2.view(s, 6, 5, 5, 136)
     runs = [(maps[:, :, 14 * i + j :][:, :, :136], parts[:, :, i, j]) for i in range(5) for j in range(5)]
-    seen, times, checkpoints = new(s, steps, classes), _times(steps, every), []
+    seen, times, checkpoints, kept = new(s, steps, classes), _times(steps, every), [], {}
     for step in range(steps):
         if step % every == 0:
             checkpoints.append(logits(net, observed))
+        if step in keep:
+            kept[step] = {name: p.clone() for name, p in net.items()}
         # forward
         torch.index_select(windows, 0, order[:, step], out=patch)
         matmul(_placed(w1), patch, z1)
@@ -218,7 +233,9 @@ def train(
     lost = int((~checkpoints[-1].isfinite()).flatten(1).any(1).sum())
     if lost:
         raise FloatingPointError(f"{lost} of {s} networks diverged within {steps} steps: lower lr (now {lr})")
-    return History(net, seen, times, torch.stack(checkpoints, 1))
+    if steps in keep:
+        kept[steps] = net
+    return History(net, seen, times, torch.stack(checkpoints, 1), kept)
 
 
 def _windows(x: Tensor) -> Tensor:

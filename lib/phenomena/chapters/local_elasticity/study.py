@@ -45,8 +45,8 @@ def check_settings(
         raise ValueError(f"steps {steps}: must be a multiple of every, {every}")
     if any(b - a < 0.0025 for a, b in itertools.pairwise(sorted(label_noise))):
         raise ValueError(f"label_noise {label_noise}: fractions must be at least 0.0025 apart")
-    # measured: six times the samples of all cells of the phase diagram, or the record of the paths that are stepped
-    memory = 8 * paths * classes**2 * max(6 * levels**2 * cloud, 6000)
+    # measured: six times the samples of all cells of the phase diagram
+    memory = 4 * 6 * paths * classes**2 * levels**2 * cloud
     if memory > 1e9:
         raise ValueError(
             f"paths {paths}, levels {levels}, classes {classes}, cloud {cloud} need {memory / 1e9:.1f} GB: "
@@ -220,7 +220,7 @@ class Trials:
     label_noise: Float[np.ndarray, " s"]
     """Fraction of wrong labels."""
     seed: Int[np.ndarray, " s"]
-    """The seed under which a trial is filed; all are drawn from one stream."""
+    """The seed from which all of a trial is drawn."""
     net: lenet.Net
     """Initial weights."""
     labels: Int[Tensor, "s n"]
@@ -243,15 +243,22 @@ class Trials:
         ]
 
 
-def draw_trials(data: datasets.Dataset, label_noise: Sequence[float], count: int, steps: int, seed: int) -> Trials:
-    """`count` trials for each fraction of wrong labels, ordered by fraction, then trial."""
-    generator = torch.Generator().manual_seed(seed)
-    total, n = len(label_noise) * count, len(data.y_train)
-    net = lenet.initialise(total, data.x_train.shape[1], data.classes, generator)
-    noisy = [corrupt_evenly(data.y_train, p, data.classes, generator) for p in label_noise for _ in range(count)]
-    order = torch.randint(n, (total, steps), generator=generator)
-    filed = np.tile(np.arange(seed, seed + count), len(label_noise))
-    return Trials(np.repeat(np.asarray(label_noise, float), count), filed, net, torch.stack(noisy), order)
+def draw_trials(data: datasets.Dataset, label_noise: Sequence[float], seeds: Sequence[int], steps: int) -> Trials:
+    """A trial for each fraction of wrong labels and seed, ordered by fraction, then seed.
+
+    All of a trial is drawn from its own seed: initial weights, order, and the sequence in which labels are made wrong.
+    Trials of one seed differ in the fraction alone.
+    """
+    channels, nets, labels, orders = data.x_train.shape[1], [], [], []
+    pairs = list(itertools.product(label_noise, seeds))
+    for p, s in pairs:
+        generator = torch.Generator().manual_seed(s)
+        nets.append(lenet.initialise(1, channels, data.classes, generator))
+        orders.append(torch.randint(len(data.y_train), (steps,), generator=generator))
+        labels.append(corrupt_evenly(data.y_train, p, data.classes, generator))
+    net = {name: torch.cat([one[name] for one in nets]) for name in nets[0]}
+    noise, filed = np.array(pairs).T
+    return Trials(noise, filed.astype(int), net, torch.stack(labels), torch.stack(orders))
 
 
 @dataclass(frozen=True)
@@ -274,22 +281,35 @@ class Trained:
     """Its class."""
     given: Int[Tensor, "s t"]
     """The label that it was given."""
+    kept: dict[int, lenet.Net]
+    """The networks after so many steps."""
 
     def at(self, label_noise: float) -> "Trained":
         """The trials with this fraction of wrong labels."""
         r = np.flatnonzero(self.label_noise == label_noise)
         rows = (v[r] for v in (self.means, self.seen, self.true, self.given))
-        return Trained(self.label_noise[r], self.seed[r], self.accuracy[r], self.constant[r], self.times, *rows)
+        kept = {step: {name: p[r] for name, p in net.items()} for step, net in self.kept.items()}
+        return Trained(self.label_noise[r], self.seed[r], self.accuracy[r], self.constant[r], self.times, *rows, kept)
 
 
 def train_networks(
-    parts: Iterable[Trials], data: datasets.Dataset, observed: Int[Tensor, " m"], *, lr: float, every: int
+    parts: Iterable[Trials],
+    data: datasets.Dataset,
+    observed: Int[Tensor, " m"],
+    *,
+    lr: float,
+    every: int,
+    keep: Sequence[int] = (),
 ) -> Trained:
-    """Trains the LeNets of each part at once. observed: test images that are followed, as row numbers."""
+    """Trains the LeNets of each part at once.
+
+    observed: test images that are followed, as row numbers.
+    keep: numbers of steps after which copies of the networks are kept.
+    """
     found = []
     for part in parts:
         x, followed = data.x_train, data.x_test[observed]
-        history = lenet.train(part.net, x, part.labels, part.order, lr=lr, every=every, observed=followed)
+        history = lenet.train(part.net, x, part.labels, part.order, lr=lr, every=every, observed=followed, keep=keep)
         predicted = lenet.logits(history.net, data.x_test).argmax(2)
         found.append(
             Trained(
@@ -302,8 +322,13 @@ def train_networks(
                 seen=history.seen,
                 true=data.y_train[part.order],
                 given=part.labels.gather(1, part.order),
+                kept=history.kept,
             )
         )
+    kept = {
+        step: {name: torch.cat([f.kept[step][name] for f in found]) for name in net}
+        for step, net in found[0].kept.items()
+    }
     return Trained(
         np.concatenate([f.label_noise for f in found]),
         np.concatenate([f.seed for f in found]),
@@ -311,6 +336,7 @@ def train_networks(
         torch.cat([f.constant for f in found]),
         found[0].times,
         *(torch.cat([getattr(f, name) for f in found]) for name in ("means", "seen", "true", "given")),
+        kept,
     )
 
 
@@ -401,24 +427,16 @@ def own_and_others(table: Float[Tensor, "s t K K"]) -> tuple[Float[Tensor, "s t"
     return own, (table.sum((2, 3)) - own * k) / (k * (k - 1))
 
 
-def single_steps(
-    stops: Iterable[int], trials: Trials, data: datasets.Dataset, observed: Int[Tensor, " m"], lr: float
-) -> pd.DataFrame:
-    """Local elasticity measured directly in networks that have trained for so many steps, in increasing order.
+def single_steps(trained: Trained, data: datasets.Dataset, observed: Int[Tensor, " m"], lr: float) -> pd.DataFrame:
+    """Local elasticity measured directly in the networks that were kept.
 
     observed: test images on which single steps are made, as row numbers.
     Columns seed, step, within and between: moves of images of the same and of another class (`direct_elasticity`).
     """
-    net, done, tables = trials.net, 0, {}
     x, y = data.x_test[observed], data.y_test[observed]
-    for stop in stops:
-        if stop > done:
-            order, rarely = trials.order[:, done:stop], trials.order.shape[1]
-            history = lenet.train(net, data.x_train, trials.labels, order, lr=lr, every=rarely, observed=x[:1])
-            net, done = history.net, stop
-        tables[stop] = lenet.direct_elasticity(net, x, y, lr)
-    within, between = own_and_others(torch.stack(list(tables.values()), 1).double())
-    frame = tidy(within.numpy(), "within", seed=trials.seed, step=list(tables))
+    tables = [lenet.direct_elasticity(net, x, y, lr) for net in trained.kept.values()]
+    within, between = own_and_others(torch.stack(tables, 1).double())
+    frame = tidy(within.numpy(), "within", seed=trained.seed, step=list(trained.kept))
     return frame.assign(between=between.flatten().numpy())
 
 
