@@ -229,11 +229,12 @@ def test_single_steps_are_measured_after_as_much_training_as_they_say(data, tria
 
 
 def test_conditions_of_neural_collapse():
-    _, clean = study.collapse_images("weight decay", None, 3, 40, 0)
+    whole, clean = study.collapse_images("weight decay", None, 3, 40, 0)
     _, noisy = study.collapse_images("label noise", None, 3, 40, 0)
     x, rare = study.collapse_images("imbalance", None, 3, 40, 0)
     assert clean.bincount().tolist() == [40] * 3 and rare.bincount().tolist() == [40, 4, 4] and len(x) == 48
     assert 0 < (noisy != clean).sum() <= 24
+    assert whole.shape == (120, 1, 16, 16), "halved"
 
 
 def test_collapse_is_followed_to_the_last_epoch():

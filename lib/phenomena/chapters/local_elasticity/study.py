@@ -448,12 +448,12 @@ CONDITIONS = ("weight decay", "no decay", "label noise", "imbalance")
 def collapse_images(
     condition: str, whole: datasets.Dataset | None, classes: int, samples: int, seed: int
 ) -> tuple[Float[Tensor, "n c h w"], Int[Tensor, " n"]]:
-    """Training images and labels of one condition, `samples` a class.
+    """Training images, halved to 16 x 16, and labels of one condition, `samples` a class.
 
     "label noise": a fifth of the labels is redrawn. "imbalance": all classes but the first have a tenth of the images.
     """
     data = images(whole, classes, samples, 10, seed)
-    x, y = data.x_train, data.y_train
+    x, y = F.avg_pool2d(data.x_train, 2), data.y_train
     if condition == "label noise":
         y = redraw_labels(y, 0.2, classes, torch.Generator().manual_seed(seed))
     if condition == "imbalance":
