@@ -42,7 +42,7 @@ def initialise(networks: int, channels: int, classes: int, generator: torch.Gene
 def logits(net: Net, x: Float[Tensor, "n c 32 32"]) -> Float[Tensor, "s n K"]:
     """Outputs of every network on the same images, without gradients."""
     n, outputs = len(x), []
-    windows = _windows(x).transpose(0, 1).reshape(-1, n * 196)
+    windows = _windows(x).movedim(0, 3).reshape(-1, n * 196)
     for kernels, row in zip(_placed(net["conv1"]), zip(*net.values(), strict=True), strict=True):
         one = dict(zip(net, row, strict=True))
         z = (kernels @ windows).view(6, 2, 2, n * 196).amax((1, 2)).add_(one["conv1_bias"].unsqueeze(1)).relu_()
@@ -175,12 +175,12 @@ def train(
     fc = [(net[name], net[f"{name}_bias"].unsqueeze(2)) for name in ("fc1", "fc2", "fc3")]
     w1, w2 = net["conv1"], net["conv2"].view(s, 16, 150)
     bias1, bias2 = net["conv1_bias"].unsqueeze(2), net["conv2_bias"].view(s, 16, 1, 1)
-    windows, unplace = _windows(x), _shifts().to(x).T.expand(s, 144, 25)
+    unplace = _shifts().to(x).T.expand(s, 144, 25)
     wanted = F.one_hot(labels.gather(1, order), classes).to(x)  # (s, t, K)
     new = x.new_empty
-    patch, z1, maps = new(s, channels * 36, 196), new(s, 24, 196), new(s, 6, 196)
+    images, patch, z1, maps = new(s, *x.shape[1:]), new(s, channels * 36, 196), new(s, 24, 196), new(s, 6, 196)
     patch2, z2, back2, slope2 = new(s, 150, 136), new(s, 16, 136), x.new_zeros(s, 16, 136), new(s, 150, 16)
-    cells1 = z1.view(s, 6, 2, 2, 196)
+    windows, cells1 = _windows(images), z1.view(s, 6, 2, 2, 196)
     # rows of 14 stay whole, so that each of 25 shifts is one run of 136; four columns in 14 are not used
     cells2, back_cells2 = (v.as_strided((s, 16, 5, 2, 5, 2), (2176, 136, 28, 14, 2, 1)) for v in (z2, back2))
     shifted = maps.as_strided((s, 6, 5, 5, 136), (1176, 196, 14, 1, 1))
@@ -193,7 +193,8 @@ def train(
         if step in keep:
             kept[step] = {name: p.clone() for name, p in net.items()}
         # forward
-        torch.index_select(windows, 0, order[:, step], out=patch)
+        torch.index_select(x, 0, order[:, step], out=images)
+        patch.view(windows.shape).copy_(windows)
         matmul(_placed(w1), patch, z1)
         first = _pool(cells1, (2, 2), maps)
         active = maps.add_(bias1).relu_().sign()
@@ -238,9 +239,9 @@ def train(
     return History(net, seen, times, torch.stack(checkpoints, 1), kept)
 
 
-def _windows(x: Tensor) -> Tensor:
-    """All 6x6 windows of the images with stride 2: (n, c * 36, 14 * 14)."""
-    return x.unfold(2, 6, 2).unfold(3, 6, 2).permute(0, 1, 4, 5, 2, 3).reshape(len(x), -1, 196)
+def _windows(x: Float[Tensor, "n c 32 32"]) -> Float[Tensor, "n c 6 6 14 14"]:
+    """All 6x6 windows of the images with stride 2, as a view."""
+    return x.unfold(2, 6, 2).unfold(3, 6, 2).permute(0, 1, 4, 5, 2, 3)
 
 
 @cache
