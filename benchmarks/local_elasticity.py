@@ -17,12 +17,12 @@ import random
 import statistics
 import time
 from collections.abc import Callable
-from multiprocessing import get_context
 from multiprocessing.pool import Pool
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.multiprocessing import get_context
 
 from phenomena.chapters.local_elasticity import lenet
 from phenomena.science import geomnist
@@ -105,6 +105,7 @@ def main() -> None:
     started()
     random.seed(0)
     made = setting(options.trials, options.steps)
+    made["x"].share_memory_()  # images are not sent to a process again for every part
     candidates: dict[str, Callable[[], tuple[Tensor, Tensor]]] = {
         "plain loop, double": lambda: plain_loop(made, options.every),
         "at once, one core": lambda: at_once(made, options.every),

@@ -181,6 +181,7 @@ def train(
     images, patch, z1, maps = new(s, *x.shape[1:]), new(s, channels * 36, 196), new(s, 24, 196), new(s, 6, 196)
     patch2, z2, back2, slope2 = new(s, 150, 136), new(s, 16, 136), x.new_zeros(s, 16, 136), new(s, 150, 16)
     windows, cells1 = _windows(images), z1.view(s, 6, 2, 2, 196)
+    windowed = patch.view(windows.shape)
     # rows of 14 stay whole, so that each of 25 shifts is one run of 136; four columns in 14 are not used
     cells2, back_cells2 = (v.as_strided((s, 16, 5, 2, 5, 2), (2176, 136, 28, 14, 2, 1)) for v in (z2, back2))
     shifted = maps.as_strided((s, 6, 5, 5, 136), (1176, 196, 14, 1, 1))
@@ -194,7 +195,7 @@ def train(
             kept[step] = {name: p.clone() for name, p in net.items()}
         # forward
         torch.index_select(x, 0, order[:, step], out=images)
-        patch.view(windows.shape).copy_(windows)
+        windowed.copy_(windows)
         matmul(_placed(w1), patch, z1)
         first = _pool(cells1, (2, 2), maps)
         active = maps.add_(bias1).relu_().sign()
@@ -212,7 +213,7 @@ def train(
         # backward; the step length is in here, once for all
         g = (torch.softmax(output, 1) - wanted[:, step]).mul_(-lr).unsqueeze(2)
         for (w, bias), h in zip(reversed(fc), reversed(hidden), strict=True):
-            before = matmul(w.mT, g).mul_(h.sign())
+            before = torch.ops.aten.threshold_backward(matmul(w.mT, g), h, 0)
             w.addcmul_(g, h.mT)
             bias.add_(g)
             g = before

@@ -287,9 +287,19 @@ class Trained:
     def at(self, label_noise: float) -> "Trained":
         """The trials with this fraction of wrong labels."""
         r = np.flatnonzero(self.label_noise == label_noise)
-        rows = (v[r] for v in (self.means, self.seen, self.true, self.given))
         kept = {step: {name: p[r] for name, p in net.items()} for step, net in self.kept.items()}
-        return Trained(self.label_noise[r], self.seed[r], self.accuracy[r], self.constant[r], self.times, *rows, kept)
+        return Trained(
+            self.label_noise[r],
+            self.seed[r],
+            self.accuracy[r],
+            self.constant[r],
+            self.times,
+            self.means[r],
+            self.seen[r],
+            self.true[r],
+            self.given[r],
+            kept,
+        )
 
 
 def train_networks(
@@ -335,7 +345,10 @@ def train_networks(
         torch.cat([f.accuracy for f in found]),
         torch.cat([f.constant for f in found]),
         found[0].times,
-        *(torch.cat([getattr(f, name) for f in found]) for name in ("means", "seen", "true", "given")),
+        torch.cat([f.means for f in found]),
+        torch.cat([f.seen for f in found]),
+        torch.cat([f.true for f in found]),
+        torch.cat([f.given for f in found]),
         kept,
     )
 
