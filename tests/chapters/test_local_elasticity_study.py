@@ -238,8 +238,10 @@ def test_conditions_of_neural_collapse():
 
 
 def test_collapse_is_followed_to_the_last_epoch():
-    jobs = [(condition, s) for condition in ("weight decay", "no decay") for s in (0, 1)]
-    curves = study.collapse_curves(jobs, None, classes=2, samples=5, epochs=2, weight_decay=0.005)
+    settings = {"classes": 2, "samples": 5, "epochs": 2, "weight_decay": 0.005}
+    curves = study.collapse_curves(["weight decay", "no decay"], [0, 1], None, **settings)
+    alone = study.collapse_curves(["no decay"], [1], None, **settings)
+    pd.testing.assert_frame_equal(alone, select(curves, condition="no decay", seed=1).reset_index(drop=True))
     assert curves.groupby(["condition", "seed"], sort=False).ngroups == 4
     assert curves["epoch"].max() == 2 and curves["fitted"].between(0, 1).all()
     ends = study.collapse_ends(curves)

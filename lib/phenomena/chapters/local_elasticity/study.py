@@ -476,42 +476,65 @@ def collapse_images(
     return x, y
 
 
-def collapse_curve(
-    x: Float[Tensor, "n c h w"],
-    y: Int[Tensor, " n"],
-    seed: int,
+def collapse_curves(
+    conditions: Iterable[str],
+    seeds: Sequence[int],
+    whole: datasets.Dataset | None,
+    *,
+    classes: int,
+    samples: int,
+    epochs: int,
+    weight_decay: float,
+) -> pd.DataFrame:
+    """NC1 to NC4 and the fraction of labels fitted while small convolutional networks train, a condition at once.
+
+    Columns condition, seed, epoch, fitted and those of `neural_collapse.Collapse`, a row a network and checkpoint.
+    """
+    frames = []
+    for condition in conditions:
+        parts = [collapse_images(condition, whole, classes, samples, s) for s in seeds]
+        x, y = (torch.stack(tensors) for tensors in zip(*parts, strict=True))
+        decay = 0.0 if condition == "no decay" else weight_decay
+        curves = _collapse_curves(x, y, seeds, classes=classes, epochs=epochs, weight_decay=decay)
+        curves.insert(0, "condition", condition)
+        frames.append(curves)
+    return pd.concat(frames, ignore_index=True)
+
+
+def _collapse_curves(
+    x: Float[Tensor, "s n c h w"],
+    y: Int[Tensor, "s n"],
+    seeds: Sequence[int],
     *,
     classes: int,
     epochs: int,
     weight_decay: float,
     width: int = 8,
 ) -> pd.DataFrame:
-    """NC1 to NC4 and the fraction of labels fitted while a small convolutional network trains.
-
-    Columns epoch, fitted and those of `neural_collapse.Collapse`, a row a checkpoint.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        encoder, last = networks.cnn(width, x.shape[1:]), nn.Linear(4 * width, classes)
-    network = nn.Sequential(encoder, last)
-    batch = min(len(x), max(10, len(x) // 5))
-    total = epochs * (len(x) // batch)
+    n, nets = y.shape[1], []
+    for seed in seeds:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            nets.append(nn.Sequential(networks.cnn(width, x.shape[2:]), nn.Linear(4 * width, classes)))
+    batch = min(n, max(10, n // 5))
+    total = epochs * (n // batch)
     rows: list[dict[str, float]] = []
 
     @torch.no_grad()
     def measure(step: int) -> None:
-        network.eval()
-        features = encoder(x)
-        fitted = (last(features).argmax(1) == y).double().mean().item()
-        found = neural_collapse.collapse(features, y, last.weight, last.bias)
-        rows.append({"epoch": epochs * step / total, "fitted": fitted, **found._asdict()})
+        for seed, net, images, labels in zip(seeds, nets, x, y, strict=True):
+            encoder, last = net.eval().children()
+            features = encoder(images)
+            fitted = (last(features).argmax(1) == labels).double().mean().item()
+            found = neural_collapse.collapse(features, labels, last.weight, last.bias)
+            rows.append({"seed": seed, "epoch": epochs * step / total, "fitted": fitted, **found._asdict()})
 
     training.train(
-        [network],
-        lambda index: (x[index], y[index]),
-        len(x),
+        nets,
+        lambda index: (x[training.own_rows(index, x)], y[training.own_rows(index, y)]),
+        n,
         total,
-        [torch.Generator().manual_seed(seed)],
+        [torch.Generator().manual_seed(seed) for seed in seeds],
         batch=batch,
         optimiser="sgd",
         lr=0.05,
@@ -520,27 +543,6 @@ def collapse_curve(
         observe=measure,
     )
     return pd.DataFrame(rows)
-
-
-def collapse_curves(
-    jobs: Iterable[tuple[str, int]],
-    whole: datasets.Dataset | None,
-    *,
-    classes: int,
-    samples: int,
-    epochs: int,
-    weight_decay: float,
-) -> pd.DataFrame:
-    """`collapse_curve` for each condition and seed, with columns condition and seed before its own."""
-    frames = []
-    for condition, seed in jobs:
-        x, y = collapse_images(condition, whole, classes, samples, seed)
-        decay = 0.0 if condition == "no decay" else weight_decay
-        curve = collapse_curve(x, y, seed, classes=classes, epochs=epochs, weight_decay=decay)
-        frames.append(
-            pd.concat([pd.DataFrame({"condition": condition, "seed": seed}, index=curve.index), curve], axis=1)
-        )
-    return pd.concat(frames, ignore_index=True)
 
 
 def collapse_ends(curves: pd.DataFrame) -> pd.DataFrame:
