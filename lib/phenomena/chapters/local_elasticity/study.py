@@ -511,20 +511,20 @@ def _collapse_curves(
     weight_decay: float,
     width: int = 8,
 ) -> pd.DataFrame:
-    n, nets = y.shape[1], []
+    n, parts = y.shape[1], []
     for seed in seeds:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            nets.append(nn.Sequential(networks.cnn(width, x.shape[2:]), nn.Linear(4 * width, classes)))
+            parts.append((networks.cnn(width, x.shape[2:]), nn.Linear(4 * width, classes)))
+    nets = [nn.Sequential(*part) for part in parts]
     batch = min(n, max(10, n // 5))
     total = epochs * (n // batch)
     rows: list[dict[str, float]] = []
 
     @torch.no_grad()
     def measure(step: int) -> None:
-        for seed, net, images, labels in zip(seeds, nets, x, y, strict=True):
-            encoder, last = net.eval().children()
-            features = encoder(images)
+        for seed, (encoder, last), images, labels in zip(seeds, parts, x, y, strict=True):
+            features = encoder.eval()(images)
             fitted = (last(features).argmax(1) == labels).double().mean().item()
             found = neural_collapse.collapse(features, labels, last.weight, last.bias)
             rows.append({"seed": seed, "epoch": epochs * step / total, "fitted": fitted, **found._asdict()})
