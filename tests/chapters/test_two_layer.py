@@ -8,6 +8,7 @@ from phenomena.chapters.tempered_overfitting.two_layer import (
     Networks,
     gradient,
     initial,
+    logistic_objective,
     outputs,
     train,
     train_lbfgs,
@@ -45,14 +46,20 @@ def test_gradient_is_balanced():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_fast_and_readable_version_agree(dtype, bias, momentum):
-    net, x, y = problem(bias=bias, dtype=dtype)
+@pytest.mark.parametrize("d", [6, 35, 90], ids=["few features", "as many", "more than rows"])
+def test_fast_and_readable_version_agree(dtype, bias, momentum, d):
+    """With 35 and 90 features for 40 rows the fast one takes its steps in the span of the rows."""
+    net, x, y = problem(bias=bias, dtype=dtype, d=d)
+    x = x * (6 / d) ** 0.5
     options = {"lr": 0.5 if momentum == 0 else 0.05, "momentum": momentum, "target": 0.2, "every": 7}
+    if d > 6:
+        options |= {"target": 0.15, "every": 2}
     slow, fast = (f(net, x, y, 100, **options) for f in (train_readable, train))
     assert torch.equal(slow.steps, fast.steps)
     assert len(set(fast.steps.tolist())) > 1, "the networks should stop at different steps"
     close = {"rtol": 1e-3, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 1e-9, "atol": 1e-11}
     torch.testing.assert_close(fast.loss, slow.loss, **close)
+    torch.testing.assert_close(fast.margin, slow.margin, **close)
     for a, b in zip(fast.net, slow.net, strict=True):
         if a is not None:
             assert a.dtype == dtype
@@ -73,12 +80,34 @@ def test_versions_agree_on_the_exponential_loss(bias):
         train(net, x, y, 1, lr=1.0, kind="hinge")
 
 
-def test_groups_and_memory_layout_change_nothing():
+def test_memory_layout_changes_nothing():
     net, x, y = problem()
-    whole = train(net, x, y, 60, lr=0.3, momentum=0.5, group=5)
-    strided = train(net, x.transpose(1, 2).contiguous().transpose(1, 2), y, 60, lr=0.3, momentum=0.5, group=2)
+    whole = train(net, x, y, 60, lr=0.3, momentum=0.5)
+    strided = train(net, x.transpose(1, 2).contiguous().transpose(1, 2), y, 60, lr=0.3, momentum=0.5)
     for a, b in zip(whole.net, strided.net, strict=True):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("kind", ["logistic", "exponential"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("size", [(7, 3, 5), (1, 2, 3), (33, 4, 17), (40, 60, 13), (100, 5, 31), (25, 25, 50)])
+def test_a_network_is_the_same_to_the_bit_in_every_company(size, momentum, dtype, kind):
+    n, d, j = size
+    net, x, y = problem(s=6, n=n, d=d, j=j, dtype=dtype)
+    options = {"lr": 0.02, "momentum": momentum, "every": 3, "kind": kind}
+    options["target"] = train(net, x, y, 30, **options).loss.median().item()
+
+    def trained(which, group):
+        chosen = torch.tensor(which)
+        found = train(Networks(*(p[chosen] for p in net)), x[chosen], y[chosen], 60, group=group, **options)
+        return [*found.net, found.margin, found.loss, found.steps]
+
+    whole = trained(range(6), None)
+    assert len(set(whole[-1].tolist())) > 1 or n == 1, "the networks should leave the group at different steps"
+    for which, group in (([3], None), ([5, 3, 1], None), (range(6), 4), ([4, 0, 3, 2, 1], 2)):
+        for a, b in zip(trained(which, group), whole, strict=True):
+            assert torch.equal(a, b[torch.tensor(which)])
 
 
 def test_each_network_stops_at_its_own_time_and_the_input_is_kept():
@@ -107,6 +136,20 @@ def test_a_network_that_diverges_is_shown_and_disturbs_no_other():
     assert not trained.loss[0].isfinite() and trained.steps[0] == 5
     alone = train(Networks(*(p[1:] for p in net)), x[1:], y[1:], 50, lr=0.1, every=5)
     torch.testing.assert_close(trained.net.w[1:], alone.net.w)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_objective_of_lbfgs_is_the_loss_and_its_gradient(bias):
+    net, x, y = problem(s=1, bias=bias)
+    theta = torch.cat([p.flatten() for p in net if p is not None]).numpy()
+    objective = logistic_objective(x[0].numpy(), y[0].numpy(), 30, bias=bias)
+    slope, loss = gradient(net, x, y)
+    for _ in range(2):  # its buffers carry nothing over
+        found_loss, found_slope = objective(theta)
+        assert found_loss == pytest.approx(loss.item(), rel=1e-12)
+        expected = torch.cat([p.flatten() for p in slope if p is not None])
+        torch.testing.assert_close(torch.from_numpy(found_slope), expected)
+    assert objective(1e3 * theta)[0] < float("inf")
 
 
 def test_lbfgs_reaches_the_target_where_descent_does_not():

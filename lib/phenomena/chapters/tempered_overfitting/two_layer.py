@@ -17,15 +17,19 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from scipy.optimize import OptimizeResult, minimize
 from torch import Tensor
 
+from phenomena.chapters.tempered_overfitting import lbfgs
 from phenomena.science import linalg
 
 # Hidden activations trained together, in bytes. Measured on one Zen 4 core: up to here larger groups of
-# networks are faster (fewer calls); beyond about 8 MB they are slower than one network at a time (the
+# networks are faster (fewer calls); beyond about 4 MB they are slower than one network at a time (the
 # activations leave the cache).
-CACHE_BYTES = 4 * 2**20
+CACHE_BYTES = 2 * 2**20
+
+# Rows to a feature up to which steps are taken in the span of the rows. The products are equally large at 2; the
+# other passes are over (n, j) numbers instead of (d, j).
+SPAN = 1.5
 
 # name -> the loss of a point and the size of its slope, as functions of -y_i N(x_i); the slope in place
 LOSSES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
@@ -43,9 +47,15 @@ class Networks(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """Networks after training, the loss they reached (not finite: diverged) and the steps they took."""
+    """Networks after training.
+
+    margin: the smallest y_i N(x_i); the network interpolates where it is positive.
+    loss: the one reached; not finite: diverged.
+    steps: how many it took.
+    """
 
     net: Networks
+    margin: Float[Tensor, " s"]
     loss: Float[Tensor, " s"]
     steps: Int[Tensor, " s"]
 
@@ -102,39 +112,49 @@ def gradient(net: Networks, x: Float[Tensor, "s n d"], y: Float[Tensor, "s n"]) 
 def train_lbfgs(
     net: Networks, x: Float[Tensor, "s n d"], y: Float[Tensor, "s n"], iterations: int, *, target: float
 ) -> Trained:
-    """Trains one network after another by L-BFGS (SciPy, memory 50) on the logistic loss, down to `target` or less.
+    """Trains one network after another by L-BFGS on the logistic loss, down to `target` or less, in float64.
 
-    For few rows in low dimension, where gradient descent does not interpolate within reasonable time. Use float64.
-    When a line search ends at a kink of the loss, L-BFGS starts again without memory. A network that no longer moves,
-    or has not reached the target after `iterations`, keeps its larger loss: the caller has to look at it.
+    For few rows in low dimension, where gradient descent does not interpolate within reasonable time. A network that no
+    longer moves, or has not reached the target after `iterations`, keeps its larger loss: the caller has to look at it.
     Raises `ValueError` as `train`.
     """
     _check(net, x, y, iterations, 1.0, 0.0, 1, "logistic")
-    ends, losses, taken = [], [], []
+    ends, margins, losses, taken = [], [], [], []
     for i in range(len(x)):
         start = Networks(*(None if p is None else p[i : i + 1] for p in net))  # type: ignore[arg-type]
-        xs, ys = x[i : i + 1], y[i : i + 1]
-
-        def objective(
-            theta: np.ndarray, xs: Tensor = xs, ys: Tensor = ys, like: Networks = start
-        ) -> tuple[float, np.ndarray]:
-            slope, loss = gradient(_unpack(theta, like), xs, ys)
-            return loss.item(), _pack(slope)
-
-        def stop(intermediate_result: OptimizeResult) -> None:  # the name is SciPy's
-            if intermediate_result.fun <= target:
-                raise StopIteration
-
-        theta, loss, steps, moved = _pack(start), np.inf, 0, True
-        while loss > target and steps < iterations and moved:
-            options = {"maxiter": iterations - steps, "maxfun": 10**6, "maxcor": 50, "ftol": 0.0, "gtol": 0.0}
-            result = minimize(objective, theta, jac=True, method="L-BFGS-B", callback=stop, options=options)
-            theta, loss, steps, moved = result.x, result.fun, steps + result.nit, result.nit > 1
+        xs, ys = x[i].double().numpy(), y[i].double().numpy()
+        objective = logistic_objective(xs, ys, net.v.shape[1], bias=net.b is not None)
+        theta, loss, steps = lbfgs.minimise(objective, _pack(start), iterations, target=target)
         ends.append(_unpack(theta, start))
+        margins.append((y[i] * outputs(ends[-1], x[i : i + 1].clone())).min())
         losses.append(loss)
         taken.append(steps)
     w, b, v = (None if p[0] is None else torch.cat(p) for p in zip(*ends, strict=True))
-    return Trained(Networks(w, b, v), x.new_tensor(losses), torch.tensor(taken))  # type: ignore[arg-type]
+    end = Networks(w, b, v)  # type: ignore[arg-type]
+    return Trained(end, torch.stack(margins), x.new_tensor(losses), torch.tensor(taken))
+
+
+def logistic_objective(x: np.ndarray, y: np.ndarray, width: int, *, bias: bool) -> lbfgs.Objective:
+    """What `gradient` says of one network, as a function of its packed parameters, for thousands of calls."""
+    if bias:
+        x = np.hstack([x, np.ones((len(x), 1))])
+    n, d = x.shape
+    hidden = torch.empty(n, width, dtype=torch.float64)
+    h = hidden.numpy()  # torch's relu and comparison are 3 times as fast as NumPy's
+
+    def objective(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        w, v = theta[:-width].reshape(d, width), theta[-width:]
+        np.matmul(x, w, out=h)
+        hidden.relu_()
+        q = -y * (h @ v)
+        e = np.exp(-np.abs(q))  # never overflows
+        a = -y * np.where(q > 0, 1, e) / (1 + e) / n
+        hidden.gt_(0)
+        sums = (a[:, None] * x).T @ h
+        slope = np.concatenate([(sums * v).ravel(), (w * sums).sum(0)])  # as in `train`
+        return float((np.maximum(q, 0) + np.log1p(e)).mean()), slope
+
+    return objective
 
 
 def _pack(net: Networks) -> np.ndarray:
@@ -175,11 +195,12 @@ def train_readable(
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-        results.append(([p.detach() for p in parameters], loss.detach(), step))
-    w, *b, v = (torch.cat(p) for p in zip(*(p for p, _, _ in results), strict=True))
-    loss = torch.stack([loss for _, loss, _ in results])
-    taken = torch.tensor([step for _, _, step in results], device=x.device)
-    return Trained(Networks(w, b[0] if b else None, v), loss, taken)
+        margin = (y[i] * outputs(one, x[i : i + 1])).min()
+        results.append(([p.detach() for p in parameters], margin.detach(), loss.detach(), step))
+    w, *b, v = (torch.cat(p) for p in zip(*(p for p, *_ in results), strict=True))
+    margin, loss = (torch.stack([r[i] for r in results]) for i in (1, 2))
+    taken = torch.tensor([step for *_, step in results], device=x.device)
+    return Trained(Networks(w, b[0] if b else None, v), margin, loss, taken)
 
 
 @torch.no_grad()
@@ -199,6 +220,7 @@ def train(
     """Full-batch gradient descent with heavy-ball momentum (as `torch.optim.SGD`), all networks at once.
 
     A network stops at the first multiple of `every` steps at which its loss is `target` or less, or no longer finite.
+    What becomes of it is the same to the bit whatever other networks are trained with it.
     net: of the dtype and on the device of x; it is left as it is.
     y: -1 or 1.
     kind: of loss, "logistic" or "exponential".
@@ -212,6 +234,10 @@ def train(
     the latter because relu(z) = z 1[z > 0]. So only three passes over the (n, j) activations lie between the
     two matrix products: relu, the sum over v, the mask.
 
+    All steps lie in the span of the rows, w = w(0) + x^T c, so that x w = x w(0) + K c with K = x x^T, shape (n, n),
+    and c_ij moves by r_i M_ij v_j. Unless there are clearly fewer features than rows this takes one product with
+    K in place of both with x.
+
     Raises `ValueError` for shapes or types that do not fit, labels other than -1 and 1, and steps, lr or
     momentum out of range.
     """
@@ -222,52 +248,76 @@ def train(
     else:
         w = torch.cat([net.w, net.b.unsqueeze(1)], 1)  # (s, d + 1, j)
         x = torch.cat([x, x.new_ones(*x.shape[:2], 1)], 2)
+    s, n, d = x.shape
     if group is None:
-        group = max(1, CACHE_BYTES // (x.shape[1] * w.shape[2] * x.element_size())) if x.is_cpu else len(x)
-    loss = x.new_empty(len(x))
-    taken = torch.empty(len(x), dtype=torch.int64, device=x.device)
-    for part in torch.arange(len(x), device=x.device).split(group):
-        state = [x[part], y[part].unsqueeze(1), w[part], v[part]]
+        group = max(1, CACHE_BYTES // (n * w.shape[2] * x.element_size())) if x.is_cpu else s
+    margin, loss = x.new_empty(s), x.new_empty(s)
+    taken = torch.empty(s, dtype=torch.int64, device=x.device)
+    for part in torch.arange(s, device=x.device).split(group):
+        rows = x[part]
+        across = rows.transpose(1, 2)
+        if in_span := n <= SPAN * d:
+            fixed = linalg.matmul(rows, w[part])
+            state = [linalg.matmul(rows, across), fixed, torch.zeros_like(fixed)]
+        else:
+            state = [rows, w.new_zeros(len(part), 0), w[part]]
+        state += [y[part].unsqueeze(1), v[part]]
         with np.errstate(over="ignore", invalid="ignore"):  # a network that diverges shows it in its loss
-            for index, w_end, v_end, loss_end, step in _descend(state, steps, lr, momentum, target, every, kind):
-                rows = part[index]
-                w[rows], v[rows], loss[rows], taken[rows] = w_end, v_end, loss_end, step
+            for index, moved, v_end, q, loss_end, step in _descend(state, steps, lr, momentum, target, every, kind):
+                there = part[index]
+                w[there] = w[there] + linalg.matmul(across[index], moved) if in_span else moved
+                v[there], margin[there], loss[there], taken[there] = v_end, -q.amax((1, 2)), loss_end, step
     b = None if net.b is None else w[:, -1].clone()
-    return Trained(Networks(w[:, : net.w.shape[1]].contiguous(), b, v.squeeze(1)), loss, taken)
+    return Trained(Networks(w[:, : net.w.shape[1]].contiguous(), b, v.squeeze(1)), margin, loss, taken)
 
 
 def _descend(state: list[Tensor], steps: int, lr: float, momentum: float, target: float, every: int, kind: str):  # type: ignore[no-untyped-def]
-    """Yields (which networks, w, v, loss, step) as they finish.
+    """Yields (which networks, w, v, -y N(x), loss, step) as they finish.
 
-    state: x (s, n, d), y (s, 1, n), w (s, d, j), v (s, 1, j).
+    state: x (s, n, d), nothing (s, 0), w (s, d, j), y (s, 1, n), v (s, 1, j); or for steps in the span of the
+    rows K (s, n, n), x w(0) (s, n, j), c = 0 (s, n, j) and the same y and v.
     """
-    x, y, w, v = state
-    state += [torch.zeros_like(w), torch.zeros_like(v)]  # velocities
     value, slope_ = LOSSES[kind]
-    left = torch.arange(len(x), device=x.device)
+    state += [torch.zeros_like(state[2]), torch.zeros_like(state[4])]  # velocities
+    left = torch.arange(len(state[0]), device=state[0].device)
     start = 0
     while len(left):
-        x, y, w, v, w_velocity, v_velocity = state
-        s, n, _ = x.shape
-        hidden, sums, product = x.new_empty(s, n, w.shape[2]), torch.empty_like(w), torch.empty_like(w)
-        q, v_step, weighted = torch.empty_like(y), torch.empty_like(v), torch.empty_like(x)
+        x, fixed, w, y, v, w_velocity, v_velocity = state
+        in_span = fixed.numel() > 0
+        (s, n, _), j = x.shape, w.shape[2]
+        hidden, product, weighted, v_step = x.new_empty(s, n, j), torch.empty_like(w), torch.empty_like(x), v * 0
+        sums = hidden if in_span else torch.empty_like(w)
+        # torch's sigmoid and its like round the last numbers of a tensor, short of a whole vector, in another way:
+        # with zeros behind them no network's numbers are the last
+        padded = x.new_zeros(s * n + -(s * n) % 64)
+        q = padded[: s * n].view(s, 1, n)
         minus_y = -y
-        labelled = x * y.transpose(1, 2) * (lr / n)  # the step length is in here, once for all steps
+        labels = y * (lr / n)  # the step length is in here, once for all steps
+        labelled = x * labels.transpose(1, 2)
         for step in range(start, steps + 1):
-            linalg.matmul(x, w, hidden).relu_()
+            linalg.matmul(x, w, hidden)
+            if in_span:
+                hidden.add_(fixed)
+            hidden.relu_()
             # -q_i; the row v on the left: as a column on the right it is 8x slower
             linalg.matmul(v, hidden.transpose(1, 2), q).mul_(minus_y)
             if (step % every == 0 and step > start) or step == steps:
-                loss = value(q).mean((1, 2))
+                loss = value(padded)[: s * n].view(s, 1, n).mean((1, 2))
                 done = (loss <= target) | ~loss.isfinite() | (step == steps)
                 if done.any():
-                    yield left[done], w[done], v[done], loss[done], step
+                    yield left[done], w[done], v[done], q[done], loss[done], step
                     left, start = left[~done], step
                     state = [t[~done] for t in state]
                     break  # to smaller buffers
-            torch.mul(labelled, slope_(q).transpose(1, 2), out=weighted)
-            linalg.matmul(weighted.transpose(1, 2), hidden.gt_(0), sums)  # lr A
-            torch.sum(torch.mul(w, sums, out=product), 1, keepdim=True, out=v_step)
+            slope_(padded)
+            if in_span:
+                q.mul_(labels)  # lr r
+                linalg.matmul(q, hidden, v_step)
+                hidden.gt_(0).mul_(q.transpose(1, 2))
+            else:
+                torch.mul(labelled, q.transpose(1, 2), out=weighted)
+                linalg.matmul(weighted.transpose(1, 2), hidden.gt_(0), sums)  # lr A
+                torch.sum(torch.mul(w, sums, out=product), 1, keepdim=True, out=v_step)
             if momentum:
                 w.add_(w_velocity.mul_(momentum).addcmul_(sums, v))
                 v.add_(v_velocity.mul_(momentum).add_(v_step))
