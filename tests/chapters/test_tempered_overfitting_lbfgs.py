@@ -56,7 +56,7 @@ def test_goes_down_to_a_kink_and_stops_at_the_target_or_the_last_iteration():
         return abs(theta[0]) + theta[1] ** 2 / 100, np.array([np.sign(theta[0]), theta[1] / 50])
 
     start = np.array([0.3, 10.0])
-    theta, value, taken = lbfgs.minimise(valley, start, 500, target=1e-3)
+    theta, value, _ = lbfgs.minimise(valley, start, 500, target=1e-3)
     assert value == valley(theta)[0] <= 1e-3
     assert lbfgs.minimise(valley, start, 2, target=1e-3)[2] == 2
     assert lbfgs.minimise(valley, start, 500, target=2.0)[2] == 0

@@ -1,7 +1,8 @@
 """The chapter's experiments: networks and kernels that interpolate noisy labels, each a tidy frame with a row a seed.
 
 All clean labels are +1 (but for the digits), and p is the label noise: the probability that a label is flipped.
-Networks of one call are trained together and draw from one generator, seeded with the first of their seeds.
+Networks of one call are trained together, each with a generator of its own: what belongs to a seed is the same to the
+bit whatever other seeds run with it.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +21,8 @@ from phenomena.chapters.tempered_overfitting.data import (
     sphere_in_span,
     uniform_points,
 )
-from phenomena.chapters.tempered_overfitting.two_layer import Networks, Trained, initial, outputs, train, train_lbfgs
+from phenomena.chapters.tempered_overfitting.two_layer import Networks, initial, train, train_lbfgs
+from phenomena.science import linalg
 from phenomena.science.label_noise import flipped_signs
 from phenomena.statistics import interval
 
@@ -50,7 +52,7 @@ def train_by_descent(
     target: float = 0.01,
     steps: int = 3000,
     loss: str = "logistic",
-    test_points: int = 2000,
+    test_points: int = 1000,
 ) -> pd.DataFrame:
     """Networks trained by gradient descent on m noisy points of the sphere (d = 1: of [-1, 1]), each on its own.
 
@@ -65,16 +67,10 @@ def train_by_descent(
     Raises `ValueError` for p outside [0, 0.5] or a count below 1.
     """
     check_counts(d=d, m=m, seeds=len(seeds), width=width, test_points=test_points)
-    generator = torch.Generator().manual_seed(seeds[0])
-    y = flipped_signs(len(seeds), m, p, generator)
-    if d == 1:
-        x = 2 * uniform_points(len(seeds), m, generator, torch.float32) - 1
-    else:
-        x = sphere_in_span(len(seeds), m, d, generator)
-    net = initial(len(seeds), x.shape[2], width, generator, scale=scale, bias=bias, dimension=d)
+    generators, x, y, net = _drawn(d, m, p, seeds, width, scale=scale, bias=bias)
     trained = train(net, x, y, steps, lr=lr, momentum=momentum, target=target, kind=loss)
-    error = clean_error(trained.net, d, test_points, generator, scale=scale)
-    return _rows(seeds, d, m, p, error, _interpolates(trained, x, y))
+    error = clean_error(trained.net, d, test_points, generators, scale=scale)
+    return _rows(seeds, d, m, p, error, trained.margin > 0)
 
 
 def train_by_lbfgs(
@@ -84,8 +80,9 @@ def train_by_lbfgs(
 
     L-BFGS in float64, from biases spread wide (initial scale 3).
     """
-    x, y, trained, generator = _trained_by_lbfgs(d, m, p, seeds, width, iterations)
-    return _rows(seeds, d, m, p, clean_error(trained.net, d, 2000, generator), _interpolates(trained, x, y))
+    generators, x, y, net = _drawn(d, m, p, seeds, width, scale=3.0, dtype=torch.float64)
+    trained = train_lbfgs(net, x, y, iterations, target=0.01)
+    return _rows(seeds, d, m, p, clean_error(trained.net, d, 2000, generators, scale=3.0), trained.margin > 0)
 
 
 def kkt_points(m: int, p: float, seeds: Sequence[int], *, width: int = 30) -> pd.DataFrame:
@@ -94,8 +91,9 @@ def kkt_points(m: int, p: float, seeds: Sequence[int], *, width: int = 30) -> pd
     For m up to about 10: L-BFGS as in `train_by_lbfgs`, then `theory.max_margin_kkt_1d` from there. `interpolates` is 1
     for the networks for which both converged.
     """
-    x, y, trained, _ = _trained_by_lbfgs(1, m, p, seeds, width, 1500)
-    converged = _interpolates(trained, x, y)
+    _, x, y, net = _drawn(1, m, p, seeds, width, scale=3.0, dtype=torch.float64)
+    trained = train_lbfgs(net, x, y, 1500, target=0.01)
+    converged = trained.margin > 0
     errors = theory.negative_fraction(trained.net, -1.0, 1.0)
     for i in torch.where(converged)[0].tolist():
         start = Networks(*(q[i : i + 1] for q in trained.net if q is not None))
@@ -107,9 +105,9 @@ def kkt_points(m: int, p: float, seeds: Sequence[int], *, width: int = 30) -> pd
 
 
 def clean_error(
-    net: Networks, d: int, test_points: int, generator: torch.Generator, *, scale: float = 1.0
+    net: Networks, d: int, test_points: int, generators: Sequence[torch.Generator], *, scale: float = 1.0
 ) -> Float[Tensor, " s"]:
-    """Fraction of uniform points on the sphere in d dimensions with N(x) <= 0, a fresh draw of points a network.
+    """Fraction of uniform points on the sphere in d dimensions with N(x) <= 0, drawn from each network's generator.
 
     In one dimension it is exact, on [-1, 1]. In more, a test point is u in the span of the data (the networks'
     features) plus a rest r orthogonal to it, and w_j . x = w_j . u + w0_j . r, where w0_j, the initial weights, are
@@ -121,13 +119,16 @@ def clean_error(
         return theory.negative_fraction(net, -1.0, 1.0)
     s, features, width = net.w.shape
     wrong = torch.empty(s, dtype=torch.float64, device=net.w.device)
-    for i in range(s):
+    for i, generator in zip(range(s), generators, strict=True):
         u, rest = fresh_points(test_points, features, d, generator, net.w.dtype)
-        z = u @ net.w[i] if net.b is None else torch.addmm(net.b[i], u, net.w[i])
+        (z,) = linalg.matmul(u.unsqueeze(0), net.w[i : i + 1])
+        if net.b is not None:
+            z += net.b[i]
         if features < d:
             g = torch.randn(test_points, width, generator=generator, dtype=z.dtype, device=z.device)
             z.addcmul_(g, rest.unsqueeze(1), value=scale / d**0.5)
-        wrong[i] = (z.relu_() @ net.v[i] <= 0).double().mean()
+        (n,) = linalg.matmul(z.relu_().unsqueeze(0), net.v[i].view(1, -1, 1))
+        wrong[i] = (n <= 0).double().mean()
     return wrong
 
 
@@ -138,22 +139,28 @@ def first_below(frame: pd.DataFrame, threshold: float) -> dict[int, int | None]:
     return {int(m): int(first[m]) if m in first else None for m in frame["m"].unique()}
 
 
-def _trained_by_lbfgs(
-    d: int, m: int, p: float, seeds: Sequence[int], width: int, iterations: int
-) -> tuple[Float[Tensor, "s m d"], Float[Tensor, "s m"], Trained, torch.Generator]:
+def _drawn(
+    d: int,
+    m: int,
+    p: float,
+    seeds: Sequence[int],
+    width: int,
+    *,
+    scale: float,
+    bias: bool = True,
+    dtype: torch.dtype = torch.float32,
+) -> tuple[list[torch.Generator], Float[Tensor, "s m k"], Float[Tensor, "s m"], Networks]:
+    """For each seed its generator, points, noisy labels and initial network."""
     check_counts(d=d, m=m, seeds=len(seeds), width=width)
-    generator = torch.Generator().manual_seed(seeds[0])
-    y = flipped_signs(len(seeds), m, p, generator, torch.float64)
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    y = torch.cat([flipped_signs(1, m, p, g, dtype) for g in generators])
     if d == 1:
-        x = 2 * uniform_points(len(seeds), m, generator) - 1
+        x = torch.cat([2 * uniform_points(1, m, g, dtype) - 1 for g in generators])
     else:
-        x = sphere(len(seeds), m, d, generator, torch.float64)
-    net = initial(len(seeds), d, width, generator, scale=3.0, dtype=torch.float64)
-    return x, y, train_lbfgs(net, x, y, iterations, target=0.01), generator
-
-
-def _interpolates(trained: Trained, x: Tensor, y: Tensor) -> Tensor:
-    return (y * outputs(trained.net, x) > 0).all(1)
+        x = torch.cat([sphere_in_span(1, m, d, g, dtype) for g in generators])
+    one = {"scale": scale, "bias": bias, "dimension": d, "dtype": dtype}
+    w, b, v = zip(*(initial(1, x.shape[2], width, g, **one) for g in generators), strict=True)  # type: ignore[arg-type]
+    return generators, x, y, Networks(torch.cat(w), torch.cat(b) if bias else None, torch.cat(v))
 
 
 def _rows(seeds: Sequence[int], d: int, m: int, p: float, error: Tensor, interpolates: Tensor) -> pd.DataFrame:
@@ -200,7 +207,7 @@ def affine_errors(d: int, m: int, p: float, seeds: Sequence[int]) -> pd.DataFram
         x = sphere(1, m + 1000, d, generator, torch.float64)[0]
         y = flipped_signs(1, m, p, generator, torch.float64)[0]
         features = torch.cat([x, torch.ones_like(x[:, :1])], 1)
-        weights = torch.linalg.pinv(features[:m]) @ y
+        weights = torch.linalg.lstsq(features[:m], y.unsqueeze(1), driver="gels").solution  # of full rank
         errors.append((features[m:] @ weights <= 0).double().mean().item())
     return pd.DataFrame({"d": d, "m": m, "seed": list(seeds), "error": errors})
 

@@ -22,6 +22,7 @@ from scipy.optimize import linprog, minimize
 from torch import Tensor
 
 from phenomena.chapters.tempered_overfitting.two_layer import Networks
+from phenomena.science import linalg
 
 
 def bias_free_limit(p: float, random_ties: bool = False) -> float:
@@ -163,7 +164,8 @@ def negative_fraction(net: Networks, low: float = 0.0, high: float = 1.0) -> Flo
     knots = torch.cat([kinks.clamp(low, high), ends], 1).sort(1).values  # (s, j + 2)
     values = torch.stack(
         [  # one network at a time: j² numbers each
-            (torch.outer(k, wi) + bi).relu_() @ vi for k, wi, bi, vi in zip(knots, w, b, net.v.double(), strict=True)
+            linalg.matmul((torch.outer(k, wi) + bi).relu_().unsqueeze(0), vi.view(1, -1, 1)).flatten()
+            for k, wi, bi, vi in zip(knots, w, b, net.v.double(), strict=True)
         ]
     )
     return _negative_length(knots, values) / (high - low)

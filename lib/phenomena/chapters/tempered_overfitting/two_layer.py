@@ -198,7 +198,7 @@ def train_readable(
         margin = (y[i] * outputs(one, x[i : i + 1])).min()
         results.append(([p.detach() for p in parameters], margin.detach(), loss.detach(), step))
     w, *b, v = (torch.cat(p) for p in zip(*(p for p, *_ in results), strict=True))
-    margin, loss = (torch.stack([r[i] for r in results]) for i in (1, 2))
+    margin, loss = torch.stack([m for _, m, _, _ in results]), torch.stack([loss for _, _, loss, _ in results])
     taken = torch.tensor([step for *_, step in results], device=x.device)
     return Trained(Networks(w, b[0] if b else None, v), margin, loss, taken)
 
