@@ -7,8 +7,10 @@ Candidates: a plain torch loop over the networks, `torch.func.vmap`, `bmm` with 
 `two_layer.train` of the chapter, and, where JAX is installed (it is no dependency of the project), the
 best of four JAX programs (jit and scan over the steps; vmap or map over the networks; the output layer as a
 product or as a sum). Every candidate must first reach the same losses; then each round times all of them in
-turn, in changing order. A table row gives the median microseconds a step and the median over rounds of the
-ratio to the plain loop; "first" is the first call in seconds, compilation included.
+turn, in changing order. A table row gives the median microseconds a step, and the median and the quartiles over
+rounds of the ratios to the plain loop and to JAX; "first" is the first call in seconds, compilation included.
+"products" are x w and x^T M alone, with the constant feature of the bias, by `linalg.matmul`. With more features than
+rows `train` has one smaller product instead; the JAX programs are not written that way.
 """
 
 import argparse
@@ -26,6 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from phenomena.chapters.tempered_overfitting.two_layer import Networks, initial, train
+from phenomena.science import linalg
 
 try:
     import jax
@@ -93,6 +96,15 @@ def ours(net: Networks, x: Tensor, y: Tensor, steps: int) -> Tensor:
     return train(net, x, y, steps, lr=LR, every=steps).loss
 
 
+def products(net: Networks, x: Tensor, y: Tensor, steps: int) -> None:
+    x, w = torch.cat([x, torch.ones_like(x[:, :, :1])], 2), torch.cat([net.w, net.b.unsqueeze(1)], 1)
+    for one, weights in zip(x.split(1), w.split(1), strict=True):
+        hidden, sums = x.new_empty(1, x.shape[1], w.shape[2]), torch.empty_like(weights)
+        for _ in range(steps):
+            linalg.matmul(one, weights, hidden)
+            linalg.matmul(one.transpose(1, 2), hidden, sums)
+
+
 def jax_programs(net: Networks, x: Tensor, y: Tensor, steps: int) -> dict[str, Callable[[], np.ndarray]]:
     """Name -> a call without arguments (data already on JAX's side) that returns the losses."""
 
@@ -132,6 +144,10 @@ def compare(s: int, d: int, width: int, n: int, steps: int, rounds: int) -> None
         first[name] = time.perf_counter() - start
     for name, loss in losses.items():
         np.testing.assert_allclose(loss, losses["plain_loop"], rtol=1e-4, err_msg=f"{name} trains to another loss")
+    candidates["products"] = lambda: products(net, x, y, steps)
+    start = time.perf_counter()
+    candidates["products"]()
+    first["products"] = time.perf_counter() - start
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     order = list(candidates)
     for _ in range(rounds):
@@ -144,15 +160,19 @@ def compare(s: int, d: int, width: int, n: int, steps: int, rounds: int) -> None
     best = min(jaxes, key=lambda name: statistics.median(seconds[name]), default=None)
     print(f"\n{s} networks, d {d}, width {width}, n {n}: {4 * n * width / 2**10:.0f} KB of activations each")
     for name in [name for name in candidates if name not in jaxes or name == best]:
-        ratio, to_jax = (
-            statistics.median(a / b for a, b in zip(seconds[base], seconds[name], strict=True))
-            if base
-            else float("nan")
-            for base in ("plain_loop", best)
-        )
         micro = statistics.median(seconds[name]) / steps * 1e6
-        row = f"{name:18} {micro:9.0f} us/step {ratio:8.2f} x loop {to_jax:7.2f} x JAX"
-        print(f"  {row}   first {first[name]:.2f} s")
+        ratios = "  ".join(
+            f"{ratio(seconds[base], seconds[name])} x {what}"
+            for base, what in (("plain_loop", "loop"), (best, "JAX"))
+            if base is not None
+        )
+        print(f"  {name:18} {micro:9.0f} us/step  {ratios}  first {first[name]:.2f} s")
+
+
+def ratio(base: list[float], seconds: list[float]) -> str:
+    """Median over rounds and quartiles."""
+    low, median, high = statistics.quantiles((a / b for a, b in zip(base, seconds, strict=True)), n=4)
+    return f"{median:6.2f} ({low:.2f} to {high:.2f})"
 
 
 def main() -> None:
