@@ -18,6 +18,7 @@ import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from phenomena.runs.store import runs
 from phenomena.runs.store.chapters import Project
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in runs: small tensors are several times slower with two threads
@@ -49,7 +50,7 @@ BODY = """\
 values = []
 for s in track(range(seed, seed + seeds), "measuring"):
     if kind == "fancy":
-        time.sleep(1)
+        time.sleep(0.5)
     if title == "broken":
         raise RuntimeError("the toy broke")
     values.append(rate + s / 100)
@@ -162,7 +163,30 @@ def project(tmp_path: Path) -> Project:
 
 
 @pytest.fixture(scope="session")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """What kernels of toy chapters are forked from, for tests of something else than how a run begins."""
+    from phenomena.runs.execute import kernels
+
+    root = tmp_path_factory.mktemp("toy")
+    write_chapter(root)
+    with kernels.Server(kernels.needed(Project(root).chapters())) as server:
+        yield server
+
+
+@pytest.fixture
+def run_toy(server: Any) -> Callable[..., runs.Run]:
+    """Runs the toy chapter of a project with some parameters."""
+    from phenomena.runs.execute import runner
+
+    def run(project: Project, **overrides: Any) -> runs.Run:
+        chapter = project.chapter("toy")
+        return runner.run(project, chapter, chapter.resolve(overrides=overrides), server=server)[0]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def ran(tmp_path_factory: pytest.TempPathFactory, server: Any) -> Project:
     """A toy project whose default and smoke editions have been run once, for tests that only look."""
     from phenomena.runs.execute import runner
 
@@ -172,7 +196,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = Project(root)
     chapter = project.chapter("toy")
     for edition in ("default", "smoke"):
-        runner.run(project, chapter, chapter.resolve(edition), edition)
+        runner.run(project, chapter, chapter.resolve(edition), edition, server=server)
     return project
 
 

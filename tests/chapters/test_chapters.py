@@ -4,6 +4,7 @@ import ast
 import re
 import shutil
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 
 import nbformat
@@ -11,8 +12,8 @@ import pytest
 from conftest import without_browser
 
 from phenomena.runs.book import build as book
-from phenomena.runs.execute import runner
-from phenomena.runs.store import claims, published
+from phenomena.runs.execute import kernels, runner
+from phenomena.runs.store import claims, published, runs
 from phenomena.runs.store.chapters import Project
 
 ROOT = Path(__file__).parents[2]
@@ -99,11 +100,19 @@ def test_editions_and_claims_are_in_order(chapter):
     assert chapter.file.claims
 
 
+@pytest.fixture(scope="module")
+def server():
+    """What kernels are forked from, None where every smoke run is there."""
+    missing = [chapter for chapter in CHAPTERS if runs.current(PROJECT, chapter, "smoke") is None]
+    with kernels.Server(kernels.needed(missing, shared=True)) if missing else nullcontext() as started:
+        yield started
+
+
 @pytest.fixture(scope="module", params=CHAPTERS, ids=lambda c: c.name)
-def page(request):
+def page(request, server):
     """A chapter's smoke run: that of the draft, where there is one, since runs are keyed and never changed."""
     chapter = request.param
-    run, _ = runner.run(PROJECT, chapter, chapter.resolve("smoke"), "smoke")
+    run, _ = runner.run(PROJECT, chapter, chapter.resolve("smoke"), "smoke", server=server)
     return book.Page(PROJECT, chapter, "smoke", run)
 
 

@@ -1,6 +1,8 @@
 """The command line as a person meets it: one line for bad input, status 2, nothing written."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from conftest import Command
@@ -162,3 +164,38 @@ def test_a_figure_that_is_not_there_is_refused(figures):
     ):
         done = figures(*words)
         assert (done.returncode, done.stderr) == (2, f"phenomena: {message}\n")
+
+
+HEAVY = {"torch", "pandas", "papermill", "dask", "distributed", "matplotlib", "altair", "nbclient", "jupyter_client"}
+ASKED = """
+import sys
+from phenomena.runs.cli import main
+try:
+    main()
+finally:
+    print(*{name.partition(".")[0] for name in sys.modules}, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (["--help"], 0),
+        (["list"], 0),
+        (["show", "toy"], 0),
+        (["claims", "toy"], 0),
+        (["run", "toy"], 0),
+        (["run", "toy", "-p", "sed=1"], 2),
+        (["figure", "toy", "lime"], 2),
+        (["sweep", "toy", "-g", "seed=1,2", "--dry-run"], 0),
+        (["sweep", "toy", "-g", "sed=1,2"], 2),
+        (["compare", "toy", "-p", "sed=1"], 2),
+    ],
+)
+def test_what_is_there_is_told_without_heavy_imports(ran, words, status):
+    """Most of the time until an answer goes into imports; what they are is the same on a busy machine."""
+    done = subprocess.run([sys.executable, "-c", ASKED, *words], cwd=ran.root, capture_output=True, text=True)
+    assert done.returncode == status, done.stderr
+    assert HEAVY.isdisjoint(done.stderr.split()[-2000:])
+    if words == ["run", "toy"]:
+        assert "was there already" in done.stdout

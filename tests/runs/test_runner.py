@@ -1,19 +1,21 @@
 """Runs: keyed, whole or absent, executed once, reported when they fail."""
 
 import copy
+import errno
 import json
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import nbformat
 import papermill
 import psutil
 import pytest
 import torch
-from conftest import CHAPTER, PARAMETERS, values_of, write_chapter
+from conftest import BODY, CHAPTER, PARAMETERS, values_of, write_chapter
 
 from phenomena.runs.contract.errors import BadInput, RunFailed
 from phenomena.runs.execute import runner
@@ -21,9 +23,9 @@ from phenomena.runs.store import keys, runs
 from phenomena.runs.store.chapters import Project
 
 
-def run(project, **overrides):
-    chapter = project.chapter("toy")
-    return runner.run(project, chapter, chapter.resolve(overrides=overrides))[0].folder
+@pytest.fixture
+def run(run_toy):
+    return lambda project, **overrides: run_toy(project, **overrides).folder
 
 
 def test_a_run_holds_its_record(ran):
@@ -95,7 +97,7 @@ def test_modules_are_followed_through_imports_and_no_further():
     assert keys.modules("import phenomena.science.networks") == keys.modules("from phenomena.science import networks")
 
 
-def test_a_failing_cell_leaves_a_report_and_no_run(project):
+def test_a_failing_cell_leaves_a_report_and_no_run(project, run):
     with pytest.raises(RunFailed, match=r"code cell \d failed: RuntimeError: the toy broke; report: runs/.failed/toy-"):
         run(project, title="broken")
     (report,) = (project.runs / ".failed").glob("toy-*/report.md")
@@ -108,7 +110,7 @@ def test_a_failing_cell_leaves_a_report_and_no_run(project):
     assert not list((project.runs / ".partial").iterdir())
 
 
-def test_a_folder_counts_only_when_whole(project):
+def test_a_folder_counts_only_when_whole(project, run):
     folder = run(project)
     record = (folder / "record.json").read_text()
     (folder / "record.json").write_text(record[: len(record) // 2])
@@ -119,16 +121,32 @@ def test_a_folder_counts_only_when_whole(project):
     assert runs.read(folder) is None
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])
-def test_an_interrupted_run_is_never_taken_for_whole(project, number, status):
-    words = [sys.executable, "-m", "phenomena", "run", "toy", "-p", "kind=fancy", "-p", "seeds=60"]
-    process = subprocess.Popen(words, cwd=project.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def processes(pid):
+    """Of a command: the processes that kernels are forked from, and the kernels."""
+    with suppress(psutil.Error):  # a short-lived child may have ended since it was listed
+        children = psutil.Process(pid).children()
+        servers = [child for child in children if "phenomena.runs.execute.kernels" in child.cmdline()]
+        return servers, [kernel for server in servers for kernel in server.children()]
+    return [], []
+
+
+def started(words, root, kernels):
+    """A command, and its processes as soon as there are that many kernels; with none, as soon as there is a server."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "phenomena", *words], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     deadline = time.monotonic() + 60
-    while not (
-        kernels := [p for p in psutil.Process(process.pid).children(True) if "ipykernel" in " ".join(p.cmdline())]
-    ):
+    while True:
+        servers, found = processes(process.pid)
+        if servers and len(found) >= kernels:
+            return process, [*servers, *found]
         assert time.monotonic() < deadline
-        time.sleep(0.1)
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])
+def test_an_interrupted_run_is_never_taken_for_whole(project, run, number, status):
+    process, found = started(["run", "toy", "-p", "kind=fancy", "-p", "seeds=60"], project.root, kernels=1)
     time.sleep(1)
     process.send_signal(number)
     _, errors = process.communicate(timeout=30)
@@ -137,58 +155,51 @@ def test_an_interrupted_run_is_never_taken_for_whole(project, number, status):
         assert errors.strip().splitlines()[-1] == "phenomena: interrupted; nothing half-made is kept"
         assert not list((project.runs / ".partial").iterdir())
     assert not (project.runs / "toy").exists()
-    _, alive = psutil.wait_procs(kernels, timeout=20)
+    _, alive = psutil.wait_procs(found, timeout=20)
     assert not alive
     assert runs.read(run(project)) is not None  # the next run is not in the way of what was left
     assert not list((project.runs / ".partial").iterdir())
 
 
-def _is_kernel(process):
-    try:
-        return "ipykernel_launcher" in process.cmdline()
-    except psutil.Error:  # a short-lived child that has ended since it was listed
-        return False
-
-
-def started(words, root, kernels):
-    """A command, and its kernels as soon as there are that many."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "phenomena", *words], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 60
-    while True:
-        found = [p for p in psutil.Process(process.pid).children(True) if _is_kernel(p)]
-        if len(found) >= kernels:
-            return process, found
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def test_an_interrupt_while_the_kernel_starts_leaves_no_kernel(project):
-    process, found = started(["run", "toy"], project.root, kernels=1)
+@pytest.mark.parametrize("kernels", [0, 1])
+def test_an_interrupt_while_the_kernel_starts_leaves_no_process(project, kernels):
+    process, found = started(["run", "toy"], project.root, kernels)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
-    assert process.returncode == 130
+    assert process.returncode == 130, errors
     assert errors.strip() == "phenomena: interrupted; nothing half-made is kept"
     assert not any(p.is_running() for p in found)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_book_ends_its_runs_and_starts_no_other(tmp_path, number):
+@pytest.mark.parametrize("kernels", [0, 2])
+def test_an_interrupted_book_ends_its_runs_and_starts_no_other(tmp_path, number, kernels):
     (tmp_path / "requirements.lock").write_text("toy==1\n")
     slow = copy.deepcopy(CHAPTER)
     slow["editions"]["smoke"]["parameters"] = {"kind": "fancy", "seeds": 60}
     for name in ("one", "three", "two"):
         write_chapter(tmp_path, name, chapter=slow)
-    process, found = started(["book", "--edition", "smoke"], tmp_path, kernels=2)
+    process, found = started(["book", "--edition", "smoke"], tmp_path, kernels)
     process.send_signal(number)
-    process.communicate(timeout=30)
-    assert process.returncode == 130
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130, errors
+    assert errors.strip() == "phenomena: interrupted; nothing half-made is kept"
     assert not any(p.is_running() for p in found)
     assert {p.name for p in Project(tmp_path).runs.iterdir()} <= {".partial", ".locks"}
+    assert not list((tmp_path / "runs" / ".partial").glob("*"))
 
 
-def test_a_run_whose_sources_change_meanwhile_is_not_kept(project, monkeypatch):
+def test_kernels_do_not_outlive_what_they_are_forked_from(project):
+    process, found = started(["run", "toy", "-p", "kind=fancy", "-p", "seeds=60"], project.root, kernels=1)
+    time.sleep(1)
+    found[0].kill()
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert errors.splitlines()[-1].startswith("phenomena: toy: the kernel failed: the kernel died")
+    assert not psutil.wait_procs(found, timeout=20)[1]
+
+
+def test_a_run_whose_sources_change_meanwhile_is_not_kept(project, run, monkeypatch):
     execute = papermill.execute_notebook
 
     def change_and_execute(*words, **options):
@@ -201,14 +212,14 @@ def test_a_run_whose_sources_change_meanwhile_is_not_kept(project, monkeypatch):
     assert not (project.runs / "toy").exists()
 
 
-def edit_cell(project, number, source):
-    path = project.chapter("toy").notebook
+def edit_cell(project, number, source, name="toy"):
+    path = project.chapter(name).notebook
     notebook = nbformat.read(path, 4)
     notebook.cells[number].source = source
     nbformat.write(notebook, path)
 
 
-def test_a_notebook_that_checks_no_parameters_makes_no_run(project):
+def test_a_notebook_that_checks_no_parameters_makes_no_run(project, run):
     edit_cell(project, 4, "pass")
     with pytest.raises(RunFailed, match="toy: no `check_parameters"):
         run(project)
@@ -216,7 +227,7 @@ def test_a_notebook_that_checks_no_parameters_makes_no_run(project):
 
 
 @pytest.mark.parametrize("source", ["%matplotlib inline", "x = ="])
-def test_a_cell_that_is_not_plain_python_is_refused_before_a_kernel_starts(project, source):
+def test_a_cell_that_is_not_plain_python_is_refused_before_a_kernel_starts(project, run, source):
     edit_cell(project, 6, source)
     with pytest.raises(BadInput, match=r"toy.ipynb, code cell 4, line 1: must be plain Python"):
         run(project)
@@ -229,7 +240,8 @@ def test_a_kernel_that_dies_is_one_line_and_a_report(project, phenomena):
     assert done.returncode == 1
     assert done.stderr.startswith("phenomena: toy: the kernel failed: the kernel died")
     assert done.stderr.count("\n") == 1
-    assert list((project.runs / ".failed").glob("toy-*/report.md"))
+    (report,) = (project.runs / ".failed").glob("toy-*/report.md")
+    assert "os.kill(os.getpid(), signal.SIGKILL)" in report.read_text()  # the cell in which it died
 
 
 def test_two_at_once_execute_once(project):
@@ -241,12 +253,45 @@ def test_two_at_once_execute_once(project):
     assert sum("was there already" in out for out in outputs) == 1
 
 
-def test_many_runs_finish_although_one_fails(project):
+def test_many_runs_finish_although_one_fails_and_one_is_killed(project):
     write_chapter(project.root, "broken", PARAMETERS.replace('"toy"', '"broken"'))
-    failed = runner.run_many(project, [("broken", "default"), ("toy", "default"), ("toy", "smoke")])
-    assert len(failed) == 1
-    assert failed[0].startswith("broken: code cell")
+    write_chapter(project.root, "killed")
+    edit_cell(project, 6, "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "killed")
+    failed = runner.run_many(project, [(name, "default") for name in ("broken", "killed", "toy")] + [("toy", "smoke")])
+    assert len(failed) == 2
+    assert any(line.startswith("broken: code cell") for line in failed)
+    assert any(line.startswith("killed: the kernel failed: the kernel died") for line in failed)
     assert len(list((project.runs / "toy").iterdir())) == 2
+
+
+def test_a_run_does_not_list_what_another_uses(project):
+    """All kernels start from one process, in which an extra that one chapter imports must not be imported."""
+    write_chapter(project.root, "extra")
+    edit_cell(project, 6, f"import safetensors\n{BODY}", "extra")
+    assert runner.run_many(project, [("extra", "smoke"), ("toy", "smoke")]) == []
+    listed = {c.name: runs.current(project, c, "smoke").record.versions for c in project.chapters()}
+    assert {name: "safetensors" in versions for name, versions in listed.items()} == {"extra": True, "toy": False}
+
+
+def test_the_costliest_run_starts_first(project, monkeypatch):
+    begun = []
+    for name, seconds in (("cheap", 3), ("dear", 30), ("dearest", 300)):
+        chapter = copy.deepcopy(CHAPTER)
+        chapter["editions"]["smoke"]["cost"]["seconds"] = seconds
+        write_chapter(project.root, name, chapter=chapter)
+    monkeypatch.setattr(runner, "run", lambda project, chapter, *_, **__: begun.append(chapter.name))
+    assert runner.run_many(project, [(name, "smoke") for name in ("dear", "cheap", "dearest")], workers=1) == []
+    assert begun == ["dearest", "dear", "cheap"]
+
+
+def test_whatever_a_run_raises_the_others_finish(project, monkeypatch):
+    def full(project, chapter, *_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(runner, "run", full)
+    failed = runner.run_many(project, [("toy", "default"), ("toy", "smoke")])
+    assert sorted(line.partition(":")[0] for line in failed) == ["toy, default", "toy, smoke"]
+    assert all("No space left on device" in line for line in failed)
 
 
 def test_papermill_alone_leaves_the_same_record(ran, tmp_path):

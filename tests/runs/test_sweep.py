@@ -197,10 +197,10 @@ def write_body(project, body):
     nbformat.write(notebook, path)
 
 
-def test_runs_are_those_that_a_single_run_makes(project, client):
+def test_runs_are_those_that_a_single_run_makes(project, client, server):
     """The same key and values as `phenomena run`; a run that is there is not run again."""
     (point,) = points(project, {"rate": ["0.75"]})
-    single, executed = runner.run(project, point.chapter, point.parameters)
+    single, executed = runner.run(project, point.chapter, point.parameters, server=server)
     folder, single = single.folder, single.record
     assert executed and folder.name == point.key
     outcome = sweep.sweep(project, [point], client)
@@ -402,7 +402,8 @@ def test_slurm_jobs_ask_for_what_a_run_needs():
     assert "--nthreads 1" in script
 
 
-def test_a_missing_scheduler_raises(project):
+def test_a_missing_scheduler_raises(project, monkeypatch):
+    monkeypatch.setattr(sweep, "ANSWER_WITHIN", 1)
     with pytest.raises(BadInput, match="no Dask scheduler answers"), sweep.cluster("tcp://127.0.0.1:9", 1):
         pass
 
@@ -436,7 +437,7 @@ def test_runs_side_by_side(project, client, phenomena):
         assert done.returncode == 2 and match in done.stderr
 
 
-def test_beside_the_published_run(project, ran):
+def test_beside_the_published_run(project, ran, run_toy):
     """The published record stands first, whatever its key; the page loads nothing from elsewhere."""
     shutil.copytree(ran.root / "runs", project.runs)  # a default and a smoke run
     assert published.publish(project) == [Path("book/published/toy/default.json")]  # and no draft
@@ -444,7 +445,7 @@ def test_beside_the_published_run(project, ran):
     kept = published.read(project, chapter)
     path = published.path(project, chapter, "default")
     path.write_text(kept.model_copy(update={"key": "old"}).model_dump_json())
-    mine = runner.run(project, chapter, chapter.resolve("default", {"rate": 0.9}))[0].record
+    mine = run_toy(project, rate=0.9).record
     table = compare.table(chapter, [mine], published.read(project, chapter))
     assert [row[0] for row in table.rows()] == ["run", "published", mine.key] and table.changed == ["rate"]
     page = table.html()

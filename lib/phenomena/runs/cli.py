@@ -102,7 +102,7 @@ def run(chapter: str, edition: str, assignments: tuple[str, ...], force: bool) -
     overrides = parse_assignments(assignments)
     parameters = found.resolve(edition, overrides)
     name = found.edition_of(parameters, first=edition)
-    from phenomena.runs.execute import runner  # a second of imports that bad input need not wait for
+    from phenomena.runs.execute import runner  # only here: bad input need not wait for it
     from phenomena.runs.store import claims
 
     done, executed = runner.run(project, found, parameters, name, force)
@@ -138,7 +138,6 @@ def sweep(
     html_file: Path | None,
 ) -> None:
     """Run a chapter at every point of a grid of parameters, on two local workers or on a Dask cluster."""
-    from phenomena.runs import compare as comparisons
     from phenomena.runs.execute import sweep as sweeps
     from phenomena.runs.store import runs
 
@@ -156,6 +155,8 @@ def sweep(
     click.echo(f"{len(points)} points, {there} there already, {left} to run: about {time} on {workers} workers")
     if dry_run:
         return
+    from phenomena.runs import compare as comparisons
+
     outcome = sweeps.Outcome(there=points)
     if left:
         with sweeps.cluster(scheduler, workers, cost.memory_mb) as client, _bar(left) as report:

@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from phenomena.runs.contract.errors import BadInput, nearest
 from phenomena.runs.store import claims, keys, runs
 from phenomena.runs.store.chapters import Chapter, Project
 from phenomena.runs.store.runs import Record
 from phenomena.statistics import interval
+
+if TYPE_CHECKING:  # imported only where there are runs to show
+    import pandas as pd
 
 WIDTH = 5  # measured columns that a terminal's table shows unless others are named
 PAGE = """<!doctype html>
@@ -30,7 +31,7 @@ class Comparison:
     """
 
     title: str
-    frame: pd.DataFrame
+    frame: "pd.DataFrame"
     changed: list[str]
     claims: list[str]
     values: list[str]
@@ -58,6 +59,8 @@ class Comparison:
 
     def html(self) -> str:
         """A page of its own, without any request: the figure with menus, and the table."""
+        import pandas as pd
+
         heading, *lines = self.rows(self.claims or self.values)
         table = pd.DataFrame(lines, columns=heading).to_html(index=False, border=0)
         chart = self._chart().to_html(inline=True, fullhtml=False, embed_options={"actions": False})
@@ -66,6 +69,7 @@ class Comparison:
     def _chart(self) -> Any:
         """Measured value against the first changed parameter, a colour for each value of the second."""
         import altair as alt
+        import pandas as pd
 
         frame = self.frame.assign(**{name: self.frame[name].map(_plain) for name in self.changed})
         wanted = self.claims or self.values
@@ -102,6 +106,8 @@ def find(project: Project, chapter: Chapter, wanted: Mapping[str, Any]) -> list[
 
 def table(chapter: Chapter, records: list[Record], beside: Record | None = None) -> Comparison:
     """Runs of one chapter side by side, a published one first; what differs among them, or else from the defaults."""
+    import pandas as pd
+
     if not records:
         raise BadInput(f"{chapter.name}: no run to show")
     every = [*([beside] if beside else []), *records]

@@ -1,8 +1,8 @@
 """Kernels that start in a moment: forked from a process that has imported what they need beforehand.
 
-Importing torch, pandas and matplotlib takes longer than many a run of a sweep. A server process imports them once and
-forks for every kernel, so that each one starts from the same clean state: modules imported, nothing run. It imports
-nothing of this package, whose sources may change between runs. When its owner dies it ends all its kernels.
+Importing torch, pandas and matplotlib takes longer than many a short run. A server process imports them once and forks
+for every kernel, so that each one starts from the same clean state: modules imported, nothing run. It imports nothing
+of this package, whose sources may change between runs. When its owner dies it ends all its kernels.
 """
 
 import importlib
@@ -13,43 +13,73 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
-from jupyter_client.connect import KernelConnectionInfo
-from jupyter_client.manager import AsyncKernelManager
-from jupyter_client.provisioning import LocalProvisioner
+import psutil
+
+if TYPE_CHECKING:  # the server imports nothing of this package, and commands that start no kernel nothing of Jupyter's
+    from jupyter_client.connect import KernelConnectionInfo
+    from jupyter_client.manager import AsyncKernelManager
+
+    from phenomena.runs.store.chapters import Chapter
 
 # What a kernel would import while it starts; the debugger alone takes longer than all the rest of its start.
 KERNEL = ("ipykernel.kernelapp", "ipykernel.ipkernel", "ipykernel.debugger", "IPython.extensions.storemagic",
-          "IPython.core.debugger", "psutil", "sqlite3", "tornado.platform.asyncio")  # fmt: skip
+          "IPython.core.debugger", "sqlite3", "tornado.platform.asyncio")  # fmt: skip
 
 
-def third_party(sources: list[str]) -> list[str]:
-    """Modules outside this package that the sources import at their top level; what fails to import is left out."""
-    from phenomena.runs.store.imports import imported  # only here: the server must import nothing of this package
+# One thread a kernel: the same values everywhere, and two kernels fill two cores. The rest is what a kernel would set
+# before it imports matplotlib, and what keeps the debugger from warning of Python's own modules.
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+}  # fmt: skip
 
-    named = frozenset[str]().union(*(imported(source, top_level=True, members=False) for source in sources))
-    names = {name for name in named if name.partition(".")[0] not in ("phenomena", "")}
-    if "torch" in names:
-        names.add("torch._dynamo")  # three seconds that torch spends when an optimiser is first made
-    return sorted(names)
+
+# What torch imports, for four seconds, when an optimiser is first made, and `show` for a figure that moves.
+LATE = ("torch._dynamo", "altair")
+
+
+def needed(chapters: Iterable["Chapter"], shared: bool = False) -> list[str]:
+    """Modules outside this package that the chapters and what they use of the library import at their top level.
+
+    shared: for several kernels, so that it pays to import as well what most of them import late. What a record lists
+    only where it is used is left to the runs that use it.
+    """
+    from phenomena.runs.contract.notebook import WHERE_USED
+    from phenomena.runs.store import keys
+    from phenomena.runs.store.imports import imported, packages
+
+    cells = [cell for chapter in chapters for cell in keys.cell_sources(chapter.source)]
+    library = [(keys.PACKAGE / name).read_text(encoding="utf-8") for name in keys.modules("\n".join(cells))]
+    texts = [*cells, *library]
+    names = set().union(*(imported(text, top_level=True, members=False) for text in texts))
+    late = [name for name in LATE if name.partition(".")[0] in set().union(*map(packages, texts))]
+    passed = {"phenomena", "", *(name.removesuffix("_torch") for name in WHERE_USED)}
+    return sorted(name for name in names if name.partition(".")[0] not in passed) + late * shared
 
 
 class Server:
-    """The owner's side: starts the server process and asks it for kernels."""
+    """The owner's side: starts the server process, which imports in the background, and asks it for kernels."""
 
     def __init__(self, modules: list[str]) -> None:
-        """modules: what to import before the first fork."""
-        self.modules = modules
+        """modules: what to import before the first fork; what fails to import is left to the run that needs it."""
+        self.modules, self.closed = modules, False
         self._process = subprocess.Popen(
             [sys.executable, "-m", "phenomena.runs.execute.kernels", *modules],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env=os.environ | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"},  # or the debugger warns of Python's own modules
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | ENVIRONMENT,
+            start_new_session=True,  # a terminal's Ctrl-C is for the owner, who decides
         )  # fmt: skip
         self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def alive(self) -> bool:
         """Whether the server process runs."""
@@ -67,9 +97,13 @@ class Server:
                 raise RuntimeError("the process that kernels are forked from is gone") from error
 
     def close(self) -> None:
-        """Ends the server and its kernels."""
-        with suppress(OSError):
-            self._process.communicate()
+        """Ends the server and its kernels, also while it still imports."""
+        self.closed = True
+        self._process.terminate()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            with suppress(OSError):  # of a request that was not read any more
+                pipe.close()  # type: ignore[union-attr]  # both are pipes
 
 
 class ForkedProcess:
@@ -85,7 +119,10 @@ class ForkedProcess:
     def poll(self) -> int | None:
         """Exit status, None while it runs."""
         if self.returncode is None:
-            self.returncode = self.server.ask({"poll": self.pid})
+            try:
+                self.returncode = self.server.ask({"poll": self.pid})
+            except RuntimeError:  # kernels do not outlive their server
+                self.returncode = -signal.SIGKILL
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
@@ -111,15 +148,21 @@ class ForkedProcess:
         self.send_signal(signal.SIGKILL)
 
 
-def kernel_manager(server: Server, started: Callable[[int], None]) -> type[AsyncKernelManager]:
-    """A kernel manager for nbclient: its kernels are forked from the server, and `started` is told their numbers."""
+def kernel_manager(
+    server: Server, folder: Path, environment: Mapping[str, str], started: Callable[[int], None]
+) -> type["AsyncKernelManager"]:
+    """A kernel manager for nbclient: its kernels are forked from the server, and `started` is told their numbers.
+
+    folder: where kernels start. environment: what they see beside this process's own.
+    """
+    from jupyter_client.manager import AsyncKernelManager
+    from jupyter_client.provisioning import LocalProvisioner
 
     class Provisioner(LocalProvisioner):
-        async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
+        async def launch_kernel(self, cmd: list[str], **_: Any) -> "KernelConnectionInfo":
             arguments = cmd[cmd.index("-f") :]  # after python -m ipykernel_launcher
-            environment = dict(kwargs.get("env") or os.environ)
-            request = {"start": arguments, "env": environment, "cwd": str(kwargs.get("cwd") or Path.cwd())}
-            pid: int = server.ask(request)
+            everything = {**os.environ, **ENVIRONMENT, **environment}
+            pid: int = server.ask({"start": arguments, "env": everything, "cwd": str(folder)})
             self.pid = self.pgid = pid  # type: ignore[assignment]  # LocalProvisioner knows no numbers at first
             self.process = ForkedProcess(server, pid)  # type: ignore[assignment]  # what is used of it, it has
             started(pid)
@@ -140,28 +183,30 @@ def serve(modules: list[str]) -> None:
     """
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what an import prints does not mix with the answers
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the owner decides
     for name in [*KERNEL, *modules]:
         with suppress(ImportError):  # the run itself will say so, if it needs it
             importlib.import_module(name)
-    kernels: set[int] = set()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     try:
         for line in sys.stdin:
             request = json.loads(line)
             if "start" in request:
                 answer: Any = os.fork()
                 if answer == 0:
+                    answers.close()
                     _become_kernel(request)
-                kernels.add(answer)
             else:
                 answer = _status(request["poll"])
-                kernels -= {request["poll"]} if answer is not None else set()
             answers.write(json.dumps(answer) + "\n")
             answers.flush()
     finally:
-        for pid in kernels:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
+        left = psutil.Process().children()
+        for kernel in left:
+            with suppress(psutil.Error):
+                kernel.kill()
+        psutil.wait_procs(left, timeout=5)
+        os._exit(0)  # a second less than to take down all that was imported
 
 
 def _status(pid: int) -> int | None:
@@ -180,14 +225,15 @@ def _become_kernel(request: dict[str, Any]) -> None:
         for descriptor in (0, 1):
             os.dup2(nowhere, descriptor)
         sys.stdin, sys.stdout = os.fdopen(0, closefd=False), os.fdopen(1, "w", closefd=False)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.environ.clear()
         os.environ.update(request["env"])
         os.chdir(request["cwd"])
         sys.argv = [sys.argv[0], *request["start"]]
         from ipykernel.kernelapp import IPKernelApp
 
-        IPKernelApp.launch_instance(argv=request["start"])
+        orphaned = f"--IPKernelApp.parent_handle={os.getppid()}"  # it looks for its parent, and ends without
+        IPKernelApp.launch_instance(argv=[*request["start"], orphaned])
         status = 0
     finally:
         os._exit(status)  # nothing of the server's own ending

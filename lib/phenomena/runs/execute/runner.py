@@ -5,7 +5,6 @@ import logging
 import os
 import re
 import shutil
-import signal
 import socket
 import sys
 import tempfile
@@ -13,20 +12,16 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from multiprocessing import get_context
-from multiprocessing.connection import wait
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any, Self
 
 import nbformat
-import papermill
 import psutil
 from filelock import FileLock
-from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 from traitlets.config import Config
 
@@ -36,7 +31,6 @@ from phenomena.runs.execute import kernels
 from phenomena.runs.store import git, keys, runs
 from phenomena.runs.store.chapters import Chapter, Project
 
-logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what matters is raised as well; types are checked before
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -46,21 +40,26 @@ def run(
     parameters: Mapping[str, Any],
     edition: str | None = None,
     force: bool = False,
+    server: kernels.Server | None = None,
 ) -> tuple[runs.Run, bool]:
     """The chapter's run with these parameters, and whether it was executed now or there already.
 
     parameters: every one, as `Chapter.resolve` returns them. edition: the name under which the record lists the run.
-    force: execute it even so, and put the new run in the place of the old. Two callers of the same run at once: one
-    executes, the other waits and takes the result. Raises `RunFailed` when a cell raises; a report is then written.
+    force: execute it even so, and put the new run in the place of the old. server: what its kernel is forked from; one
+    of its own otherwise. Two callers of the same run at once: one executes, the other waits and takes the result.
+    Raises `RunFailed` when a cell raises; a report is then written.
     """
     key = keys.run_key(project, chapter, parameters)
     folder = project.runs / chapter.name / key
     started = datetime.now(UTC)
-    with lock(project, chapter.name, key):
+    with lock(project, chapter.name, key).acquire(cancel_check=lambda: server is not None and server.closed):
         done = runs.read(folder)
         if done and not (force and datetime.fromisoformat(done.record.started) < started):
             return done, False
-        with partial(project) as made:
+        with (
+            nullcontext(server) if server else kernels.Server(kernels.needed([chapter])) as used,
+            partial(project) as made,
+        ):
             lock_sha256 = keys.sha256(project.lock.read_bytes())
             execute(
                 project,
@@ -69,6 +68,7 @@ def run(
                 edition,
                 key,
                 made,
+                used,
                 lock_sha256=lock_sha256,
                 commit=git.commit(project.root),
             )
@@ -89,54 +89,38 @@ def lock(project: Project, chapter: str, key: str) -> FileLock:
 
 
 def run_many(project: Project, jobs: Iterable[tuple[str, str]], workers: int = 2) -> list[str]:
-    """Runs (chapter, edition) pairs, several at a time, each in a process of its own.
+    """Runs (chapter, edition) pairs, the costliest first, several at a time; all kernels are forked from one process.
 
     A failure lets the others finish; an interrupt ends those under way and starts no other. Returns one line for each
     that failed.
     """
-    context = get_context("spawn")  # no pool: its workers go on with the next job after an interrupt
-    waiting, failed = list(jobs), list[str]()
-    running: dict[Any, tuple[SpawnProcess, str, str]] = {}  # by the pipe that brings the answer
-    try:
-        while waiting or running:
-            while waiting and len(running) < workers:
-                name, edition = waiting.pop(0)
-                receiver, sender = context.Pipe(duplex=False)
-                process = context.Process(target=_run_edition, args=(project, name, edition, sender), daemon=True)
-                process.start()
-                sender.close()  # the worker's copy is then the only one: its death is seen here
-                running[receiver] = process, name, edition
-            ready: Any
-            for ready in wait(list(running)):
-                process, name, edition = running.pop(ready)
-                try:
-                    line = ready.recv()
-                except EOFError:
-                    line = f"{name}, {edition}: its process died (out of memory, or killed)"
-                process.join()
-                failed += [line] if line else []
-    finally:
-        for process, _, _ in running.values():
-            process.terminate()
-        for process, _, _ in running.values():
-            process.join()
-    return failed
+    found = [(project.chapter(name), edition) for name, edition in jobs]
+    found.sort(key=lambda job: job[0].file.editions[job[1]].cost.seconds, reverse=True)
+    modules = kernels.needed([chapter for chapter, _ in found], shared=True)
+    with kernels.Server(modules) as server, ThreadPoolExecutor(workers) as pool:
+        try:
+            lines = [pool.submit(_run_edition, project, *job, server) for job in found]
+            return [line.result() for line in lines if line.result()]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            server.close()  # its kernels with it, hence what the threads wait for
+            raise
 
 
-def _run_edition(project: Project, name: str, edition: str, answer: Any) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches all; the parent passes it on, once
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    began = time.monotonic()
+def _run_edition(project: Project, chapter: Chapter, edition: str, server: kernels.Server) -> str:
+    """Why it failed, in a line, if it did. For a thread: its event loop is closed."""
+    from jupyter_core.utils import ensure_event_loop
+
+    began, name = time.monotonic(), f"{chapter.name}, {edition}"
     try:
-        chapter = project.chapter(name)
-        run(project, chapter, chapter.resolve(edition), edition)
+        with closing(ensure_event_loop()):
+            run(project, chapter, chapter.resolve(edition), edition, server=server)
     except (RunFailed, BadInput) as error:
-        answer.send(str(error))
-    except KeyboardInterrupt:
-        sys.exit(130)
-    else:
-        sys.stderr.write(f"{name}, {edition}: {time.monotonic() - began:.0f} s\n")
-        answer.send(None)
+        return str(error)
+    except Exception as error:  # whatever it is, the others finish
+        return f"{name}: {error!r}"[:600]
+    sys.stderr.write(f"{name}: {time.monotonic() - began:.0f} s\n")
+    return ""
 
 
 @contextmanager
@@ -171,34 +155,39 @@ def execute(
     edition: str | None,
     key: str,
     folder: Path,
+    server: kernels.Server,
     *,
     lock_sha256: str,
     commit: str | None,
-    server: kernels.Server | None = None,
     limits: Limits | None = None,
 ) -> None:
     """Writes notebook.ipynb and record.json of one run into the folder.
 
-    server: what kernels are forked from; a new process otherwise. limits: only with a server. Raises `RunFailed` after
-    writing a report when a cell raises or the kernel dies.
+    server: what its kernel is forked from. Raises `RunFailed` after writing a report when a cell raises or the kernel
+    dies.
     """
+    import papermill  # half a second that what is there already need not wait for
+    from papermill.exceptions import PapermillExecutionError
+
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what matters is raised; types are checked before
     target = folder / runs.NOTEBOOK
     changed = {name: v for name, v in parameters.items() if v != chapter.declaration[name].default}
     started, began = datetime.now(UTC), time.monotonic()
-    # One thread a kernel: the same values everywhere, and two kernels fill two cores.
-    os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"})
-    kernel, verdict = _Watched(limits or Limits()), "the kernel died (out of memory, or killed)"
-    options = {"kernel_manager_class": kernels.kernel_manager(server, kernel.watch)} if server else {}
+    kernel, reached = _Watched(limits or Limits()), list[str]()
     try:
-        with _progress(chapter.name, folder / "progress.json"), private_kernel() as config, kernel:
+        with _progress(chapter.name, folder / "progress.json") as told, _private() as config, kernel:
             papermill.execute_notebook(
                 chapter.notebook, target, changed, kernel_name="python3", language="python",
-                progress_bar=False, log_output=False, cwd=project.root, config=config, shutdown_kernel="immediate",
-                **options,
+                progress_bar=False, log_output=False, config=config, shutdown_kernel="immediate",
+                request_save_on_cell_execute=False,  # or it writes all there is before and after every cell
+                on_cell_start=lambda cell, cell_index: reached.append(cell.source),
+                kernel_manager_class=kernels.kernel_manager(server, project.root, told, kernel.watch),
             )  # fmt: skip
     except (PapermillExecutionError, RuntimeError) as error:  # the latter: the kernel died or did not start
-        verdict = kernel.verdict or verdict
-        raise RunFailed(_report(project, chapter, parameters, key, target, error, verdict)) from error
+        if server.closed:
+            raise RunFailed(f"{chapter.name}: interrupted") from error
+        death = kernel.verdict or "the kernel died (out of memory, or killed)"
+        raise RunFailed(_report(project, chapter, parameters, key, target, error, death, reached)) from error
     total = time.monotonic() - began
     notebook = nbformat.read(target, as_version=4)
     _tidy(notebook)
@@ -259,21 +248,11 @@ class _Watched:
 
 
 @contextmanager
-def private_kernel() -> Iterator[Config]:
-    """Settings for a kernel that is spoken to through files in a folder of its own: no port that others may read.
-
-    No kernel is left behind, even by an interrupt while it starts, which nbclient does not clean up after.
-    """
+def _private() -> Iterator[Config]:
+    """Settings for a kernel that is spoken to through files in a folder of its own: no port that others may read."""
     with tempfile.TemporaryDirectory(prefix="phenomena-") as folder:
         file = f"{folder}/kernel.json"
-        try:
-            yield Config(KernelManager={"transport": "ipc", "ip": f"{folder}/kernel", "connection_file": file})
-        finally:
-            for child in psutil.Process().children():
-                with suppress(psutil.Error):  # gone in the meantime
-                    if file in child.cmdline():
-                        child.kill()
-                        child.wait()
+        yield Config(KernelManager={"transport": "ipc", "ip": f"{folder}/kernel", "connection_file": file})
 
 
 def section_seconds(notebook: nbformat.NotebookNode) -> dict[str, float]:
@@ -321,18 +300,21 @@ def _report(
     target: Path,
     error: Exception,
     death: str,
+    reached: list[str],
 ) -> str:
     """Writes a failed run's report and notebook to runs/.failed; returns the line that says so.
 
-    death: why a kernel died, if that is what happened.
+    death: why a kernel died, if that is what happened. reached: the cells that were begun.
     """
+    from papermill.exceptions import PapermillExecutionError
+
     folder = project.runs / ".failed" / f"{chapter.name}-{key}"
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(error, PapermillExecutionError):
         what, source = f"{error.ename}: {error.evalue}", error.source
         where, trace = f"code cell {error.exec_count}", ANSI.sub("", "\n".join(error.traceback))
     else:
-        what, source, where, trace = death, "", "the kernel", str(error)
+        what, source, where, trace = death, "".join(reached[-1:]), "the kernel", str(error)
     values = "\n".join(f"- {name} = {value!r}" for name, value in parameters.items())
     text = (
         f"# {chapter.name} failed in {where}\n\n{what}\n\n## Cell\n\n```python\n{source}\n```\n\n"
@@ -346,21 +328,22 @@ def _report(
 
 
 @contextmanager
-def _progress(name: str, path: Path) -> Iterator[None]:
-    """A bar with the time left on a terminal, fed by what the notebook writes to the path; nothing in a log."""
+def _progress(name: str, path: Path) -> Iterator[dict[str, str]]:
+    """A bar with the time left on a terminal, fed by what the notebook writes to the path; nothing in a log.
+
+    Yields what the notebook's kernel must see in its environment.
+    """
     if not sys.stderr.isatty():
-        yield
+        yield {}
         return
-    os.environ[PROGRESS] = str(path)
     stop = threading.Event()
     follower = threading.Thread(target=_follow, args=(name, path, stop), daemon=True)
     follower.start()
     try:
-        yield
+        yield {PROGRESS: str(path)}
     finally:
         stop.set()
         follower.join()
-        del os.environ[PROGRESS]
 
 
 def _follow(name: str, path: Path, stop: threading.Event) -> None:

@@ -188,8 +188,8 @@ def on_worker(task: Task) -> Answer:
         named = task.edition if chapter.resolve(task.edition) == task.parameters else None
         try:
             runner.execute(
-                project, chapter, task.parameters, named, task.key, folder,
-                lock_sha256=task.lock_sha256, commit=task.commit, server=_kernels(chapter), limits=task.limits,
+                project, chapter, task.parameters, named, task.key, folder, _kernels(chapter),
+                lock_sha256=task.lock_sha256, commit=task.commit, limits=task.limits,
             )  # fmt: skip
         except RunFailed as error:
             failed = project.runs / ".failed" / f"{task.chapter}-{task.key}"
@@ -202,9 +202,7 @@ def on_worker(task: Task) -> Answer:
 def _kernels(chapter: Chapter) -> kernels.Server:
     """This worker's server; a new one when another chapter needs other modules."""
     global _server
-    cells = keys.cell_sources(chapter.source)
-    library = [(keys.PACKAGE / name).read_text(encoding="utf-8") for name in keys.modules("\n".join(cells))]
-    wanted = kernels.third_party([*cells, *library])
+    wanted = kernels.needed([chapter], shared=True)
     if _server is None or not _server.alive() or _server.modules != wanted:
         if _server:
             _server.close()
