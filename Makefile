@@ -27,8 +27,10 @@ pdf: book  ## the book as one PDF, _build/phenomena.pdf (Debian's chromium and p
 	$(BIN)/python -m phenomena.runs.book.pdf _build/html _build/phenomena.pdf
 
 BUILT := --ignore tests/book/test_browser.py --ignore tests/book/test_pdf.py
+# folders in an order that leaves short files for the end, when one worker may have nothing to do
+ORDER := --no-loadscope-reorder tests/runs tests/chapters tests/book tests/science
 test: $(READY)  ## all tests but those of `make browser`; warnings are errors
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(BUILT)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(BUILT) $(ORDER)
 
 AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 OPENBLAS_CORETYPE=Haswell
 numeric: $(READY)  ## the numerical tests, on an older instruction set than the processor's
