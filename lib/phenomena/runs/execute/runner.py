@@ -119,7 +119,7 @@ def _run_edition(project: Project, chapter: Chapter, edition: str, server: kerne
         return str(error)
     except Exception as error:  # whatever it is, the others finish
         return f"{name}: {error!r}"[:600]
-    sys.stderr.write(f"{name}: {time.monotonic() - began:.0f} s\n")
+    tqdm.write(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr)  # above the others' bars
     return ""
 
 
