@@ -1,7 +1,7 @@
 """One loop that trains networks on whole tensors: many at once where they are small, or one after another."""
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
+from phenomena.science.optimisers import Optimiser
 from phenomena.science.stacked import Stacked, can_stack
 
 # row numbers of every network -> inputs, and targets as the loss takes them: labels or distributions over the classes
@@ -44,20 +45,6 @@ def row_batches(rows: int, batch: int, generator: torch.Generator) -> Iterator[I
 def own_rows(index: Int[Tensor, "s b"], like: Tensor) -> tuple[Int[Tensor, "s 1"], Int[Tensor, "s b"]]:
     """What picks the rows of every network from its own data, `like[own_rows(index, like)]`, on that device."""
     return torch.arange(len(index), device=like.device)[:, None], index.to(like.device)
-
-
-def make_optimiser(
-    name: str, parameters: Iterable[Tensor] | Iterable[dict[str, Any]], lr: float = 1e-3, weight_decay: float = 0.0
-) -> torch.optim.Optimizer:
-    """`adam` (decoupled weight decay, i.e. AdamW) or `sgd` (momentum 0.9). Raises `ValueError` for another name.
-
-    parameters: or groups of them with an lr and a weight_decay of their own, as `torch.optim` takes them.
-    """
-    if name == "adam":
-        return torch.optim.AdamW(parameters, lr, weight_decay=weight_decay, fused=True)
-    if name == "sgd":
-        return torch.optim.SGD(parameters, lr, momentum=0.9, weight_decay=weight_decay, fused=True)
-    raise ValueError(f"optimiser {name!r} is not known: adam or sgd")
 
 
 class OneByOne:
@@ -114,7 +101,7 @@ def train(
     rows: how many rows there are to draw from.
     generators: of the order of the rows, one for each network.
     batch: rows a step, as `row_batches` gives them.
-    optimiser: as in `make_optimiser`.
+    optimiser: "adam" or "sgd", see `Optimiser`.
     lr, weight_decay, loss ("cross_entropy" or "mse"): the same for all, or one for each network.
     cosine: the learning rate falls to zero by a cosine over the steps.
     checkpoints: steps after which `observe` is called, as it is after the last; the networks are then up to date.
@@ -136,7 +123,7 @@ def train(
         if model is None:
             fast = not readable and can_stack(networks, inputs[0])
             model = Stacked(networks) if fast else OneByOne(networks)
-            opt = make_optimiser(optimiser, _groups(model, rates, decays))
+            opt = Optimiser(optimiser, _groups(model, rates, decays), 0.0)
         values = model.gradients(inputs, targets, losses)
         for group in opt.param_groups:
             group["lr"] = group["initial"] * ((1 + math.cos(math.pi * (step - 1) / steps)) / 2 if cosine else 1)

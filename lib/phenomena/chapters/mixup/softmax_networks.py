@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from phenomena.science.linalg import matmul
+from phenomena.science.optimisers import Optimiser
 
 Quantile = Callable[[Float[Tensor, "*shape"]], Float[Tensor, "*shape"]]  # of the law of lambda: uniform numbers -> it
 
@@ -121,7 +122,7 @@ def _train_group(
     flat = F.pad(flat, (0, -len(flat) % LANES))
     flat.grad = torch.zeros_like(flat)
     net, slope = _views(flat, s, d, width, c), _views(flat.grad, s, d, width, c)
-    optimiser = torch.optim.Adam([flat], lr, fused=True)
+    optimiser = Optimiser("adam", [flat], lr)
     table = torch.cat([F.pad(x, (0, 1), value=1.0), targets], 2).mT.contiguous()  # (s, e + c, n): a row, 1, its label
     hidden = torch.empty(s, n, width)
     for step in range(steps):

@@ -96,7 +96,7 @@ def fine_tune(
         raise ValueError("no task to train on: 1 or more are needed")
     model = Tangent(encoder) if tangent else copy.deepcopy(encoder).eval().requires_grad_(True)
     weights = [p for p in model.parameters() if p.requires_grad]
-    optimiser = make_optimiser("adam", model.parameters(), lr, weight_decay)
+    optimiser = make_optimiser("adam", model, lr, weight_decay)
     total = steps * len(tasks)
     batches = [row_batches(len(task.train[1]), batch, generator) for task in tasks]
     for step in range(total):
