@@ -14,7 +14,16 @@ from conftest import generator
 from matplotlib import pyplot as plt
 from torch import nn
 
-from phenomena.chapters.task_arithmetic import figures, finetuning, study, suites, task_vectors, weights, wordnet
+from phenomena.chapters.task_arithmetic import (
+    evaluation,
+    figures,
+    finetuning,
+    study,
+    suites,
+    task_vectors,
+    weights,
+    wordnet,
+)
 from phenomena.chapters.task_arithmetic.finetuning import Suite, Task
 from phenomena.science import datasets
 from phenomena.science.frames import per_seed, select
@@ -107,26 +116,54 @@ def test_curves_pass_through_both_ends(suite):
         assert line[row] == pytest.approx([finetuning.accuracy(suite.encoder, state, t) for t in tasks], abs=0.01)
 
 
+@pytest.mark.parametrize("tangent", [False, True])
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_edits_answer_as_their_readable_twin(images, depth, tangent):
+    """Sums of first-layer inputs, or of linearised outputs, differ in rounding: one answer of a hundred may turn."""
+    made = suites.small(images, ["inverted", "rolled"], seed=1, **(SHAPE | {"depth": depth}))
+    assert evaluation.is_perceptron(made.encoder) and not evaluation.is_perceptron(Split(0.0))
+    made.encoder.load_state_dict(finetuning.fine_tune(made.encoder, [made.control], 50, generator(), **HOW))
+    vectors = [task_vectors.random_like(made.state, generator(i)) for i in range(2)]
+    evaluations = study.Evaluations(made, tangent)
+    answers, baseline, turned = evaluations.answers(vectors), evaluations.answers([]), []
+    for c, (task, part) in itertools.product(
+        ([0.0, 0.0], [0.5, 0.0], [-1.0, 0.3], [0.0, 3.0]),
+        ((made.control, "test"), (made.tasks["digits, rolled"], "val")),
+    ):
+        state = task_vectors.apply(made.state, vectors, c)
+        twin = finetuning.predict(made.encoder, state, task, part, tangent)
+        found = answers(c, task, part)
+        assert found.shape == twin.shape and torch.equal(found, answers(c, task, part))
+        turned.append((found != twin).float().mean().item())
+        if not any(c):
+            assert torch.equal(found, baseline([], task, part))
+    assert max(turned) <= 0.01
+
+
+def test_other_encoders_are_evaluated_edit_by_edit():
+    made, taus = split_suite(0.5), [{"a": torch.tensor([0.0, 1.0]), "b": torch.zeros(2)}] * 2
+    answers = study.Evaluations(made).answers(taus)
+    for c in ([1.0, 0.0], [1.0, 1.0], [1.0, 0.0]):
+        state = task_vectors.apply(made.state, taus, c)
+        for task in made.tasks.values():
+            assert torch.equal(answers(c, task, "test"), finetuning.predict(made.encoder, state, task))
+
+
 def test_the_baseline_is_measured_once(suite, monkeypatch):
     tasks, counted = [suite.tasks["digits, rolled"], suite.control], []
-    real = study.accuracy
-
-    def counting(*given):
-        counted.append(given)
-        return real(*given)
-
-    monkeypatch.setattr(study, "accuracy", counting)
     evaluations, tau = study.Evaluations(suite), {n: torch.ones_like(e) for n, e in suite.state.items()}
-    for vector in (tau, [tau, tau]):
-        for c in (0.0, -0.0):
-            found = evaluations.edited(vector, c, tasks, "val")
-            assert found.tolist() == [real(suite.encoder, suite.state, t, "val") for t in tasks]
+    real = evaluations._correct
+    monkeypatch.setattr(evaluations, "_correct", lambda *given: counted.append(given) or real(*given))
+    expected = [finetuning.accuracy(suite.encoder, suite.state, t, "val") for t in tasks]
+    for c in (0.0, -0.0):
+        assert evaluations.edited(tau, c, tasks, "val").tolist() == expected
+        assert evaluations.accuracies(evaluations.answers([tau, tau]), [[c, c]], tasks, "val").tolist() == [expected]
     assert len(counted) == 2
     evaluations.edited(tau, 0.0, tasks, "test")
-    evaluations.edited(tau, 0.0, tasks, "test", tangent=True)
-    assert len(counted) == 6, "another part, and the tangent model, are measured for themselves"
-    both = evaluations.edited([tau, tau], 0.5, tasks)
-    assert both.tolist() == [real(suite.encoder, task_vectors.apply(suite.state, tau), t) for t in tasks]
+    assert len(counted) == 4, "another part is measured for itself"
+    both = evaluations.accuracies(evaluations.answers([tau, tau]), [[0.5, 0.5]], tasks)[0]
+    twin = [finetuning.accuracy(suite.encoder, task_vectors.apply(suite.state, tau), t) for t in tasks]
+    assert both == pytest.approx(twin, abs=0.01)
 
 
 def test_choice_of_coefficients():
@@ -182,12 +219,14 @@ def test_disentanglement_of_known_networks():
     """Without a cross term zero everywhere. With one: task i's answer is 0 unless 0.5 + a_i + cross a_j > 1."""
     taus = [{"a": torch.tensor([0.0, 1.0]), "b": torch.zeros(2)}, {"a": torch.zeros(2), "b": torch.tensor([0.0, 1.0])}]
     grid = [-1.0, 0.0, 1.0]
-    assert (study.disentanglement(split_suite(0.0), "ab", taus, grid) == 0).all()
-    found = study.disentanglement(split_suite(1.0), "ab", taus, grid)
+    assert (study.disentanglement(study.Evaluations(split_suite(0.0)), "ab", taus, grid) == 0).all()
+    found = study.disentanglement(study.Evaluations(split_suite(1.0)), "ab", taus, grid)
     for (i, a), (j, b) in itertools.product(enumerate(grid), enumerate(grid)):
         expected = sum((0.5 + own > 1) != (0.5 + own + other > 1) for own, other in ((a, b), (b, a)))
         assert found[i, j] == expected, (a, b)
-    assert (study.disentanglement(split_suite(1.0), "ab", taus, grid, tangent=True) == found).all(), "it is linear"
+    assert (
+        study.disentanglement(study.Evaluations(split_suite(1.0), tangent=True), "ab", taus, grid) == found
+    ).all(), "it is linear"
 
 
 def test_classes_are_split_in_two_under_one_head(suite):
@@ -346,7 +385,7 @@ def test_summaries_of_cosines_and_of_the_plane(networks):
     maps = study.disentanglement_maps(networks, None, [0.0, 1.0])
     names = list(networks.vectors)
     pair = [names[0], names[-1]]
-    oracle = study.disentanglement(networks.suite, pair, [networks.vectors[n] for n in pair], [0.0, 1.0])
+    oracle = study.disentanglement(networks.evaluations, pair, [networks.vectors[n] for n in pair], [0.0, 1.0])
     assert per_seed(study.over_the_plane(maps), "error", vectors="fine-tuned") == oracle.mean()
     assert per_seed(maps, "error", vectors="fine-tuned", first=1.0, last=0.0) == oracle[1, 0]
     four = study.first_four(networks, GRID, [0.0, 1.0], "as above").iloc[0]

@@ -22,6 +22,7 @@ from phenomena.chapters.task_arithmetic.task_vectors import State, Tangent, Vect
 from phenomena.science.training import make_optimiser, row_batches
 
 Rows = tuple[Shaped[Tensor, "_ ..."], Int[Tensor, " _"]]  # inputs, labels
+ROWS = 500  # evaluated together
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +139,7 @@ def predict(
     else:
         network = encoder.eval()
         model = lambda rows: torch.func.functional_call(network, dict(state), (rows,))  # noqa: E731
-    return torch.cat([logits(model(rows), task.head).argmax(1) for rows in x.split(500)])
+    return torch.cat([logits(model(rows), task.head).argmax(1) for rows in x.split(ROWS)])
 
 
 def accuracy(encoder: nn.Module, state: State, task: Task, part: str = "test", tangent: bool = False) -> float:

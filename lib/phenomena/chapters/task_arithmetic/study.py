@@ -20,7 +20,8 @@ import torch
 from jaxtyping import Float
 
 from phenomena.chapters.task_arithmetic import finetuning, suites, task_vectors, weights
-from phenomena.chapters.task_arithmetic.finetuning import Suite, Task, accuracy, fine_tune, predict, split_classes
+from phenomena.chapters.task_arithmetic.evaluation import Answers, Evaluations
+from phenomena.chapters.task_arithmetic.finetuning import Suite, Task, accuracy, fine_tune, split_classes
 from phenomena.chapters.task_arithmetic.task_vectors import State, Vector, apply, difference
 from phenomena.science import training
 from phenomena.science.frames import tidy
@@ -69,66 +70,35 @@ def pretrained(suite: Suite, seed: int, tuning: Tuning) -> Suite:
 
 @dataclass(frozen=True, eq=False)
 class FineTuned:
-    """A suite with the vector of every task, and the accuracy on it of the network fine-tuned on that task alone."""
+    """A suite with the vector of every task, and the accuracy on it of the network fine-tuned on that task alone.
 
-    suite: Suite
+    answers: of edits by these vectors.
+    """
+
+    evaluations: Evaluations
     seed: int
     tuning: Tuning
     vectors: dict[str, Vector]
+    answers: Answers
     accuracies: Float[np.ndarray, " t"]
+
+    @property
+    def suite(self) -> Suite:
+        """The suite."""
+        return self.evaluations.suite
 
 
 def fine_tuned(suite: Suite, seed: int, tuning: Tuning, *, tangent: bool = False) -> FineTuned:
     """Fine-tunes the encoder on each task alone. tangent: its linearisation, which is then evaluated, too."""
-    vectors, accuracies = {}, []
+    evaluations, vectors, accuracies = Evaluations(suite, tangent), {}, []
     for name, task in suite.tasks.items():
         vectors[name] = difference(trained(suite, [task], seed, tuning, tangent=tangent), suite.state)
-        accuracies.append(Evaluations(suite).edited(vectors[name], 1.0, [task], tangent=tangent)[0])
-    return FineTuned(suite, seed, tuning, vectors, np.array(accuracies))
+        accuracies.append(evaluations.edited(vectors[name], 1.0, [task])[0])
+    answers = evaluations.answers(list(vectors.values()))
+    return FineTuned(evaluations, seed, tuning, vectors, answers, np.array(accuracies))
 
 
-# --- evaluation -------------------------------------------------------------------------------------------------------
-
-
-class Evaluations:
-    """Accuracies of a suite's edited networks; those of the unedited encoder, the baseline, are measured once."""
-
-    def __init__(self, suite: Suite) -> None:
-        """suite: its encoder's weights must not change from here on."""
-        self.suite = suite
-        self._baseline: dict[tuple[Task, str, bool], float] = {}
-
-    def edited(
-        self,
-        vectors: State | Sequence[State],
-        coefficient: float,
-        tasks: Sequence[Task],
-        part: str = "test",
-        tangent: bool = False,
-    ) -> Float[np.ndarray, " t"]:
-        """Accuracies of theta_pre + c (tau_1 + tau_2 + ...) on the tasks."""
-        if not coefficient:
-            return np.array([self.baseline(task, part, tangent) for task in tasks])
-        state = apply(self.suite.state, vectors, coefficient)
-        return np.array([accuracy(self.suite.encoder, state, task, part, tangent) for task in tasks])
-
-    def baseline(self, task: Task, part: str = "test", tangent: bool = False) -> float:
-        """Accuracy of the pre-trained encoder on a task."""
-        key = task, part, tangent
-        if key not in self._baseline:
-            self._baseline[key] = accuracy(self.suite.encoder, self.suite.state, task, part, tangent)
-        return self._baseline[key]
-
-    def curve(
-        self,
-        vectors: State | Sequence[State],
-        grid: Sequence[float],
-        tasks: Sequence[Task],
-        part: str = "test",
-        tangent: bool = False,
-    ) -> Float[np.ndarray, "g t"]:
-        """`edited` along the coefficient."""
-        return np.array([self.edited(vectors, c, tasks, part, tangent) for c in grid])
+# --- choosing coefficients --------------------------------------------------------------------------------------------
 
 
 def check_grid(grid: Sequence[float]) -> None:
@@ -174,17 +144,16 @@ def negation(networks: FineTuned, coefficients: Sequence[float], floor: float, *
     Columns: seed, task, method, part, coefficient (of the vector added), target, control. On test rows the methods are
     `FORGETTING`; on validation rows "task vector" goes along all coefficients and their negatives.
     """
-    evaluations, rows = Evaluations(networks.suite), []
+    rows = []
     for i, name in enumerate(networks.vectors):
         generator = torch.Generator().manual_seed(1000 * networks.seed + i)
-        for row in _forget(networks, evaluations, name, coefficients, floor, generator, ascent):
+        for row in _forget(networks, name, coefficients, floor, generator, ascent):
             rows.append((networks.seed, name, *row))
     return pd.DataFrame(rows, columns=["seed", "task", "method", "part", "coefficient", "target", "control"])
 
 
 def _forget(
     networks: FineTuned,
-    evaluations: Evaluations,
     name: str,
     coefficients: Sequence[float],
     floor: float,
@@ -192,10 +161,10 @@ def _forget(
     ascent: bool,
 ) -> list[tuple[str, str, float, float, float]]:
     """Method, part, coefficient, target and control accuracy for one task."""
-    suite, tau = networks.suite, networks.vectors[name]
+    suite, tau, evaluations = networks.suite, networks.vectors[name], networks.evaluations
     both = [suite.tasks[name], suite.control]
     signed = sorted({*coefficients, *(-c for c in coefficients)})
-    line = {c: evaluations.edited(tau, c, both, "val") for c in signed}
+    line = dict(zip(signed, evaluations.curve(tau, signed, both, "val"), strict=True))
     back = np.array([line[-c] for c in coefficients])
     noise = task_vectors.random_like(tau, generator)
     drift = evaluations.curve(noise, coefficients, both, "val")
@@ -216,19 +185,17 @@ def _forget(
 # --- addition (section 4) ---------------------------------------------------------------------------------------------
 
 
-class _Sums:
-    """Accuracies of sums of some of the networks' vectors on the tasks that are summed."""
+def _sums(
+    networks: FineTuned, chosen: Sequence[int], grid: Sequence[float], part: str = "test"
+) -> Float[np.ndarray, "g t"]:
+    """Accuracies of sums of some of the networks' vectors on their tasks, along the coefficient."""
+    tasks, edits = list(networks.suite.tasks.values()), np.zeros((len(grid), len(networks.vectors)))
+    edits[:, list(chosen)] = np.array(grid)[:, None]
+    return networks.evaluations.accuracies(networks.answers, edits.tolist(), [tasks[i] for i in chosen], part)
 
-    def __init__(self, networks: FineTuned) -> None:
-        self.tasks, self.vectors = list(networks.suite.tasks.values()), list(networks.vectors.values())
-        self.single, self.evaluations = networks.accuracies, Evaluations(networks.suite)
 
-    def accuracy(self, chosen: Sequence[int], c: float, part: str) -> Float[np.ndarray, " t"]:
-        vectors, tasks = [self.vectors[i] for i in chosen], [self.tasks[i] for i in chosen]
-        return self.evaluations.edited(vectors, c, tasks, part)
-
-    def normalised(self, chosen: Sequence[int], c: float) -> Float[np.ndarray, " t"]:
-        return self.accuracy(chosen, c, "test") / self.single[list(chosen)]
+def _normalised(networks: FineTuned, chosen: Sequence[int], c: float) -> float:
+    return float((_sums(networks, chosen, [c])[0] / networks.accuracies[list(chosen)]).mean())
 
 
 def addition(networks: FineTuned, coefficients: Sequence[float], *, at_most: int, tuning_subsets: int) -> pd.DataFrame:
@@ -237,14 +204,14 @@ def addition(networks: FineTuned, coefficients: Sequence[float], *, at_most: int
     at_most: subsets of a size; tuning_subsets: how many of them choose the coefficient, one for all of a size.
     Columns: seed, size, sum, pre-trained, coefficient; a row a subset.
     """
-    sums, generator, rows = _Sums(networks), torch.Generator().manual_seed(networks.seed), []
-    for size in range(1, len(sums.tasks) + 1):
-        drawn = subsets(len(sums.tasks), size, at_most, generator)
+    count, generator, rows = len(networks.vectors), torch.Generator().manual_seed(networks.seed), []
+    for size in range(1, count + 1):
+        drawn = subsets(count, size, at_most, generator)
         order = torch.randperm(len(drawn), generator=generator)[:tuning_subsets]
-        scores = [np.mean([sums.accuracy(drawn[j], c, "val").mean() for j in order]) for c in coefficients]
-        c = best(coefficients, np.array(scores))
+        scores = [_sums(networks, drawn[int(j)], coefficients, "val").mean(1) for j in order]
+        c = best(coefficients, np.mean(scores, axis=0))
         for chosen in drawn:
-            after, before = (sums.normalised(chosen, k).mean() for k in (c, 0.0))
+            after, before = (_normalised(networks, chosen, k) for k in (c, 0.0))
             rows.append((networks.seed, size, after, before, c))
     return pd.DataFrame(rows, columns=["seed", "size", "sum", "pre-trained", "coefficient"])
 
@@ -265,12 +232,11 @@ def merging(
     Columns: seed, method, accuracy, normalised, coefficient.
     """
     suite, seed, rows = networks.suite, networks.seed, []
-    tasks, evaluations, vectors = list(suite.tasks.values()), Evaluations(suite), list(networks.vectors.values())
+    tasks, vectors = list(suite.tasks.values()), list(networks.vectors.values())
 
     def add(method: str, vector: State, grid: Sequence[float] = coefficients, own: FineTuned = networks) -> None:
-        tangent = own is linear
-        c = best(grid, evaluations.curve(vector, grid, tasks, "val", tangent).mean(1))
-        found = evaluations.edited(vector, c, tasks, tangent=tangent)
+        c = best(grid, own.evaluations.curve(vector, grid, tasks, "val").mean(1))
+        found = own.evaluations.edited(vector, c, tasks)
         rows.append((seed, method, found.mean(), (found / own.accuracies).mean(), c))
 
     for method in task_vectors.METHODS:
@@ -309,7 +275,7 @@ def analogies(networks: FineTuned, coefficients: Sequence[float], subpopulations
     Columns: kind, seed, task, pre-trained, analogy, coefficient, neighbour (the better of the vectors b and c alone, by
     validation rows), fine-tuned.
     """
-    suite, seed, evaluations = networks.suite, networks.seed, Evaluations(networks.suite)
+    suite, seed, evaluations = networks.suite, networks.seed, networks.evaluations
     rows = []
     for *known, target in suite.analogies:
         vectors = [networks.vectors[name] for name in (*known, target)]
@@ -347,7 +313,7 @@ def _fourth_corner(
 
 
 def disentanglement(
-    suite: Suite, pair: Sequence[str], vectors: Sequence[State], grid: Sequence[float], tangent: bool = False
+    evaluations: Evaluations, pair: Sequence[str], vectors: Sequence[State], grid: Sequence[float]
 ) -> Float[np.ndarray, "g g"]:
     """Error of weight disentanglement on the plane of two coefficients (Ortiz-Jimenez et al. 2023, section 3).
 
@@ -355,18 +321,13 @@ def disentanglement(
     task's test rows on which the other task's vector changes the answer, summed over both tasks. 0 to 2.
     The first axis is that of a_1.
     """
-    start = suite.state
-    alone = [
-        [predict(suite.encoder, apply(start, vector, a), suite.tasks[name], tangent=tangent) for a in grid]
-        for name, vector in zip(pair, vectors, strict=True)
-    ]
+    answers, (first, last) = evaluations.answers(vectors), (evaluations.suite.tasks[name] for name in pair)
+    alone = [[answers([a, 0.0], first, "test") for a in grid], [answers([0.0, a], last, "test") for a in grid]]
     error = np.zeros((len(grid), len(grid)))
     for (i, a), (j, b) in product(enumerate(grid), enumerate(grid)):
-        state = apply(start, list(vectors), [a, b])
-        for single, name, other in zip((alone[0][i], alone[1][j]), pair, (b, a), strict=True):
+        for single, task, other in ((alone[0][i], first, b), (alone[1][j], last, a)):
             if other:  # else both are the same weights
-                both = predict(suite.encoder, state, suite.tasks[name], tangent=tangent)
-                error[i, j] += (both != single).double().mean().item()
+                error[i, j] += (answers([a, b], task, "test") != single).double().mean().item()
     return error
 
 
@@ -381,10 +342,10 @@ def disentanglement_maps(networks: FineTuned, linear: FineTuned | None, plane: S
     two = [networks.vectors[name] for name in pair]
     seeds = [1000 * networks.seed + 500 + i for i in range(2)]
     noise = [task_vectors.random_like(v, torch.Generator().manual_seed(s)) for v, s in zip(two, seeds, strict=True)]
-    kinds = {"fine-tuned": (two, False), "random vectors": (noise, False)}
+    kinds = {"fine-tuned": (networks, two), "random vectors": (networks, noise)}
     if linear:
-        kinds["tangent space"] = [linear.vectors[name] for name in pair], True
-    maps = [disentanglement(networks.suite, pair, v, plane, tangent) for v, tangent in kinds.values()]
+        kinds["tangent space"] = linear, [linear.vectors[name] for name in pair]
+    maps = [disentanglement(own.evaluations, pair, vectors, plane) for own, vectors in kinds.values()]
     axes: Mapping[str, Any] = {"vectors": list(kinds), "seed": [networks.seed], "first": plane, "last": plane}
     return tidy(np.array(maps)[:, None], "error", **axes)
 
@@ -405,16 +366,15 @@ def first_four(
     One row. Columns: condition, seed, cosine (mean magnitude), xi (mean over the plane), none, two, all (normalised
     accuracy with so many vectors added), closed (fraction of the gap between none and 1 that all close).
     """
-    suite, sums = networks.suite, _Sums(networks)
     four = list(networks.vectors.values())[:4]
     matrix = np.abs(task_vectors.cosines(four).numpy())
-    xi = disentanglement(suite, list(networks.vectors)[:2], four[:2], plane).mean()
+    xi = disentanglement(networks.evaluations, list(networks.vectors)[:2], four[:2], plane).mean()
     pairs, everything = subsets(len(four), 2, 6, torch.Generator()), [tuple(range(len(four)))]
     kept = {}
     for label, groups in {"none": everything, "two": pairs, "all": everything}.items():
         grid = [0.0] if label == "none" else coefficients
-        c = best(grid, np.array([np.mean([sums.accuracy(g, c, "val") for g in groups]) for c in grid]))
-        kept[label] = np.mean([sums.normalised(g, c) for g in groups])
+        c = best(grid, np.mean([_sums(networks, g, grid, "val").mean(1) for g in groups], axis=0))
+        kept[label] = np.mean([_normalised(networks, g, c) for g in groups])
     cosine = matrix[~np.eye(len(matrix), dtype=bool)].mean()
     row = pd.DataFrame([{"condition": condition, "seed": networks.seed, "cosine": cosine, "xi": xi, **kept}])
     return row.assign(closed=(row["all"] - row["none"]) / (1 - row["none"]))

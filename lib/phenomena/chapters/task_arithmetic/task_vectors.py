@@ -259,13 +259,29 @@ def _plain_attention() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast)
 
 
+def expansion(
+    network: nn.Module, vector: State, x: Shaped[Tensor, "n ..."]
+) -> tuple[Float[Tensor, "n ..."], Float[Tensor, "n ..."]]:
+    """f(x; theta_0) and J_theta f(x; theta_0) tau, in one forward pass with `torch.func.jvp`; buffers stay."""
+    start = {name: p.detach() for name, p in network.named_parameters()}
+    call: Callable[[dict[str, Tensor]], Tensor] = lambda weights: torch.func.functional_call(  # noqa: E731
+        network, weights, (x,)
+    )
+    # forward derivatives exist for the plain form of attention alone; torch scripts some of them as it loads them,
+    # and warns of its own scripting
+    with _plain_attention(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`torch.jit", FutureWarning)
+        warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
+        value, slope = torch.func.jvp(call, (start,), ({name: vector[name] for name in start},))  # type: ignore[misc]
+    return value, slope
+
+
 class Tangent(nn.Module):
     """A network's first-order Taylor expansion in its weights, itself a network to train.
 
-    f_lin(x; theta) = f(x; theta_0) + J_theta f(x; theta_0) (theta - theta_0) (Ortiz-Jimenez et al. 2023, equation 3),
-    one forward pass with `torch.func.jvp`. Parameters are theta - theta_0, in the order of the network's, and start at
-    zero; the network stays as it is, in evaluation mode, buffers included. Task vectors of this model add up exactly
-    in its outputs.
+    f_lin(x; theta) = f(x; theta_0) + J_theta f(x; theta_0) (theta - theta_0) (Ortiz-Jimenez et al. 2023, equation 3).
+    Parameters are theta - theta_0, in the order of the network's, and start at zero; the network stays as it is, in
+    evaluation mode, buffers included. Task vectors of this model add up exactly in its outputs.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -277,17 +293,7 @@ class Tangent(nn.Module):
 
     def forward(self, x: Shaped[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
         """x: whatever the network takes. Returns what it gives."""
-        start = dict(self.network.named_parameters())
-        step = dict(zip(self.names, self.delta, strict=True))
-        call: Callable[[dict[str, Tensor]], Tensor] = lambda weights: torch.func.functional_call(  # noqa: E731
-            self.network, weights, (x,)
-        )
-        # forward derivatives exist for the plain form of attention alone; torch scripts some of them as it loads them,
-        # and warns of its own scripting
-        with _plain_attention(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "`torch.jit", FutureWarning)
-            warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
-            value, slope = torch.func.jvp(call, (start,), (step,))  # type: ignore[misc]  # no third without has_aux
+        value, slope = expansion(self.network, dict(zip(self.names, self.delta, strict=True)), x)
         return value + slope
 
     @torch.no_grad()
