@@ -16,17 +16,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from phenomena.chapters.task_arithmetic import perceptron
 from phenomena.chapters.task_arithmetic.finetuning import ROWS, Suite, Task, predict
 from phenomena.chapters.task_arithmetic.task_vectors import State, apply, expansion
 
 Answers = Callable[[Sequence[float], Task, str], Int[Tensor, " n"]]
-
-
-def is_perceptron(encoder: nn.Module) -> bool:
-    """Whether an encoder flattens its inputs and starts and ends with a linear layer, as `suites.mlp`."""
-    layers = list(encoder) if isinstance(encoder, nn.Sequential) else []
-    linear = len(layers) > 2 and isinstance(layers[1], nn.Linear) and isinstance(layers[-1], nn.Linear)
-    return linear and isinstance(layers[0], nn.Flatten)
 
 
 class Evaluations:
@@ -42,7 +36,7 @@ class Evaluations:
         """The classes predicted with weights theta_pre + c_1 tau_1 + ... + c_k tau_k, for any c, task and part."""
         if self.tangent:
             return self._linearised(vectors)
-        return self._perceptron(vectors) if is_perceptron(self.suite.encoder) else self._network(vectors)
+        return self._perceptron(vectors) if perceptron.fits(self.suite.encoder) else self._network(vectors)
 
     def accuracies(
         self, answers: Answers, edits: Sequence[Sequence[float]], tasks: Sequence[Task], part: str = "test"
@@ -95,9 +89,10 @@ class Evaluations:
                 self._start[task, part] = whole(start, task, part)
             if (task, part) not in slopes:
                 slopes[task, part] = [whole(partial(slope, vector), task, part) for vector in vectors]
-            found = self._start[task, part]
+            found = self._start[task, part].clone()
             for each, one in zip(c, slopes[task, part], strict=True):
-                found = found.add(one, alpha=each) if each else found
+                if each:
+                    found.add_(one, alpha=each)
             return found
 
         return total

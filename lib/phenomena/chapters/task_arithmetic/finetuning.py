@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
+from phenomena.chapters.task_arithmetic import perceptron
+from phenomena.chapters.task_arithmetic.perceptron import Perceptron
 from phenomena.chapters.task_arithmetic.task_vectors import State, Tangent, Vector
 from phenomena.science.training import make_optimiser, row_batches
 
@@ -71,6 +73,25 @@ def logits(embedding: Float[Tensor, "n e"], head: Float[Tensor, "c e"]) -> Float
     return F.normalize(embedding, dim=1) @ head.T
 
 
+class ByAutograd(nn.Module):
+    """A copy of any encoder, or its linearisation, to train by `gradient`: the readable twin of `Perceptron`."""
+
+    def __init__(self, encoder: nn.Module, tangent: bool = False) -> None:
+        """encoder: its weights are copied."""
+        super().__init__()
+        self.model = Tangent(encoder) if tangent else copy.deepcopy(encoder).eval().requires_grad_(True)
+
+    def gradient(self, x: Shaped[Tensor, "n ..."], labels: Int[Tensor, " n"], head: Float[Tensor, "c e"]) -> None:
+        """Sets the parameters' `grad` to that of the mean cross-entropy."""
+        self.zero_grad()
+        F.cross_entropy(logits(self.model(x), head), labels).backward()
+
+    def state(self) -> Vector:
+        """The weights under the encoder's names."""
+        model = self.model
+        return model.state() if isinstance(model, Tangent) else {n: e.detach() for n, e in model.state_dict().items()}
+
+
 def fine_tune(
     encoder: nn.Module,
     tasks: Sequence[Task],
@@ -95,23 +116,20 @@ def fine_tune(
     """
     if not tasks:
         raise ValueError("no task to train on: 1 or more are needed")
-    model = Tangent(encoder) if tangent else copy.deepcopy(encoder).eval().requires_grad_(True)
-    weights = [p for p in model.parameters() if p.requires_grad]
+    model = (Perceptron if perceptron.fits(encoder) else ByAutograd)(encoder, tangent)
     optimiser = make_optimiser("adam", model, lr, weight_decay)
     total = steps * len(tasks)
     batches = [row_batches(len(task.train[1]), batch, generator) for task in tasks]
     for step in range(total):
         task, rows = tasks[step % len(tasks)], next(batches[step % len(tasks)])
-        inputs, labels = task.train[0][rows], task.train[1][rows]
-        loss = F.cross_entropy(logits(model(inputs), task.head), labels)
-        optimiser.zero_grad()
-        (-loss if ascent else loss).backward()
-        nn.utils.clip_grad_norm_(weights, 1.0)
+        model.gradient(task.train[0][rows], task.train[1][rows], task.head)
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for group in optimiser.param_groups:
             # by hand: torch's schedules make an optimiser refer to itself, so that four times the weights linger
             group["lr"] = lr * (1 + math.cos(math.pi * step / total)) / 2
+            group["maximize"] = ascent
         optimiser.step()
-    return model.state() if isinstance(model, Tangent) else {n: e.detach() for n, e in model.state_dict().items()}
+    return model.state()
 
 
 def split_classes(task: Task) -> tuple[Task, Task]:

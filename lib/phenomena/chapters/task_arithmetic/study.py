@@ -19,14 +19,14 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 
-from phenomena.chapters.task_arithmetic import finetuning, suites, task_vectors, weights
+from phenomena.chapters.task_arithmetic import finetuning, perceptron, suites, task_vectors, weights
 from phenomena.chapters.task_arithmetic.evaluation import Answers, Evaluations
 from phenomena.chapters.task_arithmetic.finetuning import Suite, Task, accuracy, fine_tune, split_classes
 from phenomena.chapters.task_arithmetic.task_vectors import State, Vector, apply, difference
 from phenomena.science import training
 from phenomena.science.frames import tidy
 
-CODE = (finetuning, task_vectors, suites, training)  # what determines trained weights beside their data
+CODE = (finetuning, perceptron, task_vectors, suites, training)  # what determines trained weights beside their data
 FORGETTING = ("pre-trained", "fine-tuned", "gradient ascent", "random vector", "negated")
 
 # --- fine-tuning ------------------------------------------------------------------------------------------------------
