@@ -2,8 +2,8 @@
 
     python benchmarks/fine_tuning.py [--rounds 5] [--core 1]
 
-Candidates are `perceptron.Perceptron` and `finetuning.ByAutograd` in the same loop. Both must give the same weights, and
-beside them stand the matrix products of the step alone, the floor. A table row gives the median milliseconds a step and
+Candidates are `perceptron.Perceptron` and `finetuning.ByAutograd` in the same loop; both must give the same weights.
+Beside them stand the matrix products of the step alone, the floor. A table row gives the median milliseconds a step and
 the median over rounds of the ratio to autograd.
 """
 
