@@ -29,7 +29,7 @@ class Optimiser:
             raise ValueError(f"optimiser {name!r} is not known: adam or sgd")
         listed = list(parameters)
         groups = [part for part in listed if isinstance(part, dict)] or [{"params": listed}]
-        usual = {"lr": lr, "weight_decay": weight_decay, "maximize": False}
+        usual: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay, "maximize": False}
         self.name, self.param_groups = name, [usual | group for group in groups]
         self._state: list[tuple[list[Tensor], ...]] = []
 

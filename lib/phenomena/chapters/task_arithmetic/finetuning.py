@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from phenomena.chapters.task_arithmetic import perceptron
 from phenomena.chapters.task_arithmetic.perceptron import Perceptron
 from phenomena.chapters.task_arithmetic.task_vectors import State, Tangent, Vector
-from phenomena.science.training import make_optimiser, row_batches
+from phenomena.science.optimisers import Optimiser
+from phenomena.science.training import row_batches
 
 Rows = tuple[Shaped[Tensor, "_ ..."], Int[Tensor, " _"]]  # inputs, labels
 ROWS = 500  # evaluated together
@@ -117,7 +118,7 @@ def fine_tune(
     if not tasks:
         raise ValueError("no task to train on: 1 or more are needed")
     model = (Perceptron if perceptron.fits(encoder) else ByAutograd)(encoder, tangent)
-    optimiser = make_optimiser("adam", model, lr, weight_decay)
+    optimiser = Optimiser("adam", model.parameters(), lr, weight_decay)
     total = steps * len(tasks)
     batches = [row_batches(len(task.train[1]), batch, generator) for task in tasks]
     for step in range(total):
