@@ -39,8 +39,8 @@ ENVIRONMENT = {
 }  # fmt: skip
 
 
-# What torch imports, for four seconds, when an optimiser is first made, and `show` for a figure that moves.
-LATE = ("torch._dynamo", "altair")
+# What `show` imports for a figure that moves.
+LATE = ("altair",)
 
 
 def needed(chapters: Iterable["Chapter"], shared: bool = False) -> list[str]:
