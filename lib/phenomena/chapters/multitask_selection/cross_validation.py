@@ -1,15 +1,14 @@
 """Choice of lambda by cross-validation: the rule of Cao et al. 2024 (MTLComb, arXiv 2405.09886)."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
-from scipy.stats import rankdata
+from jaxtyping import Bool, Float, Int
 from sklearn.model_selection import KFold, StratifiedKFold
 
-from phenomena.chapters.multitask_selection.problem import make_problem, path
+from phenomena.chapters.multitask_selection.problem import Problem, make_problem, paths
 from phenomena.chapters.multitask_selection.tasks import check_varying, fit_scaler
 
 
@@ -60,13 +59,10 @@ def cross_validate(
         raise ValueError(f"classification_metric {classification_metric!r} must be {' or '.join(METRICS)}")
     splits = [_splits(i, x, y, bool(c), folds, seed) for i, (x, y, c) in enumerate(zip(xs, ys, classes, strict=True))]
     metric = METRICS[classification_metric]
-    runs = [
-        _held_out(xs, ys, classes, f, [s[f] for s in splits], lambdas, tol, standardise, metric, settings)
-        for f in range(folds)
-    ]
+    cut = make_folds(xs, ys, classes, splits, standardise, **settings)
     means: list[np.ndarray] = []
-    for row in zip(*runs, strict=True):  # for each lambda one pair a fold
-        means.append(np.mean(row, axis=0))
+    for found in paths(cut.problem, np.tile(lambdas[:, None], folds), tol):
+        means.append(cut.errors(found.z, metric).mean(0))
         if patience and len(means) > patience:
             curve = np.array(means)
             if (curve[:-patience].min(0) <= curve[-patience:].min(0)).all():
@@ -79,32 +75,63 @@ def cross_validate(
     return CrossValidation(lambdas, mse, score, best_mse, best_score, rule)
 
 
-def _held_out(
+@dataclass(frozen=True)
+class Folds:
+    """Every fold as a fit of the same rows, those held out with weight zero.
+
+    held: the rows held out in a fold, for each task.
+    """
+
+    problem: Problem
+    held: list[list[Int[np.ndarray, " _"]]]
+
+    def errors(self, z: Float[np.ndarray, "t f n"], metric: Callable[..., float]) -> Float[np.ndarray, "f 2"]:
+        """Mean square error and *minus* the classification metric on the held-out rows of each fold."""
+        found = np.zeros((z.shape[1], 2))
+        for t, is_class in enumerate(self.problem.classes):
+            for f, rows in enumerate(self.held[t]):
+                a, y = z[t, f, rows], self.problem.y[t, f, rows]
+                found[f, int(is_class)] += -metric(a, y > 0) if is_class else ((a - y) ** 2).mean()
+        return found / np.maximum([(~self.problem.classes).sum(), self.problem.classes.sum()], 1)
+
+
+def make_folds(
     xs: Sequence[Float[np.ndarray, "_ p"]],
     ys: Sequence[Float[np.ndarray, " _"]],
     classes: Bool[np.ndarray, " t"],
-    fold: int,
-    split: list[tuple[Any, Any]],
-    lambdas: Float[np.ndarray, " k"],
-    tol: float,
-    standardise: tuple[bool, bool],
-    metric: Callable[..., float],
-    settings: dict[str, Any],
-) -> Iterator[tuple[float, float]]:
-    """Mean square error and *minus* the classification metric on one fold's held-out rows, for each lambda in turn."""
-    train_x = [x[a] for x, (a, _) in zip(xs, split, strict=True)]
-    train_y = [y[a] for y, (a, _) in zip(ys, split, strict=True)]
-    for i, x in enumerate(train_x):
-        check_varying(x, f"task {i}, fold {fold}")
-    scaler = fit_scaler(train_x, train_y, classes, *standardise)
-    test_x = scaler.x([x[a] for x, (_, a) in zip(xs, split, strict=True)])
-    test_y = scaler.y([y[a] for y, (_, a) in zip(ys, split, strict=True)])
-    problem = make_problem(scaler.x(train_x), scaler.y(train_y), classes, **settings)
-    for found in path(problem, lambdas, tol):
-        z = [x @ w + b for x, w, b in zip(test_x, found.w, found.b, strict=True)]
-        errors = [((a - y) ** 2).mean() for a, y, c in zip(z, test_y, classes, strict=True) if not c]
-        good = [metric(a, y > 0) for a, y, c in zip(z, test_y, classes, strict=True) if c]
-        yield (float(np.mean(errors)) if errors else 0.0, -float(np.mean(good)) if good else 0.0)
+    splits: Sequence[Sequence[tuple[Any, Any]]],
+    standardise: tuple[bool, bool] = (True, True),
+    **settings: Any,
+) -> Folds:
+    """Features and regression targets standardised on the training rows of each fold, if asked for.
+
+    splits: training and held-out rows of each fold, for each task.
+    settings: of `make_problem`.
+    Raises `ValueError` for a feature constant in a fold.
+    """
+    scaler = fit_scaler(xs, ys, classes, *standardise)
+    whole = make_problem(scaler.x(xs), scaler.y(ys), classes, **settings)
+    trained = np.zeros((len(xs), len(splits[0]), whole.y.shape[-1]))
+    for t, folds in enumerate(splits):
+        for f, (rows, _) in enumerate(folds):
+            trained[t, f, rows] = 1
+    trained /= trained.sum(-1, keepdims=True)
+    mean = np.matmul(trained, whole.x.transpose(0, 2, 1))
+    square = np.matmul(trained, (whole.x**2).transpose(0, 2, 1))
+    spread = square - mean**2
+    for t, f in np.argwhere((spread <= 1e-6 * square).any(-1)):
+        check_varying(xs[t][splits[t][f][0]], f"task {t}, fold {f}")
+    total = whole.weight.sum(-1, keepdims=True)
+    y = np.repeat(whole.y, len(splits[0]), 1)
+    if standardise[1]:
+        r = ~classes
+        away = y[r] - (trained[r] * y[r]).sum(-1, keepdims=True)
+        y[r] = away / np.sqrt((trained[r] * away**2).sum(-1, keepdims=True))
+    # an intercept that is not penalised makes up for means, whatever they are
+    shift = None if whole.intercept else mean
+    units = {"shift": shift, "scale": np.sqrt(spread)} if standardise[0] else {}
+    problem = replace(whole, y=y, weight=trained * total, **units)
+    return Folds(problem, [[rows for _, rows in folds] for folds in splits])
 
 
 def accuracy(score: Float[np.ndarray, " n"], positive: Bool[np.ndarray, " n"]) -> float:
@@ -113,9 +140,8 @@ def accuracy(score: Float[np.ndarray, " n"], positive: Bool[np.ndarray, " n"]) -
 
 
 def area_under_curve(score: Float[np.ndarray, " n"], positive: Bool[np.ndarray, " n"]) -> float:
-    """Area under the ROC curve by ranks, ties counting a half."""
-    m = int(positive.sum())
-    return float((rankdata(score)[positive].sum() - m * (m + 1) / 2) / (m * (len(positive) - m)))
+    """Area under the ROC curve: the fraction of pairs of the two classes in the right order, ties counting a half."""
+    return float(0.5 + 0.5 * np.sign(score[positive][:, None] - score[~positive]).mean())
 
 
 METRICS = {"auc": area_under_curve, "accuracy": accuracy}

@@ -75,7 +75,7 @@ def certificate(exact: pd.DataFrame, scikit_learn: float) -> dict[str, Any]:
 
 
 def main(frame: pd.DataFrame, active: int) -> dict[str, Any]:
-    """Scores against rows over features. frame: of `compare_methods`."""
+    """Scores against rows over features. frame: of `joint_models` and `separate_models`."""
     figure, axes = plots.panels(2, 2, height=3.0)
     limit = frame["ratio"].max()
     titles = {"all": "All tasks", "classification": "Classification", "regression": "Regression"}
@@ -90,12 +90,20 @@ def main(frame: pd.DataFrame, active: int) -> dict[str, Any]:
         "figure": figure,
         "caption": f"R² on test rows, and fraction of the {active} true features among the {active} most important, "
         "against rows over features. The separate models are trained on their own labels. Crosses: the stored results "
-        f"of the official repository. {SPREAD}",
+        f"of the official repository. {SPREAD} {_counts(frame)}",
         "alt": f"R² over all tasks at {limit:g} rows a feature: "
         + ", ".join(f"{name} {v:.2f}" for name, v in last.items())
         + ".",
         "data": frame,
     }
+
+
+def _counts(frame: pd.DataFrame) -> str:
+    """How many seeds methods have, where not all have the same number."""
+    seeds = frame.groupby("method", sort=False)["seed"].nunique()
+    if seeds.nunique() == 1:
+        return f"n = {seeds.iloc[0]}."
+    return "; ".join(f"n = {n} for {', '.join(part.index)}" for n, part in seeds.groupby(seeds, sort=False)) + "."
 
 
 def _summary(numbers: pd.Series) -> str:

@@ -1,7 +1,9 @@
 """Joint feature selection for squared and logistic losses: the problem, how exact a solution is, the solver.
 
-Letters: t tasks, n rows (of the longest task), p features, k values of lambda. A coefficient matrix W is (t, p), as in
-scikit-learn's multi-task models; the paper has (p, t). NumPy, because everything is float64 on small arrays.
+Letters: t tasks, f fits, n rows (of the longest task), p features, k values of lambda. Fits are of the same rows, with
+weights, targets and units of their own: the folds of a cross-validation, solved side by side. Coefficients W are
+(t, f, p); those of one fit are (t, p), as in scikit-learn's multi-task models; the paper has (p, t). NumPy, because
+everything is float64 on small arrays.
 
 References: H. Cao et al. 2024 (MTLComb, arXiv 2405.09886), objective and weights. Beck and Teboulle 2009, FISTA.
 O'Donoghue and Candes 2015, restart. Tibshirani et al. 2012, strong rule. Ndiaye et al. 2015, duality gap of the group
@@ -10,14 +12,15 @@ penalty over tasks.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.special import expit, xlogy
 
-Coefficients = Float[np.ndarray, "t p"]
-Intercepts = Float[np.ndarray, " t"]
-Scores = Float[np.ndarray, "t n"]
+Coefficients = Float[np.ndarray, "t f p"]
+Intercepts = Float[np.ndarray, "t f"]
+Scores = Float[np.ndarray, "t f n"]
+Each = Float[np.ndarray, " f"]
 
 WEIGHTS = (2.0, 0.5)  # of the logistic and of the squared loss: Cao et al. 2024
 
@@ -27,7 +30,7 @@ WEIGHTS = (2.0, 0.5)  # of the logistic and of the squared loss: Cao et al. 2024
 
 @dataclass(frozen=True)
 class Problem:
-    """Smooth part of the objective of Cao et al. 2024, with an unpenalised intercept b_t for each task.
+    """Smooth part of the objective of Cao et al. 2024, with an unpenalised intercept b_t for each task; several fits.
 
     F(W, b) = sum_c w_c mean log(1 + exp(-y (x.w + b))) + sum_r w_r mean (y - x.w - b)^2
               + alpha ||W G||^2 + beta ||W||^2
@@ -35,22 +38,33 @@ class Problem:
     where G subtracts the mean over tasks. Penalties as in the paper's formula: the official code has alpha / 2 and
     beta / 2, so its C2 = 0.1 is beta = 0.05 here. Tasks of fewer rows than n are padded with rows of weight zero.
 
-    y: labels are -1 and 1.
-    weight: the loss weight over the task's number of rows.
+    x: stored feature by feature, so that some features are copied fast. y: labels are -1 and 1.
+    weight: the loss weight over the number of rows; zero for rows that a fit does not see.
     classes: true for classification.
+    shift, scale: a fit has the features (x - shift) / scale.
     """
 
-    x: Float[np.ndarray, "t n p"]
+    x: Float[np.ndarray, "t p n"]
     y: Scores
     weight: Scores
     classes: Bool[np.ndarray, " t"]
     alpha: float = 0.0
     beta: float = 0.0
     intercept: bool = True
+    shift: Coefficients | None = None
+    scale: Coefficients | None = None
 
     def columns(self, index: Int[np.ndarray, " kept"]) -> "Problem":
         """The same problem with only these features."""
-        return replace(self, x=np.ascontiguousarray(self.x[:, :, index]))
+        units = (None if v is None else v[:, :, index] for v in (self.shift, self.scale))
+        return replace(self, x=self.x[:, index], **dict(zip(("shift", "scale"), units, strict=True)))
+
+    def fits(self, index: Int[np.ndarray, " some"]) -> "Problem":
+        """The same problem with only these fits."""
+        if len(index) == self.y.shape[1]:
+            return self
+        names = ("y", "weight", "shift", "scale")
+        return replace(self, **{name: None if (v := getattr(self, name)) is None else v[:, index] for name in names})
 
 
 def make_problem(
@@ -62,7 +76,7 @@ def make_problem(
     beta: float = 0.0,
     intercept: bool = True,
 ) -> Problem:
-    """Puts tasks of any numbers of rows into one array.
+    """Puts tasks of any numbers of rows into one array, for one fit.
 
     ys: labels are -1 and 1.
     weights: of the logistic and of the squared loss.
@@ -71,36 +85,62 @@ def make_problem(
     if min(alpha, beta) < 0 or not min(weights) > 0:
         raise ValueError(f"alpha {alpha}, beta {beta}, weights {weights}: penalties must be 0 or more, weights above 0")
     t, n, p = len(xs), max(len(x) for x in xs), xs[0].shape[1]
-    x, y, weight = np.zeros((t, n, p)), np.zeros((t, n)), np.zeros((t, n))
+    x, y, weight = np.zeros((t, p, n)), np.zeros((t, 1, n)), np.zeros((t, 1, n))
     for i, (rows, target) in enumerate(zip(xs, ys, strict=True)):
         m = len(rows)
-        x[i, :m], y[i, :m], weight[i, :m] = rows, target, weights[0 if classes[i] else 1] / m
+        x[i, :, :m], y[i, 0, :m], weight[i, 0, :m] = rows.T, target, weights[0 if classes[i] else 1] / m
     return Problem(x, y, weight, np.asarray(classes, bool), alpha, beta, intercept)
 
 
 def scores(problem: Problem, w: Coefficients, b: Intercepts) -> Scores:
     """x.w + b for every row."""
-    return np.matmul(problem.x, w[:, :, None])[:, :, 0] + b[:, None]
+    if problem.scale is not None:
+        w = w / problem.scale
+    if problem.shift is not None:
+        b = b - np.einsum("tfp,tfp->tf", w, problem.shift)
+    return np.matmul(w, problem.x) + b[:, :, None]
 
 
-def loss(problem: Problem, z: Scores) -> float:
+def _pull(problem: Problem, u: Scores) -> Coefficients:
+    """sum_i u_i x_i: what a change of u_i to every score does to the coefficients' gradient."""
+    found = np.matmul(u, problem.x.transpose(0, 2, 1))
+    if problem.shift is not None:
+        found -= u.sum(-1)[:, :, None] * problem.shift
+    if problem.scale is not None:
+        found /= problem.scale
+    return found
+
+
+def loss(problem: Problem, z: Scores) -> Each:
     """Weighted loss at scores z."""
     c, r = problem.classes, ~problem.classes
-    logistic = problem.weight[c] * np.logaddexp(0, -problem.y[c] * z[c])
-    return float(logistic.sum() + (problem.weight[r] * (problem.y[r] - z[r]) ** 2).sum())
+    margin = problem.y[c] * z[c]
+    # log(1 + exp(-m)) without overflow; NumPy's logaddexp takes five times as long
+    logistic = problem.weight[c] * (np.log1p(np.exp(-np.abs(margin))) - np.minimum(margin, 0))
+    return _total(logistic) + _total(problem.weight[r] * (problem.y[r] - z[r]) ** 2)
 
 
 def slope(problem: Problem, z: Scores) -> Scores:
     """Derivative of the loss with respect to the scores."""
     y, c = problem.y, problem.classes
     out = 2 * (z - y)
-    out[c] = -y[c] * expit(-y[c] * z[c])
-    return problem.weight * out
+    out[c] = -y[c] * _expit(-y[c] * z[c])
+    out *= problem.weight
+    return out
 
 
-def ridge(problem: Problem, w: Coefficients) -> float:
+def _expit(z: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-z)), by the function of NumPy that is computed several numbers at a time."""
+    return 0.5 + 0.5 * np.tanh(0.5 * z)
+
+
+def _total(values: Float[np.ndarray, "t f _"]) -> Each:
+    return values.sum(-1).sum(0)
+
+
+def ridge(problem: Problem, w: Coefficients) -> Each:
     """alpha ||W G||^2 + beta ||W||^2."""
-    return float((w * _q(problem, w)).sum())
+    return _total(w * _q(problem, w))
 
 
 def null_intercept(problem: Problem) -> Intercepts:
@@ -117,53 +157,62 @@ def _q(problem: Problem, w: Coefficients) -> Coefficients:
 
 def gradient(problem: Problem, w: Coefficients, z: Scores) -> Coefficients:
     """Gradient of F with respect to W at coefficients w with scores z."""
-    return np.matmul(slope(problem, z)[:, None, :], problem.x)[:, 0] + 2 * _q(problem, w)
+    return _pull(problem, slope(problem, z)) + 2 * _q(problem, w)
 
 
-def objective(problem: Problem, w: Coefficients, b: Intercepts, lam: float) -> float:
+def objective(problem: Problem, w: Coefficients, b: Intercepts, lam: float | Each) -> Each:
     """F(W, b) + lambda sum_j ||w_j||, where ||w_j|| is the norm of a feature's coefficients over tasks."""
-    return loss(problem, scores(problem, w, b)) + ridge(problem, w) + lam * float(norms(w).sum())
+    return _objective(problem, w, scores(problem, w, b), lam)
 
 
-def norms(w: Coefficients) -> Float[np.ndarray, " p"]:
+def _objective(problem: Problem, w: Coefficients, z: Scores, lam: float | Each) -> Each:
+    return loss(problem, z) + ridge(problem, w) + lam * norms(w).sum(-1)
+
+
+def norms(w: Float[np.ndarray, "t *f p"]) -> Float[np.ndarray, "*f p"]:
     """Euclidean norm over tasks of each feature."""
-    return np.sqrt((w**2).sum(-2))
+    return np.sqrt((w**2).sum(0))
 
 
-def prox(w: Coefficients, threshold: float) -> Coefficients:
+def prox(w: Coefficients, threshold: float | Each) -> Coefficients:
     """Proximal map of the L2,1 norm: shrinks every feature's norm by the threshold, but not below zero."""
-    size = norms(w)
-    return w * np.where(size > threshold, 1 - threshold / np.where(size > 0, size, 1), 0)
+    size, least = norms(w), np.reshape(threshold, (-1, 1))
+    return w * np.where(size > least, 1 - least / np.where(size > 0, size, 1), 0)
 
 
 def best_intercept(problem: Problem, z: Scores) -> Intercepts:
     """The shift of each task's scores that minimises its loss: the mean residual, or Newton's method."""
-    shift = np.zeros(len(z))
+    shift = np.zeros(z.shape[:2])
     if not problem.intercept:
         return shift
-    curvature = np.where(problem.classes, 0.25, 2.0)
-    total = problem.weight.sum(1)
+    c, r = problem.classes, ~problem.classes
+    weight, total = problem.weight, problem.weight.sum(-1)
+    shift[r] = (weight[r] * (problem.y[r] - z[r])).sum(-1) / total[r]
+    y, z, weight, total, move = problem.y[c], z[c], weight[c], total[c], shift[c]
     for _ in range(50):
-        at = z + shift[:, None]
-        g = slope(problem, at).sum(1)
-        s = expit(at)
-        # the true curvature where it is a safe step, its bound elsewhere
-        h = np.where(problem.classes, (problem.weight * s * (1 - s)).sum(1), curvature * total)
-        step = np.clip(g / np.maximum(h, 1e-3 * total), -1, 1)
-        shift -= np.where(problem.classes, step, g / h)
-        if np.abs(g).max() <= 1e-14 * total.max():
+        s = _expit(-y * (z + move[:, :, None]))
+        g = -(weight * y * s).sum(-1)
+        # the true curvature where it is a safe step
+        h = (weight * s * (1 - s)).sum(-1)
+        move -= np.clip(g / np.maximum(h, 1e-3 * total), -1, 1)
+        if np.abs(g).max(initial=0) <= 1e-14 * total.max(initial=0):
             break
+    shift[c] = move
     return shift
 
 
-def lambda_max(problem: Problem) -> float:
+def lambdas_max(problem: Problem) -> Each:
     """The smallest lambda at which no feature is selected: max_j ||dF/dw_j|| at W = 0 with the best intercepts.
 
     With centred features and weights 2 and 1/2 this is max_j ||(x_j . y_t / n)_t||, with or without intercept.
     """
-    zero = np.zeros_like(problem.y)
-    z = zero + best_intercept(problem, zero)[:, None]
-    return float(norms(gradient(problem, np.zeros((len(zero), problem.x.shape[2])), z)).max())
+    z = np.zeros_like(problem.y) + null_intercept(problem)[:, :, None]
+    return norms(_pull(problem, slope(problem, z))).max(-1)
+
+
+def lambda_max(problem: Problem) -> float:
+    """The largest of `lambdas_max`, or the one where there is one fit."""
+    return float(lambdas_max(problem).max())
 
 
 # --- how exact a solution is --------------------------------------------------------------------------------------
@@ -171,18 +220,18 @@ def lambda_max(problem: Problem) -> float:
 
 @dataclass(frozen=True)
 class Certificate:
-    """How exact a solution is.
+    """How exact a solution is; one number, or one for each fit.
 
     gap: objective minus a lower bound of its minimum; stationarity: the largest violation of the optimality
     conditions over features, in units of lambda.
     """
 
-    gap: float
-    stationarity: float
+    gap: Any
+    stationarity: Any
 
 
-def certificate(problem: Problem, w: Coefficients, b: Intercepts, lam: float) -> Certificate:
-    """Duality gap and stationarity of (W, b).
+def certificate(problem: Problem, w: Coefficients, b: Intercepts, lam: float | Each) -> Certificate:
+    """Duality gap and stationarity of (W, b), for each fit.
 
     Dual, from u = -dloss/dz and the ridge terms as further squared rows: for 0 <= s <= 1 with
     s max_j ||(X^T u - 2 Q W)_j|| <= lambda and sum_i u_ti = 0 (with intercept), the minimum is at least
@@ -190,24 +239,29 @@ def certificate(problem: Problem, w: Coefficients, b: Intercepts, lam: float) ->
     with the entropy H of (a, 1 - a); c is the row's weight. b must be the best intercept for W, as `solve` gives it.
     """
     z = scores(problem, w, b)
-    return _certificate(problem, w, z, gradient(problem, w, z), lam)
+    g, u = gradient(problem, w, z), slope(problem, z)
+    return Certificate(_gap(problem, w, z, u, norms(g), lam), _stationarity(w, g, lam))
 
 
-def _certificate(problem: Problem, w: Coefficients, z: Scores, g: Coefficients, lam: float) -> Certificate:
-    size, push = norms(w), norms(g)
-    active = size > 0
-    miss = np.maximum(push - lam, 0)
-    if active.any():
-        miss[active] = norms(g[:, active] + lam * w[:, active] / size[active])
-    primal = loss(problem, z) + ridge(problem, w) + lam * float(size.sum())
-    s = min(1.0, lam / max(float(push.max()), 1e-300))
-    u = -s * slope(problem, z)
+def _gap(
+    problem: Problem, w: Coefficients, z: Scores, u: Scores, push: Float[np.ndarray, "f p"], lam: float | Each
+) -> Each:
+    """The duality gap, from the slopes u at scores z and the norms of the gradient."""
+    s = np.minimum(1.0, lam / np.maximum(push.max(-1), 1e-300))
+    u = -s[:, None] * u
     c, r = problem.classes, ~problem.classes
-    safe = np.where(problem.weight > 0, problem.weight, 1)  # padding rows have u = 0 as well
-    a = np.clip(u[c] * problem.y[c] / safe[c], 0, 1)
-    dual = -float((problem.weight[c] * (xlogy(a, a) + xlogy(1 - a, 1 - a))).sum())
-    dual += float((u[r] * problem.y[r] - u[r] ** 2 / (4 * safe[r])).sum()) - s**2 * ridge(problem, w)
-    return Certificate(primal - dual, float(miss.max()) / lam)
+    safe = np.where(problem.weight > 0, problem.weight, 1)  # rows of weight zero have u = 0 as well
+    a = np.clip(u[c] * problem.y[c] / safe[c], 1e-300, 1)
+    rest = np.maximum(1 - a, 1e-300)
+    dual = -_total(problem.weight[c] * (a * np.log(a) + rest * np.log(rest)))
+    dual += _total(u[r] * problem.y[r] - u[r] ** 2 / (4 * safe[r])) - s**2 * ridge(problem, w)
+    return _objective(problem, w, z, lam) - dual
+
+
+def _stationarity(w: Coefficients, g: Coefficients, lam: float | Each) -> Each:
+    size, least = norms(w), np.reshape(lam, (-1, 1))
+    away = norms(g + least * w / np.where(size > 0, size, 1))
+    return (np.where(size > 0, away, np.maximum(norms(g) - least, 0)) / least).max(-1)
 
 
 # --- solver -------------------------------------------------------------------------------------------------------
@@ -215,24 +269,46 @@ def _certificate(problem: Problem, w: Coefficients, z: Scores, g: Coefficients, 
 
 @dataclass(frozen=True)
 class Solution:
-    """Coefficients and intercepts, how exact they are, and how many passes over the data they took."""
+    """Coefficients and intercepts of one fit, how exact they are, and how many passes over the data they took."""
 
-    w: Coefficients
-    b: Intercepts
+    w: Float[np.ndarray, "t p"]
+    b: Float[np.ndarray, " t"]
     objective: float
     certificate: Certificate
     passes: int
 
 
+@dataclass(frozen=True)
+class Solutions:
+    """Those of all fits, with scores z, gradients g and duality gaps.
+
+    curvature: of the smooth part, as far as steps have met it. passes: over the data, of the fit that took most.
+    """
+
+    w: Coefficients
+    b: Intercepts
+    z: Scores
+    g: Coefficients
+    objective: Each
+    gap: Each
+    curvature: Each
+    passes: int
+
+    def only(self, lam: float) -> Solution:
+        """The solution where there is one fit."""
+        found = Certificate(float(self.gap[0]), float(_stationarity(self.w, self.g, lam)[0]))
+        return Solution(self.w[:, 0], self.b[:, 0], float(self.objective[0]), found, self.passes)
+
+
 def solve(
     problem: Problem,
     lam: float,
-    start: tuple[Coefficients, Intercepts] | None = None,
+    start: tuple[Float[np.ndarray, "t p"], Float[np.ndarray, " t"]] | None = None,
     start_lam: float | None = None,
     tol: float = 1e-6,
     passes: int = 100_000,
 ) -> Solution:
-    """Minimiser of F(W, b) + lambda sum_j ||w_j||, to a duality gap of `tol` times the objective.
+    """Minimiser of F(W, b) + lambda sum_j ||w_j||, to a duality gap of `tol` times the objective, for one fit.
 
     Accelerated proximal gradient steps find which features are zero; Newton steps on the others, where the objective
     is smooth, do the rest. It works on few features: those whose gradient norm at the start is at least
@@ -243,47 +319,39 @@ def solve(
     start_lam: that lambda; without it no feature is left out.
     Raises `ValueError` for a lambda that is not positive, `FloatingPointError` when `passes` do not suffice.
     """
-    if not lam > 0:
-        raise ValueError(f"lambda is {lam}: it must be above 0")
-    w, b = start or (np.zeros((len(problem.y), problem.x.shape[2])), null_intercept(problem))
-    push = norms(gradient(problem, w, scores(problem, w, b)))
     if start is None:
-        start_lam = float(push.max())
+        return _solve(problem, np.array([lam]), *_nothing(problem), tol, passes).only(lam)
+    w, b = start[0][:, None], start[1][:, None]
+    push = norms(gradient(problem, w, scores(problem, w, b)))
     kept = (norms(w) > 0) | (push >= (0 if start_lam is None else 2 * lam - start_lam))
-    kept[push.argmax()] = True
-    done, inner, curvature = 0, tol / 2, 1.0
-    while done < passes:
-        index = np.flatnonzero(kept)
-        part = problem.columns(index)
-        at, b, curvature, used = _solve_part(part, lam, w[:, index], b, curvature, inner, passes - done)
-        done += used
-        w = np.zeros_like(w)
-        w[:, index] = at
-        found = _finished(problem, w, b, lam, done)
-        if found.certificate.gap <= tol * found.objective:
-            return found
-        push = norms(gradient(problem, w, scores(problem, w, found.b)))
-        if not (kept | (push <= lam)).all():
-            kept |= push > lam
-        else:
-            inner /= 2
-    raise FloatingPointError(f"lambda {lam}: a duality gap of {tol:g} was not reached in {passes} passes")
+    return _solve(problem, np.array([lam]), w, b, kept, np.ones(1), tol, passes).only(lam)
 
 
 def path(problem: Problem, lambdas: Float[np.ndarray, " k"], tol: float = 1e-6) -> Iterator[Solution]:
-    """Solutions for falling lambda in turn; each starts on the line through the two before it."""
-    last: Solution | None = None
-    before: Solution | None = None
-    for k, lam in enumerate(lambdas):
-        start = None
-        if last is not None:
-            w, b = last.w, last.b
+    """Solutions of one fit for falling lambda in turn."""
+    for lam, found in zip(lambdas, paths(problem, lambdas[:, None], tol), strict=True):
+        yield found.only(lam)
+
+
+def paths(problem: Problem, lambdas: Float[np.ndarray, "k f"], tol: float = 1e-6) -> Iterator[Solutions]:
+    """Solutions of all fits for falling lambda in turn; each starts on the line through the two before it.
+
+    A step of the solver is taken for all fits at once; those that are exact enough wait for the others.
+    """
+    last: Solutions | None = None
+    before: Solutions | None = None
+    for lam in lambdas:
+        if last is None:
+            start = _nothing(problem)
+        else:
+            w, b, g = last.w, last.b, last.g
             if before is not None:
                 old = norms(before.w) > 0
-                w, b = np.where(old, 2 * w - before.w, w), 2 * b - before.b
+                w, b, g = np.where(old, 2 * w - before.w, w), 2 * b - before.b, 2 * g - before.g
                 w = w * ((w * last.w).sum(0) > 0)  # not through zero
-            start = w, b
-        before, last = last, solve(problem, lam, start, float(lambdas[k - 1]) if start else None, tol)
+            kept = (norms(w) > 0) | (norms(g) >= lam[:, None])
+            start = w, b, kept, last.curvature
+        before, last = last, _solve(problem, lam, *start, tol)
         yield last
 
 
@@ -292,74 +360,107 @@ def grid(largest: float, n_lambdas: int, lambda_min_ratio: float) -> Float[np.nd
     return largest * np.logspace(0, np.log10(lambda_min_ratio), n_lambdas)
 
 
-def _finished(problem: Problem, w: Coefficients, b: Intercepts, lam: float, passes: int) -> Solution:
-    z = scores(problem, w, b)
-    shift = best_intercept(problem, z)
-    z = z + shift[:, None]
-    value = loss(problem, z) + ridge(problem, w) + lam * float(norms(w).sum())
-    return Solution(w, b + shift, value, _certificate(problem, w, z, gradient(problem, w, z), lam), passes)
+Kept = Bool[np.ndarray, "f p"]
 
 
-def _solve_part(
+def _nothing(problem: Problem) -> tuple[Coefficients, Intercepts, Kept, Each]:
+    """Where a path starts: no features, and the one kept that enters first."""
+    w, b = np.zeros((len(problem.x), problem.y.shape[1], problem.x.shape[1])), null_intercept(problem)
+    push = norms(gradient(problem, w, scores(problem, w, b)))
+    return w, b, push >= push.max(-1, keepdims=True), np.ones(len(push))
+
+
+def _solve(
     problem: Problem,
-    lam: float,
+    lam: Each,
     w: Coefficients,
     b: Intercepts,
-    curvature: float,
+    kept: Kept,
+    curvature: Each,
     tol: float,
-    passes: int,
-) -> tuple[Coefficients, Intercepts, float, int]:
-    """Gradient and Newton steps in turn on the features that were kept. Returns (w, b, curvature, passes)."""
+    passes: int = 100_000,
+) -> Solutions:
+    """All fits, from a start and the features that may matter there."""
+    if not (lam > 0).all():
+        raise ValueError(f"lambda is {lam.min()}: it must be above 0")
+    some, todo = kept.any(0), np.arange(len(lam))
+    w, b, curvature = w.copy(), b.copy(), curvature.copy()
+    z, g, gap, value = np.zeros_like(problem.y), np.zeros_like(w), np.zeros_like(lam), np.zeros_like(lam)
     used, burst = 0, 5
-    while True:
-        w, b, curvature = _fista(problem, lam, w, b, curvature, burst)
-        w, b, inner, moved = _newton(problem, lam, w, b)
+    while used < passes:
+        rest, aim = problem.fits(todo), lam[todo]
+        index = np.flatnonzero(some)
+        v, c, curvature[todo] = _fista(
+            rest.columns(index), aim, w[:, todo][:, :, index], b[:, todo], curvature[todo], burst
+        )
+        live = (v != 0).any((0, 1))
+        index, v = index[live], v[:, :, live]
+        part = rest.columns(index)
+        v, c, inner, moved = _newton(part, aim, v, c)
         used += burst + inner
-        burst = 5 if moved else min(2 * burst, 200)
-        found = _finished(problem, w, b, lam, used)
-        b = found.b
-        if found.certificate.gap <= tol * found.objective or used >= passes:
-            return w, b, curvature, used
+        burst = 5 if moved.all() else min(2 * burst, 200)
+        at = scores(part, v, c)
+        shift = best_intercept(part, at)
+        at += shift[:, :, None]
+        all_v = np.zeros((len(w), len(todo), w.shape[2]))
+        all_v[:, :, index] = v
+        u = slope(rest, at)
+        gv = _pull(rest, u) + 2 * _q(rest, all_v)
+        push = norms(gv)
+        w[:, todo], b[:, todo], z[:, todo], g[:, todo] = all_v, c + shift, at, gv
+        gap[todo], value[todo] = _gap(part, v, at, u, push, aim), _objective(part, v, at, aim)
+        far = gap[todo] > tol * value[todo]
+        if not far.any():
+            return Solutions(w, b, z, g, value, gap, curvature, used)
+        some = (all_v[:, far] != 0).any((0, 1)) | (push >= aim[:, None])[far].any(0)
+        todo = todo[far]
+    raise FloatingPointError(f"lambda {lam.min()}: a duality gap of {tol:g} was not reached in {passes} passes")
 
 
 def _fista(
-    problem: Problem, lam: float, w: Coefficients, b: Intercepts, curvature: float, steps: int
-) -> tuple[Coefficients, Intercepts, float]:
-    """Accelerated proximal gradient with backtracking; momentum starts again when it points uphill."""
+    problem: Problem, lam: Each, w: Coefficients, b: Intercepts, curvature: Each, steps: int
+) -> tuple[Coefficients, Intercepts, Each]:
+    """Accelerated proximal gradient steps; momentum starts again when it points uphill.
+
+    A step is short enough when the smooth part, with the largest curvature that its losses can have, bends no more
+    along it than `curvature`, which grows otherwise.
+    """
+    steepest = problem.weight * np.where(problem.classes, 0.25, 2.0)[:, None, None]
     z = scores(problem, w, b)
-    v, c, zv, momentum = w, b, z, 1.0
+    v, c, zv, momentum = w, b, z, np.ones(len(lam))
     for _ in range(steps):
-        value = loss(problem, zv) + ridge(problem, v)
-        gw = gradient(problem, v, zv)
-        gb = slope(problem, zv).sum(1) * problem.intercept
+        u = slope(problem, zv)
+        gw = _pull(problem, u) + 2 * _q(problem, v)
+        gb = u.sum(-1) * problem.intercept
         while True:
-            new_w = prox(v - gw / curvature, lam / curvature)
+            new_w = prox(v - gw / curvature[:, None], lam / curvature)
             new_b = c - gb / curvature
             dw, db = new_w - v, new_b - c
-            new_z = scores(problem, new_w, new_b)
-            bound = value + (gw * dw).sum() + gb @ db + curvature / 2 * ((dw**2).sum() + db @ db)
-            # near the minimum both sides agree up to rounding
-            if loss(problem, new_z) + ridge(problem, new_w) <= bound + 1e-12 * value:
+            dz = scores(problem, dw, db)
+            bend = _total(steepest * dz**2) + 2 * ridge(problem, dw)
+            size = _total(dw**2) + (db**2).sum(0)
+            long = bend > curvature * size
+            if not long.any():
                 break
-            curvature *= 2
-        if (dw * (new_w - w)).sum() + db @ (new_b - b) < 0:
-            momentum = 1.0
-        next_momentum = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
+            curvature = np.where(long, np.maximum(1.2 * bend / np.where(size > 0, size, 1), 1.2 * curvature), curvature)
+        new_z = zv + dz
+        uphill = _total(dw * (new_w - w)) + (db * (new_b - b)).sum(0) < 0
+        momentum = np.where(uphill, 1.0, momentum)
+        next_momentum = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
         ahead = (momentum - 1) / next_momentum
-        # scores are linear: those of the point ahead need no pass over the data
-        v, c, zv = new_w + ahead * (new_w - w), new_b + ahead * (new_b - b), new_z + ahead * (new_z - z)
+        v, c, zv = (
+            new_w + ahead[:, None] * (new_w - w),
+            new_b + ahead * (new_b - b),
+            # scores are linear: those of the point ahead need no pass over the data
+            new_z + ahead[:, None] * (new_z - z),
+        )
         w, b, z, momentum = new_w, new_b, new_z, next_momentum
     return w, b, curvature
 
 
 def _newton(
-    problem: Problem,
-    lam: float,
-    w: Coefficients,
-    b: Intercepts,
-    passes: int = 100,
-    tol: float = 0.01,
-) -> tuple[Coefficients, Intercepts, int, bool]:
+    problem: Problem, lam: Each, w: Coefficients, b: Intercepts, passes: int = 100, tol: float = 0.1
+) -> tuple[Coefficients, Intercepts, int, Bool[np.ndarray, " f"]]:
     """One Newton step on the features that are not zero, its equations solved by conjugate gradients.
 
     The penalty's Hessian at a feature with norm r and direction e is (lambda / r) (1 - e e^T) over tasks. With the
@@ -369,46 +470,75 @@ def _newton(
     """
     size = norms(w)
     live = size > 0
-    size = np.where(live, size, 1)
-    e, bend = w / size, live * lam / size
+    e = w / np.where(live, size, 1)
+    # single precision cannot tell bend - bend e e^T from rounding where it is steeper
+    bend = live * lam[:, None] / np.maximum(size, 1e-5 * size.max(initial=1e-290))
     z = scores(problem, w, b)
-    chance = expit(z)
-    curve = problem.weight * np.where(problem.classes[:, None], chance * (1 - chance), 2.0)
-    total = curve.sum(1)
-
-    def hessian(v: Coefficients, c: Intercepts) -> tuple[Coefficients, Intercepts]:
-        change = curve * scores(problem, v, c)
-        out = np.matmul(change[:, None, :], problem.x)[:, 0] + 2 * _q(problem, v)
-        return (out + bend * (v - e * (e * v).sum(0))) * live, change.sum(1) * problem.intercept
-
-    own = total[:, None] + 2 * (problem.alpha + problem.beta)
-    inverse = 1 / (own + bend)
+    curve = 2 * problem.weight
+    chance = _expit(z[problem.classes])
+    curve[problem.classes] *= chance * (1 - chance) / 2
+    total = curve.sum(-1)
+    u = slope(problem, z)
+    r = _pull(problem, u) + 2 * _q(problem, w) + lam[:, None] * e
+    own = total[:, :, None] + 2 * (problem.alpha + problem.beta)
+    inverse = live / (own + bend)
     # 1 - bend sum e^2 / (own + bend), without its cancellation at small norms
-    scale = bend / np.where(live, (e**2 * own * inverse).sum(0), 1)
-
-    def precondition(v: Coefficients, c: Intercepts) -> tuple[Coefficients, Intercepts]:
-        v = inverse * v
-        return (v + inverse * e * (scale * (e * v).sum(0))) * live, c / total
-
-    r, rb = (gradient(problem, w, z) + lam * e) * live, slope(problem, z).sum(1) * problem.intercept
-    dw, db = np.zeros_like(w), np.zeros_like(b)
-    y, yb = precondition(r, rb)
-    q, qb, rho = y, yb, (r * y).sum() + rb @ yb
-    goal, used = tol**2 * rho, 0
-    while rho > goal and used < passes:
-        h, hb = hessian(q, qb)
-        step = rho / ((q * h).sum() + qb @ hb)
-        dw, db, r, rb = dw - step * q, db - step * qb, r - step * h, rb - step * hb
-        y, yb = precondition(r, rb)
-        rho, old = (r * y).sum() + rb @ yb, rho
-        q, qb = y + rho / old * q, yb + rho / old * qb
-        used += 1
-    before = objective(problem, w, b, lam)
-    length = 1.0
-    while length > 1e-3:
-        new_w = w + length * dw
+    tilt = inverse * e * np.sqrt(bend / np.where(live, (e**2 * own * inverse).sum(0), 1))
+    dw, db, used = _conjugate_gradients(
+        replace(problem, **{k: _single(getattr(problem, k)) for k in ("x", "shift", "scale")}),
+        *(_single(v) for v in (curve, bend, np.sqrt(bend) * e, inverse, tilt, total)),
+        _single(r),
+        _single(u.sum(-1) * problem.intercept),
+        passes,
+        tol,
+    )
+    dw, db = dw.astype(float), db.astype(float)
+    before = _objective(problem, w, z, lam)
+    length, fell = np.ones(len(lam)), np.zeros(len(lam), bool)
+    while True:
+        new_w, new_b = w + length[:, None] * dw, b + length * db
         new_w = new_w * ((new_w * w).sum(0) > 0)
-        if objective(problem, new_w, b + length * db, lam) < before:
-            return new_w, b + length * db, used, True
-        length /= 2
-    return w, b, used, False
+        fell = _objective(problem, new_w, scores(problem, new_w, new_b), lam) < before
+        length = np.where(fell, length, length / 2)
+        if (fell | (length <= 1e-3)).all():
+            break
+    stay = ~fell[:, None]
+    return np.where(stay, w, new_w), np.where(fell, new_b, b), used, fell
+
+
+def _single(values):
+    return None if values is None else values.astype(np.float32)
+
+
+def _conjugate_gradients(problem, curve, bend, bent, inverse, tilt, total, r, rb, passes, tol):
+    """Minus the solution of the Newton equations, in single precision: a direction need not be exact.
+
+    bend, bent: the penalty's Hessian is bend - bent bent^T for each feature, over tasks.
+    inverse, tilt: the preconditioner is inverse + tilt tilt^T, zero for features that are zero.
+    """
+    ridge_only = problem.alpha == 0
+    if ridge_only:
+        bend = bend + np.float32(2 * problem.beta)
+    dw, db = np.zeros_like(r), np.zeros_like(rb)
+    q, qb = inverse * r + tilt * (tilt * r).sum(0), rb / total
+    rho = _total(r * q) + (rb * qb).sum(0)
+    goal, used = np.float32(tol**2) * rho, 0
+    while (far := rho > goal).any() and used < passes:
+        change = curve * scores(problem, q, qb)
+        h = _pull(problem, change) + bend * q - bent * (bent * q).sum(0)
+        if not ridge_only:
+            h += 2 * _q(problem, q)
+        hb = change.sum(-1) * problem.intercept
+        step = np.where(far, rho / np.where(far, _total(q * h) + (qb * hb).sum(0), 1), 0)
+        dw -= step[:, None] * q
+        db -= step * qb
+        r -= step[:, None] * h
+        rb -= step * hb
+        y, yb = inverse * r + tilt * (tilt * r).sum(0), rb / total
+        rho, old = np.where(far, _total(r * y) + (rb * yb).sum(0), rho), rho
+        turn = np.where(far, rho / np.where(far, old, 1), 0)
+        q *= turn[:, None]
+        q += y
+        qb = yb + turn * qb
+        used += 1
+    return dw, db, used

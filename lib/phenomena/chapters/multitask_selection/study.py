@@ -22,6 +22,7 @@ from phenomena.chapters.multitask_selection.problem import (
     Problem,
     grid,
     lambda_max,
+    lambdas_max,
     make_problem,
     norms,
     path,
@@ -34,7 +35,6 @@ from phenomena.science.frames import tidy
 
 Weights = tuple[float, float]
 PLAIN: Weights = (1.0, 1.0)
-JOINT = ("MTLComb", "plain sum", "MTLBin")
 
 
 @dataclass(frozen=True)
@@ -159,14 +159,10 @@ def joint(data: TaskData, targets: list[Float[np.ndarray, " _"]] | None = None, 
     return evaluate(data, model.predict_score(data.x_test), model.feature_norms_)
 
 
-def compare_methods(
-    jobs: Iterable[tuple[float, int]],
-    simulation: Simulation,
-    settings: Mapping[str, Any],
-    weights: Weights,
-    trees: int,
+def joint_models(
+    jobs: Iterable[tuple[float, int]], simulation: Simulation, settings: Mapping[str, Any], weights: Weights
 ) -> pd.DataFrame:
-    """Joint and separate models on the same tasks.
+    """MTLComb, the plain sum and MTLBin on the same tasks.
 
     jobs: ratio of rows to features, seed. Returns ratio, seed, method and the scores.
     """
@@ -178,35 +174,41 @@ def compare_methods(
             "plain sum": joint(data, weights=PLAIN, **settings),
             "MTLBin": joint(data, binarised(data), **{**settings, "beta": 0.0}),
         }
-        found |= {name: evaluate(data, *separate(name, data, seed, trees)) for name in METHODS}
         rows += [{"ratio": ratio, "seed": seed, "method": name, **scores} for name, scores in found.items()]
     return pd.DataFrame(rows)
 
 
+def separate_models(jobs: Iterable[tuple[float, int]], simulation: Simulation, trees: int) -> pd.DataFrame:
+    """Every one of `METHODS` on the tasks of `joint_models`; jobs and columns as there."""
+    rows = []
+    for ratio, seed in jobs:
+        data = simulation.tasks(seed, round(ratio * simulation.features))
+        for name in METHODS:
+            scores = evaluate(data, *separate(name, data, seed, trees))
+            rows.append({"ratio": ratio, "seed": seed, "method": name, **scores})
+    return pd.DataFrame(rows)
+
+
 def best_separate(frame: pd.DataFrame) -> pd.DataFrame:
-    """The score over all tasks of the best separate model, for each ratio and seed of `compare_methods`."""
-    alone = frame[~frame["method"].isin(JOINT)]
-    return alone.groupby(["ratio", "seed"])["all"].max().reset_index()
+    """The score over all tasks of the best method, for each ratio and seed of `separate_models`."""
+    return frame.groupby(["ratio", "seed"])["all"].max().reset_index()
 
 
 # --- where features enter -----------------------------------------------------------------------------------------
 
 
-def entry_lambdas(data: TaskData, weights: Weights) -> tuple[float, float]:
-    """Lambda at which the first feature enters, for the classification and for the regression tasks alone."""
-    return _first_lambda(data, weights, data.classes), _first_lambda(data, weights, ~data.classes)
+def entry_lambdas(
+    scored: TaskData, minorities: Sequence[float], weights: Weights
+) -> tuple[Float[np.ndarray, " k"], float]:
+    """Lambda at which the first feature enters: for scores cut into two classes, at each minority, and as they are.
 
-
-def _first_lambda(data: TaskData, weights: Weights, chosen: Bool[np.ndarray, " t"]) -> float:
-    x, y = ([v for v, c in zip(values, chosen, strict=True) if c] for values in (data.x, data.y))
-    return lambda_max(pose(replace(data, x=x, y=y, classes=data.classes[chosen], w=data.w[chosen]), weights))
-
-
-def both_kinds(data: TaskData, minority: float) -> TaskData:
-    """Regression tasks twice: as they are, and cut into two classes."""
-    regression = np.zeros(len(data.x), bool)
-    classes = np.concatenate([~regression, regression])
-    return replace(data, x=data.x * 2, y=binarised(data, minority) + data.y, classes=classes, w=np.tile(data.w, (2, 1)))
+    scored: regression tasks.
+    """
+    regression = pose(scored, weights)
+    labels = np.stack([np.stack(binarised(scored, minority)) for minority in minorities], 1)
+    weight = np.repeat(regression.weight, len(minorities), 1) * weights[0] / weights[1]
+    classification = replace(regression, y=labels, weight=weight, classes=~regression.classes)
+    return lambdas_max(classification), lambda_max(regression)
 
 
 def entry_ratios(
@@ -223,10 +225,10 @@ def entry_ratios(
     found = []
     for seed in seeds:
         scored = simulation.tasks(seed, rows, classification=0)
-        for minority, (name, pair) in product(minorities, weights.items()):
-            classification, regression = entry_lambdas(both_kinds(scored, minority), pair)
-            ratio = classification / regression
-            found.append({"seed": seed, "minority": minority, "loss": name, "ratio": ratio})
+        for name, pair in weights.items():
+            classification, regression = entry_lambdas(scored, minorities, pair)
+            for minority, lam in zip(minorities, classification, strict=True):
+                found.append({"seed": seed, "minority": minority, "loss": name, "ratio": lam / regression})
     return pd.DataFrame(found)
 
 
