@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
@@ -41,13 +42,12 @@ def test_entry_ratio_is_the_covariance_of_label_and_score(minority):
 def test_features_enter_at_that_ratio_when_labels_are_a_gaussian_scores_sign(minority):
     """The same score cut to labels and kept as it is: 200,000 rows, one feature, no noise."""
     s = rng().standard_normal((200_000, 1))
-    labels = np.where(s[:, 0] > norm.ppf(1 - minority), 1.0, -1.0)
-    both = data.TaskData([s, s], [labels, s[:, 0]], [], [], np.array([True, False]), np.ones((2, 1)))
-    as_class, as_value = study.entry_lambdas(both, (2.0, 0.5))
+    scored = data.TaskData([s], [s[:, 0]], [], [], np.array([False]), np.ones((1, 1)))
+    (as_class,), as_value = study.entry_lambdas(scored, [minority], (2.0, 0.5))
     assert as_value == pytest.approx(1.0, rel=1e-6)
     assert as_class == pytest.approx(theory.entry_ratio(minority), abs=0.01)
     # without weights the logistic loss has half the slope of 2 x, the squares twice that of x / 2: four times apart
-    plain_class, plain_value = study.entry_lambdas(both, (1.0, 1.0))
+    (plain_class,), plain_value = study.entry_lambdas(scored, [minority], (1.0, 1.0))
     assert plain_class / plain_value == pytest.approx(as_class / as_value / 4, rel=1e-6)
 
 
@@ -166,6 +166,24 @@ def test_each_baseline_learns_from_its_own_labels_and_nothing_from_others(method
     assert astray < 0.08 and own > 3 * astray
 
 
+@pytest.mark.parametrize("l1_ratio", [0.0, 0.5, 1.0])
+def test_logistic_path_minimises_scikit_learns_objective(l1_ratio):
+    """Against a general convex solver: saga is far from its minimum in the intercept, liblinear penalises it."""
+    import cvxpy as cp
+
+    noise = rng(3)
+    x = noise.standard_normal((50, 70)) + 0.2
+    y = np.where(x[:, :3].sum(1) + noise.standard_normal(50) > 0.5, 1.0, -1.0)
+    grid = np.array([0.02, 0.1, 0.5])
+    for c, (coef, b) in zip(grid, baselines.logistic_path(x, y, grid, l1_ratio, tol=1e-8), strict=True):
+        w, shift = cp.Variable(70), cp.Variable()
+        value = c * cp.sum(cp.logistic(-cp.multiply(y, x @ w + shift)))
+        value += l1_ratio * cp.norm(w, 1) + (1 - l1_ratio) / 2 * cp.sum_squares(w)
+        cp.Problem(cp.Minimize(value)).solve(solver=cp.CLARABEL)
+        np.testing.assert_allclose(coef, w.value, atol=2e-3)
+        assert b == pytest.approx(shift.value, abs=2e-3)
+
+
 def test_penalty_chosen_on_other_labels_still_fits_its_own():
     d = data.simulate(100, 10, 1, 1, rng(1), active=2)
     assert scored(d, "ridge", tuned_on=d.y_test)["all"] > 0.3
@@ -253,14 +271,25 @@ def test_scikit_learn_is_compared_with_where_there_are_few_tasks(tasks):
 
 
 def test_methods_are_compared_on_the_same_tasks():
-    found = study.compare_methods([(2.0, 0), (2.0, 1)], SIMULATION, SETTINGS, (1.0, 1.0), trees=5)
-    assert list(dict.fromkeys(found["method"])) == [*study.JOINT, *baselines.METHODS]
+    jobs = [(2.0, 0), (2.0, 1)]
+    found = study.joint_models(jobs, SIMULATION, SETTINGS, (1.0, 1.0))
     joint = found.set_index(["method", "seed"])
     # with weights of one MTLComb is the plain sum
     assert joint.loc["MTLComb"].equals(joint.loc["plain sum"]) and not joint.loc["MTLComb"].equals(joint.loc["MTLBin"])
-    best = study.best_separate(found)
-    alone = found[~found["method"].isin(study.JOINT)]
+    alone = study.separate_models(jobs, SIMULATION, trees=5)
+    assert list(dict.fromkeys(alone["method"])) == list(baselines.METHODS)
+    d = SIMULATION.tasks(1, 40)
+    there = alone.set_index(["method", "seed"])["all"]
+    assert there["ridge", 1] == study.evaluate(d, *baselines.separate("ridge", d, 1))["all"]
+    best = study.best_separate(alone)
     assert best["all"].tolist() == [alone.loc[alone["seed"] == s, "all"].max() for s in (0, 1)]
+
+
+def test_a_seed_has_the_same_values_alone_and_in_company():
+    alone, both = (
+        study.joint_models([(2.0, s) for s in seeds], SIMULATION, SETTINGS, (2.0, 0.5)) for seeds in ([1], [0, 1])
+    )
+    pd.testing.assert_frame_equal(alone, both[both["seed"] == 1].reset_index(drop=True), check_exact=True)
 
 
 def test_entry_ratios_without_weights_are_a_quarter_of_those_with():
@@ -268,14 +297,6 @@ def test_entry_ratios_without_weights_are_a_quarter_of_those_with():
     plain, weighted = found["ratio"]["no weights"], found["ratio"]["weights"]
     assert (plain / weighted).to_numpy() == pytest.approx(0.25)
     assert (weighted[0.1] < weighted[0.5]).all()
-
-
-def test_both_kinds_are_the_same_scores_cut_and_as_they_are():
-    d = study.both_kinds(SIMULATION.tasks(0, 50, classification=0), 0.2)
-    assert d.classes.tolist() == [True, True, False, False]
-    for t in (0, 1):
-        assert (d.x[t] == d.x[t + 2]).all() and (d.y[t] > 0).sum() == 10
-        assert d.y[t + 2][d.y[t] > 0].min() > d.y[t + 2][d.y[t] < 0].max()
 
 
 def test_paths_start_at_the_first_feature_and_lags_compare_where_half_of_the_features_are_in():

@@ -7,12 +7,19 @@ from sklearn.base import clone
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import MultiTaskLasso
 from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import KFold
 from sklearn.utils.estimator_checks import check_estimator
 
 from phenomena.chapters.multitask_selection import problem as mixed
-from phenomena.chapters.multitask_selection.cross_validation import accuracy, area_under_curve, cross_validate
+from phenomena.chapters.multitask_selection.cross_validation import (
+    accuracy,
+    area_under_curve,
+    cross_validate,
+    make_folds,
+)
 from phenomena.chapters.multitask_selection.estimator import MixedMultiTask, MixedMultiTaskCV
 from phenomena.chapters.multitask_selection.reference import Reference
+from phenomena.chapters.multitask_selection.tasks import fit_scaler
 
 
 def tasks(seed=0, sizes=(30, 24, 40, 18), features=12, active=4, classification=2):
@@ -55,14 +62,14 @@ def test_objective_is_the_formula_task_by_task():
     value += alpha * np.linalg.norm(w.T @ centring) ** 2 + beta * np.linalg.norm(w) ** 2
     value += lam * sum(np.linalg.norm(row) for row in w.T)
     made = mixed.make_problem(xs, ys, classes, alpha=alpha, beta=beta)
-    assert mixed.objective(made, w, b, lam) == pytest.approx(value, rel=1e-12)
+    assert mixed.objective(made, w[:, None], b[:, None], lam) == pytest.approx(value, rel=1e-12)
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_gradient_is_that_of_finite_differences(settings):
     p = problem(**settings)
     rng = np.random.default_rng(1)
-    w, b = rng.standard_normal((4, 12)), rng.standard_normal(4)
+    w, b = rng.standard_normal((4, 1, 12)), rng.standard_normal((4, 1))
     g = mixed.gradient(p, w, mixed.scores(p, w, b))
     move = 1e-6 * rng.standard_normal(w.shape)
     up, down = (mixed.objective(p, w + sign * move, b, 0.0) for sign in (1, -1))
@@ -71,21 +78,21 @@ def test_gradient_is_that_of_finite_differences(settings):
 
 def test_prox_minimises_its_definition():
     rng = np.random.default_rng(0)
-    w = rng.standard_normal((3, 5))
+    w = rng.standard_normal((3, 1, 5))
     v = mixed.prox(w, 1.2)
     best = ((v - w) ** 2).sum() / 2 + 1.2 * mixed.norms(v).sum()
     for _ in range(200):
         other = v + 0.1 * rng.standard_normal(v.shape)
         assert ((other - w) ** 2).sum() / 2 + 1.2 * mixed.norms(other).sum() >= best
     assert (mixed.norms(v) == 0).any() and (mixed.norms(v) > 0).any()
-    assert (mixed.prox(np.zeros((2, 2)), 1.0) == 0).all()
+    assert (mixed.prox(np.zeros((2, 1, 2)), 1.0) == 0).all()
 
 
 def test_best_intercept_is_the_log_odds_of_labels_and_the_mean_of_values():
     x = [np.ones((10, 1)), np.ones((4, 1))]
     y = [np.array([1.0] * 9 + [-1.0]), np.array([1.0, 2, 3, 6])]
     p = mixed.make_problem(x, y, np.array([True, False]))
-    assert mixed.null_intercept(p) == pytest.approx([np.log(9), 3.0], rel=1e-12)
+    assert mixed.null_intercept(p)[:, 0] == pytest.approx([np.log(9), 3.0], rel=1e-12)
 
 
 # --- solutions -----------------------------------------------------------------------------------------------------
@@ -153,7 +160,8 @@ def test_optimality_conditions_hold_for_every_feature(settings):
     p = problem(**settings)
     lam = 0.2 * mixed.lambda_max(p)
     found = mixed.solve(p, lam, tol=1e-12)
-    g = mixed.gradient(p, found.w, mixed.scores(p, found.w, found.b))
+    w, b = found.w[:, None], found.b[:, None]
+    g = mixed.gradient(p, w, mixed.scores(p, w, b))[:, 0]
     size = mixed.norms(found.w)
     assert 0 < (size > 0).sum() < 12
     for j in range(12):
@@ -161,7 +169,7 @@ def test_optimality_conditions_hold_for_every_feature(settings):
             np.testing.assert_allclose(g[:, j], -lam * found.w[:, j] / size[j], atol=1e-4 * lam)
         else:
             assert np.linalg.norm(g[:, j]) <= lam * (1 + 1e-6)
-    slope = mixed.slope(p, mixed.scores(p, found.w, found.b)).sum(1)
+    slope = mixed.slope(p, mixed.scores(p, w, b)).sum(-1)
     if p.intercept:
         np.testing.assert_allclose(slope, 0, atol=1e-12)
     assert found.certificate.stationarity < 1e-4
@@ -174,8 +182,8 @@ def test_gap_bounds_the_distance_to_the_minimum_from_above_anywhere():
         best = mixed.solve(p, lam, tol=1e-11)
         rng = np.random.default_rng(0)
         for size in (1e-4, 1e-2, 1.0):
-            w = best.w + size * rng.standard_normal(best.w.shape)
-            b = best.b * 0
+            w = best.w[:, None] + size * rng.standard_normal((4, 1, 12))
+            b = np.zeros((4, 1))
             b = mixed.best_intercept(p, mixed.scores(p, w, b))
             away = mixed.objective(p, w, b, lam) - best.objective
             assert mixed.certificate(p, w, b, lam).gap >= away > 0
@@ -404,6 +412,28 @@ def test_shapes_kinds_and_lambda_that_do_not_fit_are_refused():
         model.predict(xs[:2])
     with pytest.raises(ValueError, match="task 3 has 5 features, fitted were 12"):
         model.predict([*xs[:3], xs[3][:, :5]])
+
+
+@pytest.mark.parametrize("standardise", [(True, True), (False, False)])
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_fits_side_by_side_are_the_single_fits_of_each_fold(settings, standardise):
+    """Along the whole path: each fold on its own rows, in its own units, by the solver of one fit."""
+    xs, ys, classes = tasks(sizes=(30, 25, 40, 20))
+    splits = [list(KFold(5).split(x)) for x in xs]
+    cut = make_folds(xs, ys, classes, splits, standardise, **settings)
+    lambdas = mixed.grid(mixed.lambda_max(cut.problem), 12, 0.03)
+    side_by_side = list(mixed.paths(cut.problem, np.tile(lambdas[:, None], 5), 1e-10))
+    for f in range(5):
+        rows = [split[f][0] for split in splits]
+        x, y = ([v[r] for v, r in zip(values, rows, strict=True)] for values in (xs, ys))
+        scaler = fit_scaler(x, y, classes, *standardise)
+        single = mixed.make_problem(scaler.x(x), scaler.y(y), classes, **settings)
+        whole = scaler.x(xs)
+        for many, one in zip(side_by_side, mixed.path(single, lambdas, 1e-10), strict=True):
+            assert many.objective[f] == pytest.approx(one.objective, rel=1e-8)
+            np.testing.assert_allclose(many.w[:, f], one.w, atol=1e-4)
+            for t, x in enumerate(whole):
+                np.testing.assert_allclose(many.z[t, f, : len(x)], x @ one.w[t] + one.b[t], atol=1e-3)
 
 
 def test_folds_without_a_class_or_with_a_constant_feature_are_refused():

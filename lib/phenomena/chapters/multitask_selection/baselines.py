@@ -106,7 +106,7 @@ def logistic_path(
             if l1_ratio == 0:
                 coef, b = _weighted_ridge(x, products, target, weight, c)
             else:
-                coef, b = _weighted_net(x, target, weight, c, l1_ratio, coef)
+                coef, b = _weighted_net(x, target, weight, c, l1_ratio, coef, tol / 10)
             z, before = x @ coef + b, z
             if np.abs(z - before).max() <= tol:
                 break
@@ -124,13 +124,15 @@ def _weighted_ridge(x: X, products: Float[np.ndarray, "n n"], y: Y, weight: Y, c
     return x.T @ a, float(b)
 
 
-def _weighted_net(x: X, y: Y, weight: Y, c: float, l1_ratio: float, start: Importance) -> tuple[Importance, float]:
+def _weighted_net(
+    x: X, y: Y, weight: Y, c: float, l1_ratio: float, start: Importance, tol: float
+) -> tuple[Importance, float]:
     share, root = weight / weight.sum(), np.sqrt(weight)
     x_mean, y_mean = share @ x, share @ y
     centred = np.asfortranarray(root[:, None] * (x - x_mean))
     _, found, _ = enet_path(
         centred, root * (y - y_mean), l1_ratio=l1_ratio, alphas=[1 / (c * len(y))], precompute=False, coef_init=start,
-        tol=1e-3, max_iter=10_000, check_input=False,
+        tol=tol, max_iter=10_000, check_input=False,
     )  # fmt: skip
     coef = found[:, 0]
     return coef, float(y_mean - x_mean @ coef)

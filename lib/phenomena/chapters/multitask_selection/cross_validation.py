@@ -129,7 +129,7 @@ def make_folds(
         y[r] = away / np.sqrt((trained[r] * away**2).sum(-1, keepdims=True))
     # an intercept that is not penalised makes up for means, whatever they are
     shift = None if whole.intercept else mean
-    units = {"shift": shift, "scale": np.sqrt(spread)} if standardise[0] else {}
+    units = {"shift": shift, "unit": 1 / np.sqrt(spread)} if standardise[0] else {}
     problem = replace(whole, y=y, weight=trained * total, **units)
     return Folds(problem, [[rows for _, rows in folds] for folds in splits])
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Float32, Int
 
 Coefficients = Float[np.ndarray, "t f p"]
 Intercepts = Float[np.ndarray, "t f"]
@@ -41,7 +41,7 @@ class Problem:
     x: stored feature by feature, so that some features are copied fast. y: labels are -1 and 1.
     weight: the loss weight over the number of rows; zero for rows that a fit does not see.
     classes: true for classification.
-    shift, scale: a fit has the features (x - shift) / scale.
+    shift, unit: a fit has the features (x - shift) * unit.
     """
 
     x: Float[np.ndarray, "t p n"]
@@ -52,19 +52,19 @@ class Problem:
     beta: float = 0.0
     intercept: bool = True
     shift: Coefficients | None = None
-    scale: Coefficients | None = None
+    unit: Coefficients | None = None
 
     def columns(self, index: Int[np.ndarray, " kept"]) -> "Problem":
         """The same problem with only these features."""
-        units = (None if v is None else v[:, :, index] for v in (self.shift, self.scale))
-        return replace(self, x=self.x[:, index], **dict(zip(("shift", "scale"), units, strict=True)))
+        shift, unit = (None if v is None else v[:, :, index] for v in (self.shift, self.unit))
+        return replace(self, x=self.x[:, index], shift=shift, unit=unit)
 
     def fits(self, index: Int[np.ndarray, " some"]) -> "Problem":
         """The same problem with only these fits."""
         if len(index) == self.y.shape[1]:
             return self
-        names = ("y", "weight", "shift", "scale")
-        return replace(self, **{name: None if (v := getattr(self, name)) is None else v[:, index] for name in names})
+        shift, unit = (None if v is None else v[:, index] for v in (self.shift, self.unit))
+        return replace(self, y=self.y[:, index], weight=self.weight[:, index], shift=shift, unit=unit)
 
 
 def make_problem(
@@ -94,8 +94,8 @@ def make_problem(
 
 def scores(problem: Problem, w: Coefficients, b: Intercepts) -> Scores:
     """x.w + b for every row."""
-    if problem.scale is not None:
-        w = w / problem.scale
+    if problem.unit is not None:
+        w = w * problem.unit
     if problem.shift is not None:
         b = b - np.einsum("tfp,tfp->tf", w, problem.shift)
     return np.matmul(w, problem.x) + b[:, :, None]
@@ -106,8 +106,8 @@ def _pull(problem: Problem, u: Scores) -> Coefficients:
     found = np.matmul(u, problem.x.transpose(0, 2, 1))
     if problem.shift is not None:
         found -= u.sum(-1)[:, :, None] * problem.shift
-    if problem.scale is not None:
-        found /= problem.scale
+    if problem.unit is not None:
+        found *= problem.unit
     return found
 
 
@@ -151,7 +151,7 @@ def null_intercept(problem: Problem) -> Intercepts:
 def _q(problem: Problem, w: Coefficients) -> Coefficients:
     """Half the gradient of the ridge terms."""
     if problem.alpha == 0:
-        return problem.beta * w
+        return problem.beta * w if problem.beta else np.zeros_like(w)
     return problem.alpha * (w - w.mean(0)) + problem.beta * w
 
 
@@ -390,40 +390,38 @@ def _solve(
     while used < passes:
         rest, aim = problem.fits(todo), lam[todo]
         index = np.flatnonzero(some)
-        v, c, curvature[todo] = _fista(
-            rest.columns(index), aim, w[:, todo][:, :, index], b[:, todo], curvature[todo], burst
-        )
-        live = (v != 0).any((0, 1))
-        index, v = index[live], v[:, :, live]
         part = rest.columns(index)
-        v, c, inner, moved = _newton(part, aim, v, c)
+        v, c, at, curvature[todo] = _fista(part, aim, w[:, todo][:, :, index], b[:, todo], curvature[todo], burst)
+        live = (v != 0).any((0, 1))
+        if live.sum() < 0.8 * len(live):  # a copy of fewer features pays
+            index, v, part = index[live], v[:, :, live], rest.columns(index[live])
+        v, c, at, inner, moved = _newton(part, aim, v, c, at)
         used += burst + inner
         burst = 5 if moved.all() else min(2 * burst, 200)
-        at = scores(part, v, c)
-        shift = best_intercept(part, at)
-        at += shift[:, :, None]
-        all_v = np.zeros((len(w), len(todo), w.shape[2]))
-        all_v[:, :, index] = v
+        move = best_intercept(part, at)
+        at = at + move[:, :, None]
+        whole = np.zeros((len(w), len(todo), w.shape[2]))
+        whole[:, :, index] = v
         u = slope(rest, at)
-        gv = _pull(rest, u) + 2 * _q(rest, all_v)
-        push = norms(gv)
-        w[:, todo], b[:, todo], z[:, todo], g[:, todo] = all_v, c + shift, at, gv
-        gap[todo], value[todo] = _gap(part, v, at, u, push, aim), _objective(part, v, at, aim)
+        pull = _pull(rest, u) + 2 * _q(rest, whole)
+        push = norms(pull)
+        w[:, todo], b[:, todo], z[:, todo], g[:, todo] = whole, c + move, at, pull
+        gap[todo], value[todo] = _gap(rest, whole, at, u, push, aim), _objective(rest, whole, at, aim)
         far = gap[todo] > tol * value[todo]
         if not far.any():
             return Solutions(w, b, z, g, value, gap, curvature, used)
-        some = (all_v[:, far] != 0).any((0, 1)) | (push >= aim[:, None])[far].any(0)
+        some = (whole[:, far] != 0).any((0, 1)) | (push >= aim[:, None])[far].any(0)
         todo = todo[far]
     raise FloatingPointError(f"lambda {lam.min()}: a duality gap of {tol:g} was not reached in {passes} passes")
 
 
 def _fista(
     problem: Problem, lam: Each, w: Coefficients, b: Intercepts, curvature: Each, steps: int
-) -> tuple[Coefficients, Intercepts, Each]:
+) -> tuple[Coefficients, Intercepts, Scores, Each]:
     """Accelerated proximal gradient steps; momentum starts again when it points uphill.
 
     A step is short enough when the smooth part, with the largest curvature that its losses can have, bends no more
-    along it than `curvature`, which grows otherwise.
+    along it than `curvature`, which grows otherwise. Returns (w, b, scores, curvature).
     """
     steepest = problem.weight * np.where(problem.classes, 0.25, 2.0)[:, None, None]
     z = scores(problem, w, b)
@@ -436,99 +434,108 @@ def _fista(
             new_w = prox(v - gw / curvature[:, None], lam / curvature)
             new_b = c - gb / curvature
             dw, db = new_w - v, new_b - c
+            # scores are linear: those of the points below need no pass over the data
             dz = scores(problem, dw, db)
             bend = _total(steepest * dz**2) + 2 * ridge(problem, dw)
             size = _total(dw**2) + (db**2).sum(0)
             long = bend > curvature * size
             if not long.any():
                 break
-            curvature = np.where(long, np.maximum(1.2 * bend / np.where(size > 0, size, 1), 1.2 * curvature), curvature)
+            steeper = 1.2 * np.maximum(bend / np.where(size > 0, size, 1), curvature)
+            curvature = np.where(long, steeper, curvature)
         new_z = zv + dz
-        uphill = _total(dw * (new_w - w)) + (db * (new_b - b)).sum(0) < 0
+        step_w, step_b = new_w - w, new_b - b
+        uphill = _total(dw * step_w) + (db * step_b).sum(0) < 0
         momentum = np.where(uphill, 1.0, momentum)
         next_momentum = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
         ahead = (momentum - 1) / next_momentum
-        v, c, zv = (
-            new_w + ahead[:, None] * (new_w - w),
-            new_b + ahead * (new_b - b),
-            # scores are linear: those of the point ahead need no pass over the data
-            new_z + ahead[:, None] * (new_z - z),
-        )
+        v, c, zv = new_w + ahead[:, None] * step_w, new_b + ahead * step_b, new_z + ahead[:, None] * (new_z - z)
         w, b, z, momentum = new_w, new_b, new_z, next_momentum
-    return w, b, curvature
+    return w, b, z, curvature
 
 
 def _newton(
-    problem: Problem, lam: Each, w: Coefficients, b: Intercepts, passes: int = 100, tol: float = 0.1
-) -> tuple[Coefficients, Intercepts, int, Bool[np.ndarray, " f"]]:
+    problem: Problem, lam: Each, w: Coefficients, b: Intercepts, z: Scores, passes: int = 100, tol: float = 0.1
+) -> tuple[Coefficients, Intercepts, Scores, int, Bool[np.ndarray, " f"]]:
     """One Newton step on the features that are not zero, its equations solved by conjugate gradients.
 
     The penalty's Hessian at a feature with norm r and direction e is (lambda / r) (1 - e e^T) over tasks. With the
     losses' curvature a_t (the columns being about standardised) on the diagonal, its inverse is in closed form
     (Sherman and Morrison): the preconditioner, which leaves only the features' correlation to the iteration. A feature
-    whose direction a step would reverse becomes zero. Returns (w, b, passes, whether the objective fell).
+    whose direction a step would reverse becomes zero. Returns (w, b, scores, passes, whether the objective fell).
+
+    z: the scores of (w, b).
     """
     size = norms(w)
     live = size > 0
     e = w / np.where(live, size, 1)
     # single precision cannot tell bend - bend e e^T from rounding where it is steeper
     bend = live * lam[:, None] / np.maximum(size, 1e-5 * size.max(initial=1e-290))
-    z = scores(problem, w, b)
     curve = 2 * problem.weight
     chance = _expit(z[problem.classes])
     curve[problem.classes] *= chance * (1 - chance) / 2
     total = curve.sum(-1)
-    u = slope(problem, z)
-    r = _pull(problem, u) + 2 * _q(problem, w) + lam[:, None] * e
     own = total[:, :, None] + 2 * (problem.alpha + problem.beta)
     inverse = live / (own + bend)
     # 1 - bend sum e^2 / (own + bend), without its cancellation at small norms
     tilt = inverse * e * np.sqrt(bend / np.where(live, (e**2 * own * inverse).sum(0), 1))
-    dw, db, used = _conjugate_gradients(
-        replace(problem, **{k: _single(getattr(problem, k)) for k in ("x", "shift", "scale")}),
-        *(_single(v) for v in (curve, bend, np.sqrt(bend) * e, inverse, tilt, total)),
-        _single(r),
-        _single(u.sum(-1) * problem.intercept),
-        passes,
-        tol,
-    )
-    dw, db = dw.astype(float), db.astype(float)
+    u = slope(problem, z)
+    r, rb = _pull(problem, u) + 2 * _q(problem, w) + lam[:, None] * e, u.sum(-1) * problem.intercept
+    single = replace(problem, **{name: _single(getattr(problem, name)) for name in ("x", "shift", "unit")})
+    arrays = (_single(v) for v in (r, rb, curve, bend, np.sqrt(bend) * e, inverse, tilt, total))
+    dw, db, used = _conjugate_gradients(single, passes, tol, *arrays)
     before = _objective(problem, w, z, lam)
-    length, fell = np.ones(len(lam)), np.zeros(len(lam), bool)
+    length = np.ones(len(lam))
     while True:
         new_w, new_b = w + length[:, None] * dw, b + length * db
         new_w = new_w * ((new_w * w).sum(0) > 0)
-        fell = _objective(problem, new_w, scores(problem, new_w, new_b), lam) < before
+        new_z = scores(problem, new_w, new_b)
+        fell = _objective(problem, new_w, new_z, lam) < before
         length = np.where(fell, length, length / 2)
         if (fell | (length <= 1e-3)).all():
             break
-    stay = ~fell[:, None]
-    return np.where(stay, w, new_w), np.where(fell, new_b, b), used, fell
+    by_fit = fell[:, None]
+    return np.where(by_fit, new_w, w), np.where(fell, new_b, b), np.where(by_fit, new_z, z), used, fell
 
 
-def _single(values):
+Single = Float32[np.ndarray, "t f p"]
+
+
+def _single(values: Float[np.ndarray, "..."] | None) -> Any:
     return None if values is None else values.astype(np.float32)
 
 
-def _conjugate_gradients(problem, curve, bend, bent, inverse, tilt, total, r, rb, passes, tol):
+def _conjugate_gradients(
+    problem: Problem,
+    passes: int,
+    tol: float,
+    r: Single,
+    rb: Float32[np.ndarray, "t f"],
+    curve: Float32[np.ndarray, "t f n"],
+    bend: Float32[np.ndarray, "f p"],
+    bent: Single,
+    inverse: Single,
+    tilt: Single,
+    total: Float32[np.ndarray, "t f"],
+) -> tuple[Single, Float32[np.ndarray, "t f"], int]:
     """Minus the solution of the Newton equations, in single precision: a direction need not be exact.
 
+    r, rb: the gradient. curve: of the losses.
     bend, bent: the penalty's Hessian is bend - bent bent^T for each feature, over tasks.
     inverse, tilt: the preconditioner is inverse + tilt tilt^T, zero for features that are zero.
+    total: what the intercepts' preconditioner divides by.
     """
-    ridge_only = problem.alpha == 0
-    if ridge_only:
-        bend = bend + np.float32(2 * problem.beta)
     dw, db = np.zeros_like(r), np.zeros_like(rb)
     q, qb = inverse * r + tilt * (tilt * r).sum(0), rb / total
     rho = _total(r * q) + (rb * qb).sum(0)
-    goal, used = np.float32(tol**2) * rho, 0
+    goal, used = tol**2 * rho, 0
+    bend = bend + 2 * (problem.alpha + problem.beta)
     while (far := rho > goal).any() and used < passes:
         change = curve * scores(problem, q, qb)
-        h = _pull(problem, change) + bend * q - bent * (bent * q).sum(0)
-        if not ridge_only:
-            h += 2 * _q(problem, q)
-        hb = change.sum(-1) * problem.intercept
+        h, hb = _pull(problem, change), change.sum(-1) * problem.intercept
+        h += bend * q - bent * (bent * q).sum(0)
+        if problem.alpha:
+            h -= 2 * problem.alpha * q.mean(0)
         step = np.where(far, rho / np.where(far, _total(q * h) + (qb * hb).sum(0), 1), 0)
         dw -= step[:, None] * q
         db -= step * qb
@@ -537,8 +544,6 @@ def _conjugate_gradients(problem, curve, bend, bent, inverse, tilt, total, r, rb
         y, yb = inverse * r + tilt * (tilt * r).sum(0), rb / total
         rho, old = np.where(far, _total(r * y) + (rb * yb).sum(0), rho), rho
         turn = np.where(far, rho / np.where(far, old, 1), 0)
-        q *= turn[:, None]
-        q += y
-        qb = yb + turn * qb
+        q, qb = y + turn[:, None] * q, yb + turn * qb
         used += 1
     return dw, db, used
