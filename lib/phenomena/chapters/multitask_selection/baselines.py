@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 from scipy.special import expit
+from sklearn import config_context
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.linear_model import (
     ElasticNet,
@@ -53,8 +54,10 @@ def separate(
     for i, is_class in enumerate(data.classes):
         scaler = StandardScaler().fit(data.x[i])
         x = scaler.transform(data.x[i])
-        predict, importance = METHODS[method](x, trained[i], tuned[i], bool(is_class), seed, trees)
-        scores.append(predict(scaler.transform(data.x_test[i])))
+        # thousands of small fits with the same few arguments: looking at these again would take a tenth of the time
+        with config_context(assume_finite=True, skip_parameter_validation=True):
+            predict, importance = METHODS[method](x, trained[i], tuned[i], bool(is_class), seed, trees)
+            scores.append(predict(scaler.transform(data.x_test[i])))
         importances.append(importance)
     if any(s is None for s in importances):
         return scores, None
