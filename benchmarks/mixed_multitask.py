@@ -10,6 +10,7 @@ largest, no intercept, no ridge. Contenders:
   from the solution before it, as ours does; --full adds one run of its whole path.
 - cvxpy with Clarabel, on a fifth of the features and rows, at two values of lambda: a single value of the full size
   takes it minutes. --cvxpy-full takes one value of the full size as well. It has no warm start.
+- the folds of a cross-validation one after the other, each by our solver, against all side by side;
 - MTLComb in R, if Rscript and the package are installed: its own path and stopping rule, tol 1e-8.
 
 Equal objectives to 1e-6 are shown first; both of ours then stop at the same duality gap, 1e-6 of the objective. Each
@@ -27,8 +28,10 @@ import time
 from pathlib import Path
 
 import numpy as np
+from sklearn.model_selection import KFold
 
 from phenomena.chapters.multitask_selection import problem as mixed
+from phenomena.chapters.multitask_selection.cross_validation import make_folds
 from phenomena.chapters.multitask_selection.data import simulate
 from phenomena.chapters.multitask_selection.reference import Reference
 from phenomena.chapters.multitask_selection.tasks import fit_scaler
@@ -55,14 +58,46 @@ def make(rows: int, features: int, tasks: int) -> tuple[mixed.Problem, Reference
     return mixed.make_problem(*parts, intercept=False), Reference(*parts, intercept=False)
 
 
+def rows_of(problem: mixed.Problem) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and targets of each task, where there is one fit and all tasks have the same number of rows."""
+    return problem.x.transpose(0, 2, 1), problem.y[:, 0]
+
+
+def compare_folds(rows: int, features: int, tasks: int, count: int, rounds: int) -> None:
+    """Five folds side by side against the same folds one after the other, to the gap that cross-validation asks for."""
+    data = simulate(rows, features, tasks // 2, tasks // 2, np.random.default_rng(0), active=features // 10)
+    splits = [list(KFold(5, shuffle=True, random_state=0).split(x)) for x in data.x]
+    cut = make_folds(data.x, data.y, data.classes, splits, beta=0.05).problem
+    single = [cut.fits(np.array([f])) for f in range(5)]
+    lambdas = np.tile(mixed.grid(mixed.lambda_max(cut), count, 0.1)[:, None], 5)
+    together = np.array([s.objective for s in mixed.paths(cut, lambdas, 1e-3)])
+    apart = np.stack([[s.objective[0] for s in mixed.paths(one, lambdas[:, :1], 1e-3)] for one in single], 1)
+    print(
+        f"{rows} rows, folds side by side: largest relative difference {np.abs(together / apart - 1).max():.1e}",
+        end="; ",
+    )
+    jobs = {
+        "together": lambda: list(mixed.paths(cut, lambdas, 1e-3)),
+        "one by one": lambda: [list(mixed.paths(one, lambdas[:, :1], 1e-3)) for one in single],
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in jobs}
+    for _ in range(rounds):
+        for name in random.sample(list(jobs), 2):
+            seconds[name].append(timed(jobs[name])[0])
+    quick, slow = (statistics.median(seconds[name]) for name in jobs)
+    print(f"{rows} rows: folds side by side {quick:.3f} s, one by one {slow:.3f} s: {slow / quick:.1f} times;", end=" ")
+    print(f"largest relative difference of the objective {difference:.1e}")
+
+
 def by_reference(
     problem: mixed.Problem, reference: Reference, lam: float, start: tuple[np.ndarray, np.ndarray] | None
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Coefficients, intercepts and objective after the first of every tenth steps with a small duality gap."""
     for k, (w, b) in enumerate(reference.steps(lam, start), 1):
         if k % 10 == 0:
-            objective = mixed.objective(problem, w, b, lam)
-            if mixed.certificate(problem, w, b, lam).gap <= TOL * objective:
+            at = w[:, None], b[:, None], lam
+            objective = float(mixed.objective(problem, *at)[0])
+            if mixed.certificate(problem, *at).gap[0] <= TOL * objective:
                 return w, b, objective
     raise AssertionError("steps have no end")
 
@@ -70,12 +105,12 @@ def by_reference(
 def by_cvxpy(problem: mixed.Problem, lam: float) -> float:
     import cvxpy as cp
 
-    w = cp.Variable(problem.x.shape[::2])
+    w = cp.Variable(problem.x.shape[:2])
     parts = []
-    for t, (x, y) in enumerate(zip(problem.x, problem.y, strict=True)):
+    for t, (x, y) in enumerate(zip(*rows_of(problem), strict=True)):
         z = x @ w[t]
         part = cp.sum(cp.logistic(-cp.multiply(y, z))) if problem.classes[t] else cp.sum_squares(y - z)
-        parts.append(problem.weight[t, 0] * part)
+        parts.append(problem.weight[t, 0, 0] * part)
     program = cp.Problem(cp.Minimize(sum(parts) + lam * cp.sum(cp.norm(w, 2, axis=0))))
     return float(program.solve(solver=cp.CLARABEL))
 
@@ -85,7 +120,7 @@ def compare_cvxpy(problem: mixed.Problem, count: int, places: tuple[int, ...]) -
 
     lambdas = mixed.grid(mixed.lambda_max(problem), count, 0.01)
     whole, solutions = timed(lambda: list(mixed.path(problem, lambdas, TOL)))
-    t, _, p = problem.x.shape
+    t, p, _ = problem.x.shape
     for k in places:
         seconds, value = timed(lambda k=k: by_cvxpy(problem, lambdas[k]))
         apart = abs(value - solutions[k].objective) / value
@@ -101,7 +136,7 @@ def by_package(problem: mixed.Problem, lambdas: np.ndarray, position: int) -> tu
         return None
     with tempfile.TemporaryDirectory() as folder:
         at = Path(folder)
-        for i, (x, y) in enumerate(zip(problem.x, problem.y, strict=True)):
+        for i, (x, y) in enumerate(zip(*rows_of(problem), strict=True)):
             np.savetxt(at / f"x{i}.csv", x, delimiter=",")
             np.savetxt(at / f"y{i}.csv", y)
         np.savetxt(at / "lambdas.csv", lambdas)
@@ -111,7 +146,7 @@ def by_package(problem: mixed.Problem, lambdas: np.ndarray, position: int) -> tu
         command = [rscript, str(at / "run.R"), folder]
         seconds = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
         w = np.loadtxt(at / "w.csv", delimiter=",").T
-    return seconds, mixed.objective(problem, w, np.zeros(len(w)), lambdas[position])
+    return seconds, float(mixed.objective(problem, w[:, None], np.zeros((len(w), 1)), lambdas[position])[0])
 
 
 def timed(call) -> tuple[float, object]:  # type: ignore[no-untyped-def]
@@ -152,6 +187,9 @@ def main() -> None:
     else:
         apart = package[1] / solutions[places[-1]].objective - 1
         print(f"MTLComb in R: {package[0]:.1f} s for the path; its objective is {apart:.1e} above ours")
+
+    for n in (rows // 4, rows // 2, rows):
+        compare_folds(n, features, tasks, 10, options.rounds)
 
     ratios, ours_path = [], []
     for _ in range(options.rounds):
