@@ -152,7 +152,7 @@ def test_accuracies_at_a_checkpoint_equal_those_computed_one_by_one():
     data, network = setting.problems([0])[0].data, setting.new_network(0)
     train, test = (networks.layers(network, x)["pool"] for x in (data.x_train, data.x_test))
     knn = metrics.accuracy(probes.knn_predict(train, data.y_train, test, 5), data.y_test)
-    answers = metrics.accuracy(training.predict(network, data.x_test), data.y_test)
+    answers = metrics.accuracy(training.predict([network], data.x_test[None])[0], data.y_test)
     assert study.knn_and_test_accuracy(network, data, 5) == (knn, answers)
 
 

@@ -184,6 +184,21 @@ def test_networks_are_up_to_date_at_checkpoints():
     assert equal(run(4), middle) and not equal(middle, end)
 
 
+@pytest.mark.parametrize("shape", [(1, 40), (3, 9, 7)])
+def test_outputs_are_those_of_each_network_in_evaluation_mode(shape):
+    """With running statistics that training has moved, and in batches of whatever size."""
+    x, y = torch.randn(3, ROWS, *shape, generator=generator(), dtype=torch.float64), torch.arange(ROWS) % CLASSES
+    made = [encoder(shape)(seed).double() for seed in range(3)]
+    training.train(
+        made, lambda i: (x[training.own_rows(i, x)], y[i]), ROWS, 5, [generator(s) for s in range(3)], batch=10
+    )
+    found = training.logits(made, x, batch=10)
+    torch.testing.assert_close(found, training.logits(made, x, readable=True))
+    assert all(network.training for network in made)
+    assert torch.equal(found[1:2], training.logits(made[1:2], x[1:2], batch=10)), "a network in other company"
+    assert torch.equal(training.predict(made, x), found.argmax(2))
+
+
 @pytest.mark.parametrize("loss", list(training.LOSSES))
 @pytest.mark.parametrize("optimiser", ["adam", "sgd"])
 def test_training_fits(loss, optimiser):
@@ -194,7 +209,7 @@ def test_training_fits(loss, optimiser):
         made, lambda i: (x[i], labels[i]), 20, 150, [generator(0), generator(1)],
         batch=20, optimiser=optimiser, lr=0.05, loss=loss,
     )  # fmt: skip
-    assert all((training.predict(network, x) == labels).float().mean() > 0.9 for network in made)
+    assert all((found == labels).float().mean() > 0.9 for found in training.predict(made, x.expand(2, *x.shape)))
 
 
 def test_row_batches_visit_every_row_once_an_epoch():

@@ -90,6 +90,17 @@ class Stacked:
         return torch.cat(values)
 
     @torch.no_grad()
+    def outputs(self, x: Float[Tensor, "s b *sample"]) -> Float[Tensor, "s b c"]:
+        """Every network's outputs on its own batch, in evaluation mode."""
+        images = x.unsqueeze(3) if x.dim() == 4 else x
+        found = images.movedim(2, -1)
+        for layer in self._layers:
+            layer.training = False
+            found = layer.forward(found, slice(None))
+            layer.training = True
+        return found.clone()
+
+    @torch.no_grad()
     def write(self) -> None:
         """Puts parameters and running statistics into the networks."""
         for layer in self._layers:
@@ -297,7 +308,7 @@ class _BatchNorm:
             take(1, modules[0].num_features) for _ in range(2)
         )
         self.mean, self.var = (torch.zeros_like(self.weight) for _ in range(2))
-        self.steps = 0
+        self.steps, self.training = 0, True
         for name, stacked in self._named().items():
             stacked.copy_(torch.stack([getattr(module, name) for module in modules])[:, None])
 
@@ -318,6 +329,11 @@ class _BatchNorm:
         n, module = self.x.shape[1], self.modules[0]
         momentum = module.momentum or 0.0
         self.mean_row = self.own.get("ones", 1, n).fill_(1 / n).expand(len(x), 1, n)
+        result = self.own.maps("result", *x.shape)
+        if not self.training:
+            scale = self.weight[part] * (self.var[part] + module.eps).rsqrt_()
+            torch.addcmul(self.bias[part] - self.mean[part] * scale, self.x, scale, out=result.view(self.x.shape))
+            return result
         product = self.shared.get("product", *self.x.shape)
         mean = matmul(self.mean_row, self.x)
         var = (matmul(self.mean_row, torch.mul(self.x, self.x, out=product)) - mean.square()).clamp_(min=0)
@@ -326,7 +342,6 @@ class _BatchNorm:
         self.steps += part.start == 0
         self.centre, self.inverse = mean, (var + module.eps).rsqrt_()
         self.scale = self.weight[part] * self.inverse
-        result = self.own.maps("result", *x.shape)
         torch.addcmul(self.bias[part] - mean * self.scale, self.x, self.scale, out=result.view(self.x.shape))
         return result
 

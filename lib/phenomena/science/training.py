@@ -70,6 +70,16 @@ class OneByOne:
             values.append(value.detach())
         return torch.stack(values)
 
+    @torch.no_grad()
+    def outputs(self, x: Float[Tensor, "s b *sample"]) -> Float[Tensor, "s b c"]:
+        """Every network's outputs on its own batch, in evaluation mode."""
+        found = []
+        for network, rows in zip(self.networks, x, strict=True):
+            was_training = network.training
+            found.append(network.eval()(rows))
+            network.train(was_training)
+        return torch.stack(found)
+
     def write(self) -> None:
         """Nothing to do: the networks are up to date."""
 
@@ -156,10 +166,15 @@ def _check(values: Float[Tensor, " s"], step: int, rates: Sequence[float]) -> No
 
 
 @torch.no_grad()
-def predict(network: nn.Module, x: Float[Tensor, "n *sample"], batch: int = 1000) -> Int[Tensor, " n"]:
-    """Class with the largest logit, in evaluation mode."""
-    was_training = network.training
-    network.eval()
-    classes = torch.cat([network(part).argmax(1) for part in x.split(batch)])
-    network.train(was_training)
-    return classes
+def logits(
+    networks: Sequence[nn.Module], x: Float[Tensor, "s n *sample"], batch: int = 100, readable: bool = False
+) -> Float[Tensor, "s n c"]:
+    """Every network's outputs on its own rows, in evaluation mode; stacked where `train` stacks the networks."""
+    fast = not readable and can_stack(networks, x[0, :batch])
+    model = Stacked(networks) if fast else OneByOne(networks)
+    return torch.cat([model.outputs(part) for part in x.split(batch, dim=1)], dim=1)
+
+
+def predict(networks: Sequence[nn.Module], x: Float[Tensor, "s n *sample"]) -> Int[Tensor, "s n"]:
+    """Of every network the class with the largest output, in evaluation mode."""
+    return logits(networks, x).argmax(2)

@@ -90,11 +90,12 @@ def train_arm(setting: Setting, seeds: Sequence[int], arm: str, copies: int = FR
             loader = views.fixed_loader(torch.stack(drawn), shared, generators)
         steps = setting.steps(len(x[0]))
         training.train(trained, loader, len(x[0]), steps, generators, **setting.optimisation)
+    answers = training.predict(trained, torch.stack([problem.data.x_train for problem in problems]))
     frames = []
-    for seed, network, problem, given in zip(seeds, trained, problems, labels, strict=True):
+    for seed, network, problem, given, answer in zip(seeds, trained, problems, labels, answers, strict=True):
         data, strength = problem.data, setting.strength
         pair = views.augmented(data.x_train, setting.augmentation, strength, 2, problem.generator)
-        fitted = metrics.accuracy(training.predict(network, data.x_train), given)
+        fitted = metrics.accuracy(answer, given)
         frames.append(measure(network, data, given, pair, setting.k).assign(fitted=fitted, seed=seed, arm=arm))
     return pd.concat(frames)
 
@@ -183,14 +184,15 @@ def _train_and_probe(
     steps = setting.steps(rows)
     at = checkpoints or [steps]
     trained = [setting.new_network(seed) for seed in seeds]
+    inputs = torch.stack([part.flatten(0, 1)[::every] for part in versions])
     found = []
 
     def observe(step: int) -> None:
         if step not in at:
             return
+        answers = training.predict(trained, inputs)
         for i, (seed, network) in enumerate(zip(seeds, trained, strict=True)):
-            inputs, labels = versions[i].flatten(0, 1)[::every], targets[i].flatten()[::every]
-            fitted = metrics.accuracy(training.predict(network, inputs), labels)
+            fitted = metrics.accuracy(answers[i], targets[i].flatten()[::every])
             knn, test = knn_and_test_accuracy(network, problems[i].data, setting.k)
             found.append({"seed": seed, "step": step, "fitted": fitted, "knn": knn, "test": test})
 

@@ -366,13 +366,17 @@ def condition(
         nets = {
             kind: fit(tasks[0].data, loader(tasks, a, **mixing), seeds) for kind, a in (("erm", 0.0), ("mixup", alpha))
         }
+        answers = {
+            kind: training.predict(trained, torch.stack([task.data.x_train for task in tasks]))
+            for kind, trained in nets.items()
+        }
         for i, (seed, task) in enumerate(zip(seeds, tasks, strict=True)):
             x, y = task.data.x_train.flatten(1).cpu(), task.labels.cpu()
             segment = theory.segment_distances(x, y)
             neighbour = torch.cdist(x, x).masked_fill(y[:, None] == y, torch.inf).amin(1)
             row = {"set": name, "seed": seed, "clearance": (segment.min() / neighbour.median()).item()}
-            for kind, trained in nets.items():
-                row[kind] = metrics.accuracy(training.predict(trained[i], task.data.x_train), task.labels)
+            for kind, given in answers.items():
+                row[kind] = metrics.accuracy(given[i], task.labels)
             distances.append(pd.DataFrame({"set": name, "seed": seed, "segment": segment, "neighbour": neighbour}))
             fitted.append(row)
     return pd.concat(distances), pd.DataFrame(fitted)
@@ -410,27 +414,29 @@ def train_arms(
         path = list[list[float]]()
 
         def observe(nets: Sequence[nn.Module], tasks: Sequence[Problem] = tasks, path: list = path) -> None:
-            pairs = [(net, task.data) for net, task in zip(nets, tasks, strict=True)]
-            path.append([metrics.accuracy(training.predict(net, data.x_test), data.y_test) for net, data in pairs])
+            answers = training.predict(nets, torch.stack([task.data.x_test for task in tasks]))
+            path.append([metrics.accuracy(a, task.data.y_test) for a, task in zip(answers, tasks, strict=True)])
 
         batches = loader(tasks, arm.alpha, **{**mixing, **arm.mixing})
         nets = fit(tasks[0].data, batches, seeds, checkpoints=10 if arm.label_noise else 0, observe=observe)
-        for seed, net, task, tests in zip(seeds, nets, tasks, zip(*path, strict=True), strict=True):
+        p = training.logits(nets, torch.stack([task.data.x_test for task in tasks])).softmax(2)
+        given = training.predict(nets, torch.stack([task.data.x_train for task in tasks]))
+        for i, (seed, task, tests) in enumerate(zip(seeds, tasks, zip(*path, strict=True), strict=True)):
             job: dict[str, Any] = {"seed": seed, "arm": arm.name, "alpha": arm.alpha, "label_noise": arm.label_noise}
-            row, diagram = judge(net, task)
+            row, diagram = judge(p[i], given[i], task)
             rows.append(job | {"best": max(tests) if arm.label_noise else math.nan, "last": tests[-1]} | row)
             bins.append(diagram.assign(**job))
     return pd.DataFrame(rows), pd.concat(bins)
 
 
-@torch.no_grad()
-def judge(net: nn.Module, task: Problem) -> tuple[dict[str, float], pd.DataFrame]:
-    """Of one network: train, wrong, ece and confidence, and the reliability diagram, as `train_arms` returns them."""
+def judge(p: Float[Tensor, "m c"], given: Int[Tensor, " n"], task: Problem) -> tuple[dict[str, float], pd.DataFrame]:
+    """Of one network: train, wrong, ece and confidence, and the reliability diagram, as `train_arms` returns them.
+
+    p: its probabilities on the test points; given: its classes of the training points.
+    """
     data, labels = task.data, task.labels
-    net.eval()
-    p = torch.cat([net(part).softmax(1) for part in data.x_test.split(1000)]).cpu()
-    given, wrong = training.predict(net, data.x_train), labels != data.y_train
-    error, diagram = metrics.calibration(p, data.y_test.cpu())
+    wrong = labels != data.y_train
+    error, diagram = metrics.calibration(p.cpu(), data.y_test.cpu())
     row = {
         "train": metrics.accuracy(given, labels),
         "wrong": metrics.accuracy(given[wrong], labels[wrong]) if wrong.any() else math.nan,
