@@ -38,6 +38,7 @@ SIZES = [
     ("benign memorization, signals", 10, (1, 40), 100, 16, 512),
     ("Mixup, images of digits", 10, (1, 8, 8), 100, 16, 128),
     ("neural collapse, images", 10, (1, 14, 14), 60, 8, 1),
+    ("images beyond the limit, stacked all the same", 3, (1, 28, 28), 100, 16, 128),
 ]
 CLASSES, LR, DECAY = 10, 4e-3, 1e-2
 EQUAL_STEPS = 3  # after which losses are compared; later, rounding parts the paths
@@ -254,6 +255,7 @@ def main() -> None:
     if options.core is not None:
         os.sched_setaffinity(0, {options.core})
     torch.set_num_threads(1)
+    stacked.SMALL_BYTES = 2**40  # the last size shows where stacking ceases to pay
     random.seed(0)
     warnings.filterwarnings("ignore", message="There is a performance drop")  # of vmap, which is what is measured
     versions = f"torch {torch.__version__}" + (f", jax {jax.__version__}" if jax else "; JAX is not installed")

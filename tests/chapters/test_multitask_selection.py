@@ -184,21 +184,6 @@ def test_logistic_path_minimises_scikit_learns_objective(l1_ratio):
         assert b == pytest.approx(shift.value, abs=2e-3)
 
 
-def test_forest_is_scikit_learns():
-    from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
-
-    d = sample()
-    found, _ = baselines.separate("random forest", d, seed=3, trees=7)
-    for t, (x, x_test) in enumerate(zip(d.x, d.x_test, strict=True)):
-        mean, spread = x.mean(0), x.std(0)
-        x, x_test = (x - mean) / spread, (x_test - mean) / spread
-        if d.classes[t]:
-            theirs = RandomForestClassifier(7, random_state=3).fit(x, d.y[t]).predict_proba(x_test)[:, 1]
-        else:
-            theirs = RandomForestRegressor(7, max_features=0.1, random_state=3).fit(x, d.y[t]).predict(x_test)
-        np.testing.assert_allclose(found[t], theirs, rtol=1e-12)
-
-
 def test_penalty_chosen_on_other_labels_still_fits_its_own():
     d = data.simulate(100, 10, 1, 1, rng(1), active=2)
     assert scored(d, "ridge", tuned_on=d.y_test)["all"] > 0.3

@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import itertools
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,7 @@ from phenomena.chapters.task_arithmetic import (
     wordnet,
 )
 from phenomena.chapters.task_arithmetic.finetuning import Suite, Task
+from phenomena.runs.store import keys
 from phenomena.science import datasets
 from phenomena.science.frames import per_seed, select
 
@@ -343,6 +345,14 @@ GRID = [0.0, 0.5, 1.0]
 @pytest.fixture(scope="module")
 def networks(suite):
     return study.fine_tuned(suite, 3, TUNING)
+
+
+def test_the_key_of_cached_weights_holds_all_code_that_makes_them():
+    """Whatever fine-tuning imports of this package counts, but what stacks networks, which it does not use."""
+    reached = keys.modules("from phenomena.chapters.task_arithmetic import finetuning")
+    counted = {str(Path(module.__file__).relative_to(keys.PACKAGE)) for module in study.CODE}
+    unused = {"science/stacked.py", "science/linalg.py"}
+    assert {name for name in reached if not name.endswith("__init__.py")} - unused <= counted
 
 
 def test_values_are_the_same_with_an_empty_cache_a_full_one_and_none(suite, tmp_path, monkeypatch):

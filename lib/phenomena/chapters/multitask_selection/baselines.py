@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import expit
 from sklearn import config_context
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.linear_model import (
     ElasticNet,
     ElasticNetCV,
@@ -19,7 +20,6 @@ from sklearn.linear_model import (
 from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, SVR
-from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from phenomena.chapters.multitask_selection.cross_validation import area_under_curve
 from phenomena.chapters.multitask_selection.data import TaskData
@@ -165,24 +165,12 @@ def _elastic_net(x: X, y: Y, tuned: Y, is_class: bool, seed: int, trees: int) ->
 
 
 def _forest(x: X, y: Y, tuned: Y, is_class: bool, seed: int, trees: int) -> Model:
-    """The trees of scikit-learn's random forest, by the same draws, without its bookkeeping: a quarter faster here."""
-    rng = np.random.RandomState(seed)
+    if is_class:
+        chooser = RandomForestClassifier(trees, random_state=seed).fit(x, y)
+        return (lambda x: chooser.predict_proba(x)[:, 1]), chooser.feature_importances_
     # a tenth of the features at each split, between the usual third and square root: a third takes three times as long
-    kind, share = (DecisionTreeClassifier, "sqrt") if is_class else (DecisionTreeRegressor, 0.1)
-    grown, narrow = [], x.astype(np.float32)  # trees compute in single precision
-    for _ in range(trees):
-        state = rng.randint(2**31 - 1)
-        drawn = np.bincount(np.random.RandomState(state).randint(0, len(x), len(x), dtype=np.int32), minlength=len(x))
-        tree = kind(max_features=share, random_state=state)
-        grown.append(tree.fit(narrow, y, sample_weight=drawn.astype(float), check_input=False))
-
-    def scored(x: X) -> Y:
-        narrow = x.astype(np.float32)
-        if is_class:
-            return np.mean([tree.predict_proba(narrow, check_input=False)[:, 1] for tree in grown], 0)
-        return np.mean([tree.predict(narrow, check_input=False) for tree in grown], 0)
-
-    return scored, np.mean([tree.feature_importances_ for tree in grown], 0)
+    model = RandomForestRegressor(trees, max_features=0.1, random_state=seed).fit(x, y)
+    return model.predict, model.feature_importances_
 
 
 def _svm(kernel: str) -> Callable[..., Model]:
