@@ -112,8 +112,8 @@ def can_stack(networks: Sequence[nn.Module], sample: Float[Tensor, "b *sample"])
 
     Convolutions (no groups, dilation or bias; strides within the kernel; padding of three or less), batch norm and ReLU
     come first, then a mean over all positions, then linear layers and ReLU. Measured on one Zen 4 core with batches of
-    100 and width 16, a step of ten networks takes 0.7 of the time on signals, 0.5 on images of 8 x 8, and as long on
-    images of 28 x 28, whose first activation has 1.2 MB. On a GPU, size does not matter.
+    100 and width 16, a step of ten networks takes 0.7 of the time on signals, 0.5 on images of 8 x 8, and 1.1 on
+    images of 28 x 28, whose first activation has 1.2 MB (`benchmarks/stacked.py`). On a GPU, size does not matter.
 
     sample: a batch of one network.
     """
