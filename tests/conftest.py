@@ -54,7 +54,7 @@ for s in track(range(seed, seed + seeds), "measuring"):
     if title == "broken":
         raise RuntimeError("the toy broke")
     values.append(rate + s / 100)
-record(high=values, low=[v - 1 for v in values])"""
+record(high=values, low=[v - 1 - (v - rate) ** 2 for v in values])"""
 
 FIGURE = """\
 from matplotlib.figure import Figure
@@ -91,11 +91,12 @@ CHAPTER = {
         },
     },
     "claims": [
-        {"name": "apart", "statement": "High is above low.", "source": "Section 1", "paper_value": "1.0",
-         "caveat": "toy", "figure": "line",
-         "measured": "high - low", "above": 0.5, "rationale": "half of it"},
-        {"name": "small", "statement": "High is small.", "source": "Section 2", "paper_value": "none", "caveat": "toy",
-         "measured": "high", "below": 0.1, "rationale": "a tenth"},
+        {"name": "apart", "statement": "High is above low.", "origin": "paper", "source": "Section 1",
+         "paper_value": "1.0", "figure": "line", "quantity": "high less low", "measured": "high - low", "kind": "mean",
+         "above": 0.5, "rationale": "half of it", "caveat": "toy"},
+        {"name": "small", "statement": "High is small.", "origin": "ours", "source": "Section 2",
+         "paper_value": "none", "quantity": "high", "measured": "high", "kind": "mean", "below": 0.1,
+         "rationale": "a tenth", "caveat": "toy"},
     ],
 }  # fmt: skip
 

@@ -1,47 +1,37 @@
 """Verdicts by known values, and claims that cannot be checked."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
-import torch
 from conftest import CHAPTER, write_chapter
 from scipy import stats
 
 from phenomena.runs.contract.errors import BadInput
 from phenomena.runs.store import claims
-from phenomena.runs.store.chapters import Claim, Project
+from phenomena.runs.store.chapters import Chapter, ChapterFile, Claim, Project
 from phenomena.runs.store.runs import Record
-from phenomena.statistics import interval
+
+ABOUT = {"name": "c", "statement": "s", "origin": "paper", "source": "p", "paper_value": "f", "quantity": "q",
+         "rationale": "r", "caveat": "l"}  # fmt: skip
 
 
-def record_with(**values):
-    return Record.model_construct(values=values)
+def record_with(parameters=None, looks=1, **values):
+    return Record.model_construct(values=values, parameters=parameters or {}, looks=looks, pool=[])
 
 
-def claim_with(measured="x", **threshold):
-    about = {"name": "c", "statement": "s", "source": "p", "paper_value": "f", "rationale": "r", "caveat": "l"}
-    return Claim(**about, measured=measured, **threshold)
+def claim_with(measured="x", kind="mean", **threshold):
+    return Claim(**ABOUT, measured=measured, kind=kind, **threshold)
 
 
-def verdict(claim, **values):
-    return claims._verdict("toy", claim, record_with(**values))
+def chapter_with(*found, **trials):
+    chapter = Chapter(Path("toy.ipynb"))
+    chapter.__dict__["file"] = ChapterFile.model_construct(claims=list(found), trials=trials)
+    return chapter
 
 
-def test_interval_is_students():
-    x = [0.1, 0.4, 0.35, 0.8]
-    mean, low, high = interval(x)
-    expected = stats.t.interval(0.95, 3, np.mean(x), stats.sem(x))
-    assert (low, high) == pytest.approx(expected)
-    assert mean == pytest.approx(np.mean(x))
-    assert interval(torch.tensor(x)) == pytest.approx((mean, low, high))
-    assert interval([*x, float("nan")]) == pytest.approx((mean, low, high))
-    assert np.isnan(interval([1.0])[1:]).all()
-    assert np.isnan(interval([])).all()
-
-
-def test_interval_covers_the_mean_as_often_as_it_says():
-    rng = np.random.default_rng(0)
-    inside = [low < 0 < high for _, low, high in (interval(rng.normal(size=5)) for _ in range(2000))]
-    assert abs(np.mean(inside) - 0.95) < 0.02
+def verdict(claim, trials=None, **record):
+    return claims.check(chapter_with(claim, **(trials or {})), record_with(**record))[0]
 
 
 @pytest.mark.parametrize(
@@ -59,8 +49,7 @@ def test_interval_covers_the_mean_as_often_as_it_says():
         ({"between": (0.0, 1.0)}, [0.4, 0.5, 0.6], "reproduced"),
         ({"between": (0.0, 1.0)}, [1.4, 1.5, 1.6], "contradicted"),
         ({"between": (0.0, 1.0)}, [0.9, 1.0, 1.1], "inconclusive"),
-        ({"above": 0.5}, [1.0, 1.0, 1.0], "reproduced"),
-        ({"above": 1.0}, [1.0, 1.0, 1.0], "inconclusive"),
+        ({"above": 0.5}, [1.0, 1.0, 1.0], "inconclusive"),  # no spread, no interval: of another kind?
     ],
 )
 def test_verdicts(threshold, values, expected):
@@ -101,6 +90,107 @@ def test_claims_that_cannot_be_checked(measured, message):
 
 
 @pytest.mark.parametrize(
+    ("threshold", "values", "expected", "worst"),
+    [
+        ({"below": 1e-6}, [1e-9, 3e-7, 0.0], "reproduced", 3e-7),
+        ({"below": 1e-6}, [1e-9, 3e-6, 0.0], "contradicted", 3e-6),
+        ({"above": 0.5}, [1.0, None, 0.7], "reproduced", 0.7),
+        ({"between": (0.0, 1.0)}, [0.5, 0.9, 0.2], "reproduced", 0.9),
+        ({"between": (0.0, 1.0)}, [0.5, -0.1, 0.2], "contradicted", -0.1),
+        ({"below": 1e-6}, [None, None], "inconclusive", None),
+    ],
+)
+def test_an_exact_claim_holds_for_every_seed_or_not_at_all(threshold, values, expected, worst):
+    found = verdict(claim_with(kind="exact", **threshold), x=values)
+    assert (found.verdict, found.measured, found.low, found.p) == (expected, worst, None, None)
+
+
+def test_a_share_that_is_one_in_every_seed_has_an_interval():
+    found = verdict(claim_with("x", "share", above=0.9), {"x": "50"}, x=[1.0, 1.0, 1.0])
+    assert found.verdict == "reproduced"
+    assert (found.low, found.high) == pytest.approx((0.025 ** (1 / 150), 1.0))  # Clopper and Pearson, 150 of 150
+    assert verdict(claim_with("x", "share", above=0.99), {"x": "50"}, x=[1.0, 1.0, 1.0]).verdict == "inconclusive"
+
+
+def test_trials_are_found_by_pattern_from_parameters_and_values():
+    claim = claim_with("1 - hits_b", "share", below=0.9)
+    few = verdict(claim, {"hits_*": "min(n, m)"}, hits_b=[0.5, 0.5], parameters={"n": 10, "m": 40, "title": "t"})
+    same = verdict(claim, {"hits_*": "counted"}, hits_b=[0.5, 0.5], counted=[10.0, 10.0])
+    assert (few.low, few.high) == (same.low, same.high)
+    assert few.low < verdict(claim, {"hits_*": "m"}, hits_b=[0.5, 0.5], parameters={"m": 40}).low
+
+
+@pytest.mark.parametrize(
+    ("measured", "trials", "message"),
+    [
+        ("x", {}, r"toy, claim c: is a share, but no pattern under trials: of toy.yaml fits 'x'"),
+        ("x - y", {"x": "10"}, "no pattern under trials: of toy.yaml fits 'y'"),
+        ("x - y", {"x": "10", "y": "20"}, "x, y are shares of different numbers of trials"),
+        ("x + x", {"x": "10"}, r"claim c, kind share: values from 1 to 2: must lie within .* \[0, 1\]"),
+        ("x", {"x": "n"}, "toy, trials of x: the run records no value 'n'"),
+        ("x", {"x": "0"}, "toy, trials of x: '0' must give one number of at least 1, or one a seed"),
+    ],
+)
+def test_shares_that_cannot_be_checked(measured, trials, message):
+    with pytest.raises(BadInput, match=message):
+        verdict(claim_with(measured, "share", above=0), trials, x=[0.5, 1.0], y=[0.5, 0.5])
+
+
+def test_a_bounded_claim_stays_within_its_bounds():
+    found = verdict(claim_with(kind="bounded", bounds=(-1, 1), above=0.9), x=[0.99, 1.0, 0.98, 1.0])
+    assert -1 < found.low < found.measured < found.high < 1
+    with pytest.raises(BadInput, match="claim c, kind bounded: values from"):
+        verdict(claim_with(kind="bounded", bounds=(-1, 1), above=0.9), x=[0.99, 1.1])
+
+
+def test_looks_widen_the_interval_by_bonferroni():
+    x = [0.1, 0.4, 0.35, 0.8]
+    found = verdict(claim_with(above=0), x=x, looks=5)
+    assert (found.low, found.high) == pytest.approx(stats.t.interval(0.99, 3, np.mean(x), stats.sem(x)))
+
+
+def test_p_is_that_of_students_test():
+    x = [0.1, 0.4, 0.35, 0.8]
+    assert verdict(claim_with(above=0.1), x=x).p == pytest.approx(stats.ttest_1samp(x, 0.1).pvalue, rel=1e-6)
+    assert verdict(claim_with(below=0.1), x=x).p == pytest.approx(stats.ttest_1samp(x, 0.1).pvalue, rel=1e-6)
+
+
+def test_margin_counts_halves_of_the_interval():
+    found = verdict(claim_with(above=0.1), x=[0.1, 0.4, 0.35, 0.8])
+    assert found.margin == pytest.approx((found.measured - 0.1) / (found.measured - found.low))
+    assert verdict(claim_with(above=0.0), x=[1.0, 1.1, 0.9]).close is False
+    near = verdict(claim_with(above=0.74), x=[1.0, 1.1, 0.9])
+    assert (near.verdict, near.close) == ("reproduced", True)
+
+
+def test_the_seeds_needed_decide_in_four_cases_of_five():
+    rng = np.random.default_rng(0)
+    first = verdict(claim_with(above=0), x=(0.25 + rng.normal(size=40)).tolist())
+    assert first.verdict == "inconclusive"
+    true, n = first.measured, first.seeds_needed
+    spread = (first.high - first.measured) / stats.t.ppf(0.975, 39) * 40**0.5
+    said = [verdict(claim_with(above=0), x=rng.normal(true, spread, n).tolist()).verdict for _ in range(300)]
+    assert 0.7 < said.count("reproduced") / 300 < 0.92
+    assert verdict(claim_with(above=0), x=[1.0, -1.0, 1.0, -0.99999]).seeds_needed is None  # it lies on the threshold
+
+
+def test_holm_keeps_what_a_hand_calculation_keeps():
+    def at(p):
+        return claims.Verdict("toy", claim_with(above=0), "reproduced", 1.0, 0.5, 1.5, 5, 1, p, 2.0)
+
+    stay = claims.after_holm([at(0.03), at(0.001), at(0.02), at(0.013), at(None)])  # .0125, .0167, .025, .05
+    assert [v.p for v in stay] == [0.001, 0.013, 0.02, 0.03]
+    assert [v.p for v in claims.after_holm([at(0.03), at(0.001), at(0.026)])] == [0.001]  # .0167, .025, .05
+
+
+def test_how_many_are_wrong_by_chance_counts_thresholds():
+    one, two = claim_with(above=0), claim_with(between=(0.0, 1.0))
+    found = [claims.Verdict("toy", c, "reproduced", 1.0, 0.5, 1.5, 5, 1, p, 2.0) for c, p in
+             ((one, 0.01), (two, 0.2), (one, None))]  # fmt: skip
+    assert claims.wrong_by_chance(found) == pytest.approx(0.025 + 0.05)
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda c: c["claims"][0].pop("above"), "exactly one of above: x, below: x, between"),
@@ -110,6 +200,8 @@ def test_claims_that_cannot_be_checked(measured, message):
             lambda c: c["claims"][0].update(abvoe=1),
             r"toy.yaml: claims.0.abvoe: Extra inputs are not permitted, got '1'",
         ),
+        (lambda c: c["claims"][0].update(kind="bounded"), "must have bounds: .a, b. with a < b, if it is of kind"),
+        (lambda c: c["claims"][0].update(kind="shaer"), "claims.0.kind: Input should be 'mean', 'share'"),
         (lambda c: c["editions"].pop("smoke"), "editions: 'smoke' is missing"),
         (lambda c: c["editions"]["default"].update(parameters={"seeds": 1}), "default takes the notebook's own values"),
         (

@@ -103,14 +103,23 @@ def columns(
     return {short: per_seed(frame, at.pop("value"), seeds, **at) for short, at in chosen.items()}
 
 
-def summary(frame: pd.DataFrame, by: str | Sequence[str], value: str = "value") -> pd.DataFrame:
+def summary(
+    frame: pd.DataFrame,
+    by: str | Sequence[str],
+    value: str = "value",
+    *,
+    trials: float | None = None,
+    bounds: tuple[float, float] | None = None,
+) -> pd.DataFrame:
     """Mean over seeds with its 95 % interval for every group, in the order in which groups appear.
+
+    trials, bounds: what the value is, as for `statistics.interval`.
 
     Returns the columns of `by`, then mean, low, high, n. Rows without a value (nan) are left out of n.
     """
     by = [by] if isinstance(by, str) else list(by)
     rows = [
-        (*key, *interval(part[value]), int(part[value].notna().sum()))
+        (*key, *interval(part[value], trials=trials, bounds=bounds), int(part[value].notna().sum()))
         for key, part in frame.groupby(by, sort=False, observed=True, dropna=False)
     ]
     return pd.DataFrame(rows, columns=[*by, "mean", "low", "high", "n"])

@@ -36,7 +36,16 @@ def panels(columns: int, rows: int = 1, width: float = 7.0, height: float = 3.0)
 
 
 def bands(
-    ax: Axes, frame: pd.DataFrame, x: str, y: str, hue: str, order: Sequence[str] | None = None, joined: bool = True
+    ax: Axes,
+    frame: pd.DataFrame,
+    x: str,
+    y: str,
+    hue: str,
+    order: Sequence[str] | None = None,
+    joined: bool = True,
+    *,
+    trials: float | None = None,
+    bounds: tuple[float, float] | None = None,
 ) -> Axes:
     """A line for each value of `hue`: mean over seeds with its 95 % interval as a band, and n in the legend.
 
@@ -45,6 +54,7 @@ def bands(
     frame: long form, one row a seed, with the columns x, y and hue; text on the x axis keeps its order of appearance.
     order: the values of hue in the order of their colours and markers; as they appear by default.
     joined: off, points with error bars are drawn, for places on the x axis that have no order.
+    trials, bounds: what y is, as for `statistics.interval`: a share of so many trials a seed, or within bounds.
     """
     text = not pd.api.types.is_numeric_dtype(frame[x])
     places = list(dict.fromkeys(frame[x])) if text else sorted(frame[x].unique())
@@ -57,7 +67,7 @@ def bands(
         if not present:  # no seed gave a value anywhere: said in the caption, not drawn
             continue
         samples = [rows.loc[rows[x] == place, y].to_numpy() for place in present]
-        mean, low, high = np.array([interval(s) for s in samples]).T
+        mean, low, high = np.array([interval(s, trials=trials, bounds=bounds) for s in samples]).T
         at = [where[place] for place in present]
         n = min(len(s) for s in samples)
         style: dict[str, Any] = {"marker": MARKERS[i % len(MARKERS)], "color": f"C{i}", "label": f"{group} (n = {n})"}

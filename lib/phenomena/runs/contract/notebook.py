@@ -64,7 +64,7 @@ def _summary(row: list[float]) -> str:
     mean, low, high = interval(row)
     if not n:
         return "not measured, n = 0"
-    return f"{mean:.3g}, n = 1" if n == 1 else f"{mean:.3g} [{low:.3g}, {high:.3g}], n = {n}"
+    return f"{mean:.3g}, n = {n}" if low != low else f"{mean:.3g} [{low:.3g}, {high:.3g}], n = {n}"
 
 
 def show(figure: Any, name: str, caption: str, alt: str, data: Any = None, interactive: Any = None) -> None:

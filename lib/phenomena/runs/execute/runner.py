@@ -202,6 +202,7 @@ def execute(
         chapter=chapter.name,
         edition=edition,
         key=key,
+        study=sources.study(parameters),
         parameters=dict(parameters),
         seeds=list(range(first, first + int(parameters["seeds"]))),
         commit=commit,

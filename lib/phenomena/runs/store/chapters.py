@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import nbformat
 import yaml
@@ -56,19 +56,35 @@ class Edition(Strict):
 
 
 class Claim(Strict):
-    """A statement of the paper (or of ours) with the measurement and the threshold that decide it."""
+    """A statement with the measurement and the threshold that decide it.
+
+    origin: whose statement it is, the paper's or ours; `check` is one that the code must satisfy, no finding.
+    kind: of the quantity, which decides the interval (`statistics.interval`): a mean over seeds, a share of trials (how
+    many, the chapter's `trials` say), a mean within `bounds`; or exact, the same for every seed up to rounding.
+    """
 
     name: Slug
     statement: str
+    origin: Literal["paper", "ours", "check"]
     source: str
     paper_value: str
     figure: str | None = None  # the figure of the chapter that shows it
+    quantity: str  # what is measured, with its unit
     measured: str
+    kind: Literal["mean", "share", "bounded", "exact"]
+    bounds: tuple[float, float] | None = None
     above: float | None = None
     below: float | None = None
     between: tuple[float, float] | None = None
     rationale: str
     caveat: str
+    undecidable: str | None = None  # why more seeds would not decide it at this scale
+
+    @model_validator(mode="after")
+    def _bounds_of_the_bounded(self) -> Self:
+        if (self.kind == "bounded") != (self.bounds is not None) or (self.bounds and self.bounds[0] >= self.bounds[1]):
+            raise ValueError("must have bounds: [a, b] with a < b, if it is of kind bounded, and only then")
+        return self
 
     @model_validator(mode="after")
     def _one_threshold(self) -> Self:
@@ -99,6 +115,8 @@ class ChapterFile(Strict):
     summary: str
     cover: str | None = None  # name of the figure on the book's first page
     editions: dict[Slug, Edition]
+    # recorded values that are shares, as patterns -> of how many trials a seed: an expression of parameters and values
+    trials: dict[str, str] = {}
     claims: list[Claim]
 
     @model_validator(mode="after")

@@ -1,8 +1,10 @@
-"""Claims checked against the values of a run. Notebooks never assert; here is where a verdict comes from."""
+"""Claims checked against the values of a run or a pool. Notebooks never assert; here is where a verdict comes from."""
 
 import ast
 import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -14,14 +16,27 @@ from phenomena.runs.store.runs import Record
 from phenomena.statistics import interval
 
 VERDICTS = ("reproduced", "inconclusive", "contradicted")
-FUNCTIONS = {"abs": np.abs, "sqrt": np.sqrt, "log": np.log, "exp": np.exp}  # what an expression may call
+ERROR = 0.05  # of an interval, over all looks at a growing pool
+HAIR = 1.5  # half-widths from the threshold below which a decision is marked as close
+MOST_SEEDS = 1000  # beyond which an estimate counts as lying on its threshold
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "abs": np.abs, "sqrt": np.sqrt, "log": np.log, "exp": np.exp, "min": np.minimum, "max": np.maximum,
+}  # fmt: skip  # what an expression may call
 NODES = (ast.Expression, ast.BinOp, ast.UnaryOp, ast.Compare, ast.Call, ast.Name, ast.Constant,
          ast.operator, ast.unaryop, ast.cmpop, ast.Load)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim with what was measured: mean over seeds, 95 % interval, number of seeds that gave a value."""
+    """A claim with what was measured.
+
+    measured: the mean over seeds; of an exact claim the value that comes nearest to its threshold, or goes farthest
+        beyond.
+    low, high: the interval, 95 % at one look; None where there is none.
+    seeds: how many gave a value. runs: how many runs they come from.
+    p: the least error at which an interval would decide the claim the same way; None for an exact one.
+    margin: from the mean to the threshold, in halves of the interval: decided above 1.
+    """
 
     chapter: str
     claim: Claim
@@ -30,36 +45,137 @@ class Verdict:
     low: float | None
     high: float | None
     seeds: int
+    runs: int
+    p: float | None
+    margin: float | None
+
+    @property
+    def close(self) -> bool:
+        """Whether it was decided by a hair: as many fresh seeds would leave it open in one case out of four."""
+        return self.verdict != "inconclusive" and self.margin is not None and self.margin < HAIR
+
+    @property
+    def seeds_needed(self) -> int | None:
+        """About how many seeds would decide it in four cases out of five, if the mean stays where it is.
+
+        None for what is decided, has no interval, or would need more than `MOST_SEEDS`.
+        """
+        if self.verdict != "inconclusive" or not self.margin:
+            return None
+        wanted = math.ceil(2 * self.seeds / self.margin**2)  # 2 = ((1.96 + 0.84) / 1.96)^2, normal quantiles
+        return wanted if wanted <= MOST_SEEDS else None
 
     def row(self) -> dict[str, Any]:
         """The verdict as one flat row, for JSON."""
-        of_claim = {"claim": self.claim.name, "threshold": self.claim.threshold, "paper_value": self.claim.paper_value}
+        about = {name: getattr(self.claim, name) for name in ("origin", "kind", "threshold", "paper_value")}
         rest = {k: v for k, v in asdict(self).items() if k not in ("claim", "chapter")}
-        return {"chapter": self.chapter, **of_claim, **rest}
+        return {"chapter": self.chapter, "claim": self.claim.name, **about, **rest,
+                "close": self.close, "seeds_needed": self.seeds_needed}  # fmt: skip
 
 
 def check(chapter: Chapter, record: Record) -> list[Verdict]:
     """The verdict on each of the chapter's claims.
 
-    The interval lies inside the claimed range: reproduced; outside: contradicted; else, or without an interval (fewer
-    than two seeds gave a value): inconclusive. Raises `BadInput` when a claim cannot be evaluated on the record.
+    The interval lies inside the claimed range: reproduced; outside: contradicted; else, or without an interval:
+    inconclusive. An exact claim is reproduced when every seed's value lies inside. A pool that was looked at several
+    times has intervals of error 0.05 / looks (Bonferroni), so that they hold at all looks together. Raises `BadInput`
+    when a claim cannot be evaluated on the record.
     """
-    return [_verdict(chapter.name, claim, record) for claim in chapter.file.claims]
+    return [_verdict(chapter, claim, record) for claim in chapter.file.claims]
 
 
-def _verdict(chapter: str, claim: Claim, record: Record) -> Verdict:
-    values = per_seed(chapter, claim, record)
-    with np.errstate(all="ignore"):  # an infinite value has no interval, hence no verdict
-        mean, low, high = interval(values)
+def _verdict(chapter: Chapter, claim: Claim, record: Record) -> Verdict:
+    values = per_seed(chapter.name, claim, record)
+    seeds, runs = int((~np.isnan(values)).sum()), max(1, len(record.pool))
+    if claim.kind == "exact":
+        verdict, shown = _exact(claim, values)
+        return Verdict(chapter.name, claim, verdict, shown, None, None, seeds, runs, None, None)
+
+    how = _how(chapter, claim, record)
+
+    def decided(error: float) -> tuple[str, float, float, float]:
+        with np.errstate(all="ignore"):  # an infinite value has no interval, hence no verdict
+            try:
+                mean, low, high = interval(values, 1 - error, **how)
+            except ValueError as fault:
+                raise BadInput(f"{chapter.name}, claim {claim.name}, kind {claim.kind}: {fault}") from fault
+        return _inside(claim, low, high), mean, low, high
+
+    error = ERROR / record.looks
+    verdict, mean, low, high = decided(error)
+    margin = _margin(claim, mean, low, high)
+    p = _least_error(lambda e: decided(e)[0]) if margin is not None else None
+    known = [x if math.isfinite(x) else None for x in (mean, low, high)]  # JSON has neither nan nor infinity
+    return Verdict(chapter.name, claim, verdict, known[0], known[1], known[2], seeds, runs, p, margin)
+
+
+def _exact(claim: Claim, values: NDArray[np.float64]) -> tuple[str, float | None]:
+    """Verdict and the value that decides it."""
+    bottom, top = claim.range
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return "inconclusive", None
+    with np.errstate(all="ignore"):
+        room = np.minimum(known - bottom, top - known)
+    worst = float(known[int(np.argmin(np.nan_to_num(room, nan=-np.inf)))])
+    verdict = "reproduced" if bottom < worst < top else "contradicted"
+    return verdict, worst if math.isfinite(worst) else None
+
+
+def _inside(claim: Claim, low: float, high: float) -> str:
     bottom, top = claim.range
     if low > bottom and high < top:
-        verdict = "reproduced"
-    elif high < bottom or low > top:
-        verdict = "contradicted"
-    else:
-        verdict = "inconclusive"
-    known = [x if math.isfinite(x) else None for x in (mean, low, high)]  # JSON has neither nan nor infinity
-    return Verdict(chapter, claim, verdict, known[0], known[1], known[2], int((~np.isnan(values)).sum()))
+        return "reproduced"
+    return "contradicted" if high < bottom or low > top else "inconclusive"
+
+
+def _margin(claim: Claim, mean: float, low: float, high: float) -> float | None:
+    """From the mean to the nearest threshold, in units of the part of the interval on that side."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return None
+    ends = [end for end in claim.range if math.isfinite(end)]
+    margins = [abs(end - mean) / max(high - mean if end > mean else mean - low, 1e-300) for end in ends]
+    return float(min(margins))
+
+
+def _least_error(verdict_at: Callable[[float], str]) -> float:
+    """The least error of an interval that still decides: bisection on its logarithm, not below 1e-12."""
+    low, high = math.log(1e-12), 0.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if verdict_at(math.exp(middle)) == "inconclusive" else (low, middle)
+    return math.exp(high)
+
+
+def _how(chapter: Chapter, claim: Claim, record: Record) -> dict[str, Any]:
+    """What `interval` must know of the claim's quantity. Raises `BadInput` for a share without its trials."""
+    if claim.kind == "bounded":
+        return {"bounds": claim.bounds}
+    if claim.kind == "mean":
+        return {}
+    place = f"{chapter.name}, claim {claim.name}"
+    names = sorted(_names(_parsed(claim.measured, place)) - set(FUNCTIONS))
+    found = [trials(chapter, name, record) for name in names]
+    if not found or any(number is None for number in found):
+        without = next((name for name, number in zip(names, found, strict=True) if number is None), claim.measured)
+        raise BadInput(f"{place}: is a share, but no pattern under trials: of {chapter.name}.yaml fits {without!r}")
+    if any(not np.array_equal(number, found[0]) for number in found):  # type: ignore[arg-type]  # none is None
+        raise BadInput(f"{place}: {', '.join(names)} are shares of different numbers of trials")
+    return {"trials": found[0]}
+
+
+def trials(chapter: Chapter, name: str, record: Record) -> NDArray[np.float64] | None:
+    """Of how many trials a recorded value is a share, for every seed; None for what is no share."""
+    text = next((text for pattern, text in chapter.file.trials.items() if fnmatchcase(name, pattern)), None)
+    if text is None:
+        return None
+    length = len(record.values[name])
+    numbers = {k: v for k, v in record.parameters.items() if isinstance(v, int | float)}
+    known = {k: np.full(length, float(v)) for k, v in numbers.items()} | _columns(record)
+    result = np.asarray(_evaluate(text, known, f"{chapter.name}, trials of {name}"), dtype=float)
+    if result.shape not in ((), (length,)) or not (result >= 1).all():
+        raise BadInput(f"{chapter.name}, trials of {name}: {text!r} must give one number of at least 1, or one a seed")
+    return np.broadcast_to(result, (length,))
 
 
 def per_seed(chapter: str, claim: Claim, record: Record) -> NDArray[np.float64]:
@@ -68,28 +184,83 @@ def per_seed(chapter: str, claim: Claim, record: Record) -> NDArray[np.float64]:
     nan where a seed gave none. Raises `BadInput` when it has no such value.
     """
     place = f"{chapter}, claim {claim.name}"
-    try:
-        tree = ast.parse(claim.measured, mode="eval")
-    except SyntaxError as error:
-        raise BadInput(f"{place}: {claim.measured!r} is not an expression") from error
-    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    for name in sorted(names - set(FUNCTIONS) - set(record.values)):
+    result = _evaluate(claim.measured, _columns(record), place)
+    if not isinstance(result, np.ndarray):
+        raise BadInput(f"{place}: {claim.measured!r} does not give one number a seed")
+    return result.astype(float)
+
+
+def _columns(record: Record) -> dict[str, NDArray[np.float64]]:
+    return {name: np.array(values, dtype=float) for name, values in record.values.items()}
+
+
+def _evaluate(text: str, known: Mapping[str, NDArray[np.float64]], place: str) -> Any:
+    """Arithmetic on named columns. Raises `BadInput` for an unknown name or anything else than arithmetic."""
+    tree = _parsed(text, place)
+    names = _names(tree)
+    for name in sorted(names - set(FUNCTIONS) - set(known)):
         raise BadInput(
-            f"{place}: the run records no value {name!r}{nearest(name, record.values) or ';'} "
-            f"recorded: {', '.join(record.values)}"
+            f"{place}: the run records no value {name!r}{nearest(name, known) or ';'} recorded: {', '.join(known)}"
         )
-    columns = {name: np.array(record.values[name], dtype=float) for name in sorted(names & set(record.values))}
+    columns = {name: known[name] for name in sorted(names & set(known))}
     if len({len(column) for column in columns.values()}) > 1:
         lengths = ", ".join(f"{name} {len(column)}" for name, column in columns.items())
         raise BadInput(f"{place}: values of different numbers of seeds: {lengths}")
     for node in ast.walk(tree):
         if not isinstance(node, NODES):
-            raise BadInput(f"{place}: {claim.measured!r} cannot be evaluated (it holds a {type(node).__name__})")
+            raise BadInput(f"{place}: {text!r} cannot be evaluated (it holds a {type(node).__name__})")
     try:
         with np.errstate(all="ignore"):
-            result = eval(compile(tree, place, "eval"), {"__builtins__": {}}, {**FUNCTIONS, **columns})
+            return eval(compile(tree, place, "eval"), {"__builtins__": {}}, {**FUNCTIONS, **columns})
     except (TypeError, ValueError) as error:
-        raise BadInput(f"{place}: {claim.measured!r} cannot be evaluated ({error})") from error
-    if not isinstance(result, np.ndarray):
-        raise BadInput(f"{place}: {claim.measured!r} does not give one number a seed")
-    return result.astype(float)
+        raise BadInput(f"{place}: {text!r} cannot be evaluated ({error})") from error
+
+
+def _parsed(text: str, place: str) -> ast.Expression:
+    try:
+        return ast.parse(text, mode="eval")
+    except SyntaxError as error:
+        raise BadInput(f"{place}: {text!r} is not an expression") from error
+
+
+def _names(tree: ast.Expression) -> set[str]:
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+
+# --- many claims at once ----------------------------------------------------------------------------------------------
+
+
+def findings(verdicts: Iterable[Verdict]) -> list[Verdict]:
+    """Those that say something of networks, not of the code."""
+    return [v for v in verdicts if v.claim.origin != "check"]
+
+
+def count(verdicts: Iterable[Verdict]) -> dict[str, int]:
+    """How many have each verdict."""
+    said = [v.verdict for v in verdicts]
+    return {name: said.count(name) for name in VERDICTS}
+
+
+def wrong_by_chance(verdicts: Sequence[Verdict]) -> float:
+    """The most decided verdicts that are wrong by chance in expectation, however claims depend on each other.
+
+    The sum of what each interval may err: half of `ERROR` where there is one threshold, which an interval misses on one
+    side only, all of it where there are two.
+    """
+    tested = [v for v in verdicts if v.p is not None]
+    return sum(ERROR if v.claim.between else ERROR / 2 for v in tested)
+
+
+def after_holm(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """The decided verdicts of which, with probability 95 %, not one is wrong by chance.
+
+    Holm's step-down procedure (1979, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
+    Statistics 6) over all that have an interval; it holds whatever their dependence. Exact ones stay as they are.
+    """
+    tested = sorted((v for v in verdicts if v.p is not None), key=lambda v: v.p or 0.0)
+    stay = []
+    for rank, v in enumerate(tested):
+        if (v.p or 0.0) > ERROR / (len(tested) - rank):
+            break
+        stay.append(v)
+    return stay

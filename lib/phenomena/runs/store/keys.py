@@ -133,6 +133,10 @@ class Sources:
         }
         return sha256(json.dumps(content, sort_keys=True).encode())[:16]
 
+    def study(self, parameters: Mapping[str, Any]) -> str:
+        """The same for all runs that differ in their seeds alone."""
+        return self.key({name: value for name, value in parameters.items() if name not in ("seed", "seeds")})
+
 
 def sources(chapter: Chapter, lock_sha256: str) -> Sources:
     """Code cells, modules imported, and lock.

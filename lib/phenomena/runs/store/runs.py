@@ -25,8 +25,20 @@ class Caption(BaseModel):
     alt: str
 
 
+class Part(BaseModel):
+    """A run in a pool: the seeds that count, and those left out because an earlier run gave them."""
+
+    key: str
+    seeds: list[int]
+    left_out: list[int]
+    processor: str
+    commit: str | None
+    started: str
+    seconds: float
+
+
 class Record(BaseModel):
-    """The content of record.json."""
+    """The content of record.json: of a run, or of several that differ in their seeds alone."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -34,6 +46,9 @@ class Record(BaseModel):
     chapter: str
     edition: str | None  # None: parameters of a person's own
     key: str
+    study: str | None = None  # as the key, but without seed and seeds; None in records from before there was one
+    looks: int = 1  # at how many sizes of the pool its verdicts were, or may yet be, asked for
+    pool: list[Part] = []  # the runs of a pool, empty for a single run
     parameters: dict[str, Any]
     seeds: list[int]
     values: dict[str, list[float | None]]  # one entry a seed; None where a seed gave no value

@@ -1,0 +1,123 @@
+"""Evidence pooled: runs that differ in their seeds alone are one study, joined seed by seed."""
+
+import json
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from phenomena.runs.contract.errors import BadInput
+from phenomena.runs.store import keys, runs
+from phenomena.runs.store.chapters import Chapter, Project
+from phenomena.runs.store.runs import Part, Record
+
+SEEDS = ("seed", "seeds")
+
+
+def pool(records: Sequence[Record], looks: int = 1) -> Record:
+    """The records of runs, or of pools, as one: its seeds rise, and every run is named.
+
+    A seed counts once, where it is first met in the order of the records; later ones are listed as left out. looks: at
+    how many sizes verdicts are asked for; never fewer than there are runs, since each may have been looked at. A value
+    that a run has only for its first seeds is absent for the others. Raises `BadInput` for no record, or for records of
+    different chapters, parameters, code or lock, naming what differs.
+    """
+    if not records:
+        raise BadInput("no run to pool")
+    first = records[0]
+    for other in records[1:]:
+        if difference := differs(first, other):
+            raise BadInput(f"{other.key} does not belong to the study of {first.key}: {difference}")
+    taken: dict[int, dict[str, float | None]] = {}
+    parts = []
+    for record in records:
+        fresh = [seed for seed in record.seeds if seed not in taken]
+        for place, seed in enumerate(record.seeds):
+            if seed in fresh:
+                taken[seed] = {name: column[place] for name, column in record.values.items() if place < len(column)}
+        for part in record.pool or [_part(record)]:
+            mine = [seed for seed in part.seeds if seed in fresh]
+            left_out = sorted({*part.left_out, *part.seeds} - set(mine))
+            parts.append(part.model_copy(update={"seeds": mine, "left_out": left_out}))
+    parts = [part for part in parts if part.seeds or part.key not in {p.key for p in parts if p.seeds}]
+    seeds = sorted(taken)
+    if len(parts) == 1:
+        return first
+    values = {name: [taken[seed].get(name) for seed in seeds] for name in first.values}
+    return first.model_copy(
+        update={
+            "seeds": seeds,
+            "parameters": first.parameters | {"seed": seeds[0], "seeds": len(seeds)},
+            "values": values,
+            "pool": parts,
+            "looks": max(looks, len(parts), *(record.looks for record in records)),
+        }
+    )
+
+
+def _part(record: Record) -> Part:
+    return Part(key=record.key, seeds=record.seeds, left_out=[], processor=record.processor, commit=record.commit,
+                started=record.started, seconds=record.seconds["total"])  # fmt: skip
+
+
+def differs(first: Record, second: Record) -> str:
+    """In what two records are of different studies, in words; nothing if they are of one."""
+    if first.chapter != second.chapter:
+        return f"it is of {second.chapter}, not {first.chapter}"
+    for name in sorted(first.parameters.keys() | second.parameters.keys()):
+        here, there = first.parameters.get(name), second.parameters.get(name)
+        if name not in SEEDS and here != there:
+            return f"{name} is {there!r}, not {here!r}"
+    modules = [m for m in sorted(first.modules.keys() | second.modules.keys())
+               if first.modules.get(m) != second.modules.get(m)]  # fmt: skip
+    if modules:
+        return f"its code differs in {', '.join(modules[:3])}{' and others' if len(modules) > 3 else ''}"
+    if first.lock_sha256 != second.lock_sha256:
+        return "it ran with another requirements.lock"
+    if first.study is None or second.study is None:
+        return "" if first.key == second.key else "one of them is from before records named their study"
+    return "" if first.study == second.study else "its notebook's code differs"
+
+
+def at_hand(project: Project, chapter: Chapter, edition: str = "default") -> list[Record]:
+    """The runs of an edition's study that match today's sources, the edition's own first, then the oldest."""
+    sources = keys.sources(chapter, keys.sha256(project.lock.read_bytes()))
+    parameters = chapter.resolve(edition)
+    study, own = sources.study(parameters), sources.key(parameters)
+    found = [run.record for run in map(runs.read, sorted((project.runs / chapter.name).glob("*"))) if run]
+    same = [record for record in found if record.study == study]
+    return sorted(same, key=lambda record: (record.key != own, record.started))
+
+
+def studies(records: Iterable[Record]) -> list[Record]:
+    """One record a study, pooled where a study has several, in the order in which they first appear."""
+    listed = list(records)
+    order = {name: i for i, name in reversed(list(enumerate(r.study or r.key for r in listed)))}
+    same = groupby(sorted(listed, key=lambda r: order[r.study or r.key]), key=lambda r: r.study or r.key)
+    return [pool(list(part)) for _, part in same]
+
+
+# --- what was declared of a study -------------------------------------------------------------------------------------
+
+
+def declared_looks(project: Project, chapter: str, study: str) -> int:
+    """How many looks were declared before the study was extended; 1 if none were."""
+    try:
+        return int(json.loads(_plan(project, chapter, study).read_text())["looks"])
+    except (OSError, ValueError, KeyError):
+        return 1
+
+
+def declare_looks(project: Project, chapter: str, study: str, looks: int) -> int:
+    """Declares that many looks, added to those of an earlier declaration; returns the sum."""
+    path = _plan(project, chapter, study)
+    before = declared_looks(project, chapter, study)
+    looks += before - 1 if path.exists() else 0
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps({"looks": looks}))
+    fresh.replace(path)
+    return looks
+
+
+def _plan(project: Project, chapter: str, study: str) -> Path:
+    return project.runs / ".looks" / f"{chapter}-{study}.json"
