@@ -661,6 +661,8 @@ def test_memory_of_wrong_labels_is_measured_on_those_alone():
     noisy, clean = found.to_dict("records")
     assert noisy["wrong"] == 0 and 0.6 < noisy["train"] < 0.9 and noisy["best"] == noisy["last"] == 1
     assert np.isnan(clean["wrong"]) and np.isnan(clean["best"]) and clean["train"] == 1
+    assert noisy["train"] == pytest.approx(1 - noisy["wrong_labels"] / 80), "it gives the right labels only"
+    assert clean["wrong_labels"] == 0
     assert checkpoints == [10, 0], "checkpoints are for the best epoch under label noise"
     assert bins["fraction"].tolist() == [1, 1] and bins["accuracy"].tolist() == [1, 1]
 

@@ -3,7 +3,7 @@
 Captions describe; alternative texts tell the message with the numbers of the run.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ PAPER = {1.0: 0.174, 32.0: 0.604, 128.0: 0.654}  # p(class 1) at the middle samp
 RINGS: dict[str, Any] = {"facecolors": "none", "linewidths": 1.5, "zorder": 3}
 MAP: dict[str, Any] = {"cmap": "cividis", "vmin": 0, "vmax": 1, "rasterized": True}
 Figure = dict[str, Any]  # the arguments of `show`
+Points = Mapping[str, int]  # of how many points an accuracy is the share: training ones ("train"), test ones ("last")
 
 
 def mean(frame: pd.DataFrame, value: str, **where: Any) -> float:
@@ -118,7 +119,7 @@ def line_middle(samples: pd.DataFrame, radii: Sequence[float]) -> Figure:
     levels = rows["alpha"].unique()
     fine = np.geomspace(levels[0], levels[-1], 100)
     figure, (ax,) = plots.panels(1, height=3.6)
-    plots.bands(ax, rows, x="alpha", y="p", hue="what")
+    plots.bands(ax, rows, x="alpha", y="p", hue="what", bounds=(0, 1))
     for radius, style in zip(radii, (":", "--", "-."), strict=True):
         p = [theory.middle_of_three(a, radius) for a in fine]
         ax.plot(fine, p, style, color="0.35", label=f"closed form, ε = {radius:g}")
@@ -140,12 +141,13 @@ def line_middle(samples: pd.DataFrame, radii: Sequence[float]) -> Figure:
 
 def middle_table(samples: pd.DataFrame, epsilon: float) -> Styler:
     """The middle sample: networks, closed form, paper."""
-    table = summary(select(samples, position=1.0).query("alpha > 0"), "alpha", "p")
+    table = summary(select(samples, position=1.0).query("alpha > 0"), "alpha", "p", bounds=(0, 1))
     table = pd.DataFrame(
         {
             "α": table["alpha"],
             "networks, mean": table["mean"],
-            "half interval, 95 %": (table["high"] - table["low"]) / 2,
+            "95 % interval, from": table["low"],
+            "to": table["high"],
             f"closed form, ε = {epsilon:g}": [theory.middle_of_three(a, epsilon) for a in table["alpha"]],
             "paper": table["alpha"].map(PAPER),
         }
@@ -157,7 +159,8 @@ def middle_table(samples: pd.DataFrame, epsilon: float) -> Styler:
 def line_long(errors: pd.DataFrame, points: int) -> Figure:
     """Training error on longer lines."""
     figure, (ax,) = plots.panels(1, height=3.2)
-    plots.bands(ax, errors.astype({"classes": str}), x="classes", y="error", hue="training", joined=False)
+    named = errors.astype({"classes": str})
+    plots.bands(ax, named, x="classes", y="error", hue="training", joined=False, trials=points)
     plots.label_axes(ax, "classes", "training error", f"{points} points on a line").legend()
     few = errors["classes"].min()
     plain, weak, strong = (mean(errors, "error", classes=few, training=t) for t in ("ERM", "α = 1", "α = 32"))
@@ -215,16 +218,16 @@ def condition(distances: pd.DataFrame, fitted: pd.DataFrame, alpha: float, epoch
     first.legend()
     names = {"erm": "ERM", "mixup": f"α = {alpha:g}"}
     both = fitted.melt(["set", "seed"], list(names), "training", "accuracy").replace({"training": names})
-    plots.bands(second, both, x="set", y="accuracy", hue="training", joined=False)
+    rows = len(distances) // len(fitted)
+    plots.bands(second, both, x="set", y="accuracy", hue="training", joined=False, trials=rows)
     plots.label_axes(second, "data set", "training accuracy", "What is still fitted").legend()
     draws = fitted["seed"].nunique()
     means = fitted.groupby("set", sort=False)[["clearance", "erm", "mixup"]].mean()
     return {
         "figure": figure,
         "caption": "Left: distances of the training points to the nearest of all segments between two points of other "
-        f"classes (lines) and to the nearest such point (dotted), {draws} draws of "
-        f"{len(distances) // len(fitted)} points together. Right: training accuracy after {epochs} epochs, mean and "
-        "95 % interval.",
+        f"classes (lines) and to the nearest such point (dotted), {draws} draws of {rows} points "
+        f"together. Right: training accuracy after {epochs} epochs, mean and 95 % interval.",
         "alt": "; ".join(
             f"on {name} the nearest segment is {row['clearance']:.2f} of the usual distance between classes away, and "
             f"training accuracy is {row['erm']:.3f} without and {row['mixup']:.3f} with midpoints alone"
@@ -273,7 +276,7 @@ def moons_measures(shapes: pd.DataFrame) -> Figure:
     """Bend and margin of the boundaries."""
     named = shapes.assign(separation=shapes["separation"].map("separation {:g}".format))
     figure, (left, right) = plots.panels(2, height=3.6)
-    plots.bands(left, named, x="training", y="bent", hue="separation", joined=False)
+    plots.bands(left, named, x="training", y="bent", hue="separation", joined=False, bounds=(0, 1))
     plots.label_axes(left, "", "fraction of the square", "Off the straight line").legend()
     plots.bands(right, named, x="training", y="margin", hue="separation", joined=False)
     plots.label_axes(right, "", "distance (negative: wrong side)", "Smallest distance to the boundary").legend()
@@ -306,8 +309,8 @@ def linear(lines: pd.DataFrame, points: int) -> Figure:
     names = {"max-margin": "to max-margin", "interpolator": "to least-norm interpolator"}
     both = lines.melt(["seed", "d"], list(names), "to", "angle").replace({"to": names})
     figure, (first, second) = plots.panels(2, height=3.2)
-    plots.bands(first, both, x="d", y="angle", hue="to")
-    plots.bands(second, lines.assign(what="max-margin"), x="d", y="support", hue="what")
+    plots.bands(first, both, x="d", y="angle", hue="to", bounds=(0, 180))
+    plots.bands(second, lines.assign(what="max-margin"), x="d", y="support", hue="what", trials=points)
     for ax, name, title in (
         (first, "angle of the Mixup optimum, degrees", "Direction"),
         (second, "fraction of samples that are support vectors", "Why"),
@@ -331,13 +334,15 @@ def linear(lines: pd.DataFrame, points: int) -> Figure:
 # --- data sets --------------------------------------------------------------------------------------------------------
 
 
-def alpha(sweep: pd.DataFrame, dataset: str, samples: int, epochs: int, quoted: Sequence[float]) -> Figure:
+def alpha(sweep: pd.DataFrame, dataset: str, points: Points, epochs: int, quoted: Sequence[float]) -> Figure:
     """Accuracy against alpha; `quoted`: the alphas that the alternative text names."""
     names = {"train": "training points", "last": "test points"}
-    long = sweep.melt(["seed", "arm"], list(names), "what", "accuracy").replace({"what": names})
+    named = sweep.assign(arm=sweep["arm"].str.removeprefix("α = "))
     figure, (ax,) = plots.panels(1, height=3.4)
-    plots.bands(ax, long.assign(arm=long["arm"].str.removeprefix("α = ")), x="arm", y="accuracy", hue="what")
-    plots.label_axes(ax, "α", "accuracy", f"{dataset}, {samples} training points").legend()
+    for value, what in names.items():
+        part, order = named.assign(what=what), list(names.values())
+        plots.bands(ax, part, x="arm", y=value, hue="what", order=order, trials=points[value])
+    plots.label_axes(ax, "α", "accuracy", f"{dataset}, {points['train']} training points").legend()
     return {
         "figure": figure,
         "caption": f"Accuracy after {epochs} epochs on training points as they are and on test points, without Mixup "
@@ -349,14 +354,15 @@ def alpha(sweep: pd.DataFrame, dataset: str, samples: int, epochs: int, quoted: 
     }
 
 
-def label_noise(noisy: pd.DataFrame, level: float) -> Figure:
+def label_noise(noisy: pd.DataFrame, points: Points, level: float) -> Figure:
     """Test error and wrong labels given back against label noise; `level`: the one that the text names."""
     epochs = noisy.melt(["seed", "arm", "label_noise"], ["best", "last"], "epoch", "accuracy")
     epochs = epochs.assign(arm=epochs["arm"] + ", " + epochs["epoch"] + " epoch", error=1 - epochs["accuracy"])
     figure, (first, second) = plots.panels(2, height=3.6)
-    plots.bands(first, epochs, x="label_noise", y="error", hue="arm")
+    plots.bands(first, epochs, x="label_noise", y="error", hue="arm", trials=points["last"])
     plots.label_axes(first, "fraction of random labels", "test error", "What label noise costs").legend()
-    plots.bands(second, noisy, x="label_noise", y="wrong", hue="arm")
+    fewest = max(1, noisy["wrong_labels"].min())  # of all levels: no interval is too narrow
+    plots.bands(second, noisy, x="label_noise", y="wrong", hue="arm", trials=fewest)
     plots.label_axes(second, "fraction of random labels", "wrong training labels given back", "What is memorized")
     second.legend()
     (last, last_mixed), (wrong, wrong_mixed) = (
@@ -373,12 +379,13 @@ def label_noise(noisy: pd.DataFrame, level: float) -> Figure:
     }
 
 
-def ways(found: pd.DataFrame) -> Figure:
+def ways(found: pd.DataFrame, points: Points) -> Figure:
     """Test accuracy, training accuracy and calibration error of ways of mixing."""
     names = {"last": "test accuracy", "train": "training accuracy", "ece": "calibration error (ECE)"}
     figure, axes = plots.panels(3, height=4.2)
     for ax, (value, name) in zip(axes, names.items(), strict=True):
-        plots.bands(ax, found.assign(what=value), x="arm", y=value, hue="what", joined=False)
+        kind: Any = {"trials": points[value]} if value in points else {"bounds": (0, 1)}
+        plots.bands(ax, found.assign(what=value), x="arm", y=value, hue="what", joined=False, **kind)
         plots.label_axes(ax, "", name)
         ax.tick_params(axis="x", rotation=90)
     means = found.groupby("arm", sort=False)[["last", "ece"]].mean()
@@ -398,7 +405,7 @@ def reliability(bins: pd.DataFrame, sweep: pd.DataFrame, noisy: pd.DataFrame, al
     noise = bins["label_noise"].map(lambda fraction: f", {fraction:g} label noise" if fraction else "")
     curves = bins.assign(arm=bins["arm"] + noise, centre=(bins["bin"] + 0.5) / 15)
     figure, (ax,) = plots.panels(1, height=4.0)
-    plots.bands(ax, curves, x="centre", y="accuracy", hue="arm")
+    plots.bands(ax, curves, x="centre", y="accuracy", hue="arm", bounds=(0, 1))
     ax.plot([0, 1], [0, 1], color="0.4", linestyle=":", zorder=0)
     ax.set_ylim(0, 1.02)
     plots.label_axes(ax, "confidence (bin)", "accuracy in the bin", "Reliability").legend()

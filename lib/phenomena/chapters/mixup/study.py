@@ -405,8 +405,9 @@ def train_arms(
 
     Returns two frames. Of every network: seed, arm, alpha, label_noise; best, last (test accuracy at the best of some
     ten checkpoints, under label noise only, and at the end); train (training labels given back), wrong (the wrong
-    ones among them); ece, confidence (on test points). Of every bin of the reliability diagram with more than two rows
-    in a hundred: seed, arm, alpha, label_noise, bin, confidence, accuracy, fraction.
+    ones among them), wrong_labels (how many there are); ece, confidence (on test points). Of every bin of the
+    reliability diagram with more than two rows in a hundred: seed, arm, alpha, label_noise, bin, confidence, accuracy,
+    fraction.
     """
     rows, bins = [], []
     for arm in arms:
@@ -430,7 +431,7 @@ def train_arms(
 
 
 def judge(p: Float[Tensor, "m c"], given: Int[Tensor, " n"], task: Problem) -> tuple[dict[str, float], pd.DataFrame]:
-    """Of one network: train, wrong, ece and confidence, and the reliability diagram, as `train_arms` returns them.
+    """Of one network: what `train_arms` returns of it, best and last aside, and the reliability diagram.
 
     p: its probabilities on the test points; given: its classes of the training points.
     """
@@ -440,6 +441,7 @@ def judge(p: Float[Tensor, "m c"], given: Int[Tensor, " n"], task: Problem) -> t
     row = {
         "train": metrics.accuracy(given, labels),
         "wrong": metrics.accuracy(given[wrong], labels[wrong]) if wrong.any() else math.nan,
+        "wrong_labels": int(wrong.sum()),
         "ece": error,
         "confidence": p.amax(1).mean().item(),
     }

@@ -21,6 +21,11 @@ R2 = {"classification": "R² of classification", "regression": "R² of regressio
 SELECTION = "fraction of features found"
 
 
+def _kind(what: str, active: int) -> dict[str, Any]:
+    """What a score is, as for `statistics.interval`: selection a share of the active features, R² in [0, 1]."""
+    return {"trials": active} if what == "selection" else {"bounds": (0, 1)}
+
+
 def _stored(ax: Axes, frame: pd.DataFrame, x: str, y: str, limit: float, label: str | None = None) -> None:
     """Crosses at stored results, in the colours that `plots.bands` gives MTLComb and MTLBin."""
     for method, colour in (("MTLComb", "C0"), ("MTLBin", (label and "C1") or "C2")):
@@ -80,7 +85,7 @@ def main(frame: pd.DataFrame, active: int) -> dict[str, Any]:
     limit = frame["ratio"].max()
     titles = {"all": "All tasks", "classification": "Classification", "regression": "Regression"}
     for ax, (what, title) in zip(axes, {**titles, "selection": "Features found"}.items(), strict=True):
-        plots.bands(ax, frame, x="ratio", y=what, hue="method")
+        plots.bands(ax, frame, x="ratio", y=what, hue="method", **_kind(what, active))
         plots.label_axes(ax, "rows over features, n/p", "fraction found" if what == "selection" else "R²", title)
         if what in published.MAIN:
             _stored(ax, published.MAIN, "ratio", what, limit)
@@ -106,19 +111,19 @@ def _counts(frame: pd.DataFrame) -> str:
     return "; ".join(f"n = {n} for {', '.join(part.index)}" for n, part in seeds.groupby(seeds, sort=False)) + "."
 
 
-def _summary(numbers: pd.Series) -> str:
-    mean, low, high = interval(numbers)
+def _summary(numbers: pd.Series, **kind: Any) -> str:
+    mean, low, high = interval(numbers, **kind)
     if np.isnan(mean):
         return "none"
     return f"{mean:.3f}" if np.isnan(low) else f"{mean:.3f} ({low:.3f} to {high:.3f})"
 
 
-def beside_paper(frame: pd.DataFrame, value: str) -> Any:
+def beside_paper(frame: pd.DataFrame, value: str, active: int) -> Any:
     """One score of every method, with the stored one below it where there is one, as a styled table."""
     ratios = list(dict.fromkeys(frame["ratio"]))
     rows = []
     for method, part in frame.groupby("method", sort=False):
-        ours = {f"n/p = {r:g}": _summary(select(part, ratio=r)[value]) for r in ratios}
+        ours = {f"n/p = {r:g}": _summary(select(part, ratio=r)[value], **_kind(value, active)) for r in ratios}
         rows.append({"method": method, **ours})
         stored = [select(published.MAIN, method=method, ratio=float(r))[value] for r in ratios]
         if any(len(v) for v in stored):
@@ -131,12 +136,13 @@ def _styled(table: pd.DataFrame, name: str) -> Any:
     return table.style.hide(axis="index").set_uuid(name)
 
 
-def paths(frame: pd.DataFrame, entries: pd.DataFrame) -> dict[str, Any]:
+def paths(frame: pd.DataFrame, entries: pd.DataFrame, active: int) -> dict[str, Any]:
     """Joint paths, and where the first feature enters. frame: of `entering`; entries: of `entry_ratios`."""
     figure, axes = plots.panels(3, height=3.2, width=9.5)
     for ax, name in zip(axes, frame["loss"].unique(), strict=False):
         part = frame[frame["loss"] == name]
-        plots.bands(ax, part.assign(λ=part["lambda"].round(4)), x="λ", y="in", hue="kind")
+        at = part.assign(λ=part["lambda"].round(4))
+        plots.bands(ax, at, x="λ", y="in", hue="kind", trials=active // 2)  # half of them act in one kind of task
         _falling(ax, "fraction of true features in", f"Joint path, {name}").legend(fontsize=7)
     plots.bands(axes[2], entries, x="minority", y="ratio", hue="loss")
     fine = np.linspace(0.02, 0.5, 100)
@@ -164,11 +170,12 @@ def _falling(ax: Axes, y: str, title: str) -> Axes:
     return plots.label_axes(ax, "λ / λmax", y, title)
 
 
-def entering(frame: pd.DataFrame) -> dict[str, Any]:
+def entering(frame: pd.DataFrame, active: int) -> dict[str, Any]:
     """Classification features on a joint path with and without weights. frame: of `entering`."""
     figure, (ax,) = plots.panels(1, height=3)
     classification = frame[frame["kind"] == "classification"]
-    plots.bands(ax, classification.assign(λ=classification["lambda"].round(4)), x="λ", y="in", hue="loss")
+    at = classification.assign(λ=classification["lambda"].round(4))
+    plots.bands(ax, at, x="λ", y="in", hue="loss", trials=active // 2)
     _falling(ax, "fraction in, classification features", "What the weights move").legend()
     rounded = frame.assign(penalty=frame["lambda"].round(4))
     mean = rounded.groupby(["loss", "kind", "penalty"], sort=False)["in"].mean()
@@ -208,11 +215,11 @@ def entering(frame: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def weights(frame: pd.DataFrame, rows: int) -> dict[str, Any]:
+def weights(frame: pd.DataFrame, rows: int, active: int) -> dict[str, Any]:
     """Scores for several pairs of weights. frame: of `compare_weights`."""
     figure, axes = plots.panels(2, 2, height=3.4)
     for ax, (what, name) in zip(axes, {**R2, "selection": SELECTION}.items(), strict=True):
-        plots.bands(ax, frame, x="arm", y=what, hue="loss", joined=False)
+        plots.bands(ax, frame, x="arm", y=what, hue="loss", joined=False, **_kind(what, active))
         plots.label_axes(ax, "", name)
     axes[0].legend(fontsize=7)
     kinds = ["classification", "regression"]
@@ -230,11 +237,11 @@ def weights(frame: pd.DataFrame, rows: int) -> dict[str, Any]:
     }
 
 
-def imbalance(frame: pd.DataFrame, rows: int) -> dict[str, Any]:
+def imbalance(frame: pd.DataFrame, rows: int, active: int) -> dict[str, Any]:
     """Scores against the fraction of the rarer class. frame: of `rare_classes`, with equal classes if there are."""
     figure, axes = plots.panels(2, height=3.0)
     for ax, (what, name) in zip(axes, {"all": R2["all"], "selection": SELECTION}.items(), strict=True):
-        plots.bands(ax, frame, x="minority", y=what, hue="method")
+        plots.bands(ax, frame, x="minority", y=what, hue="method", **_kind(what, active))
         _stored(ax, published.IMBALANCE, "minority", what, 0.5, "paper")
         plots.label_axes(ax, "fraction of rows in the rarer class", name)
     axes[0].legend(fontsize=7)
@@ -252,11 +259,11 @@ def imbalance(frame: pd.DataFrame, rows: int) -> dict[str, Any]:
     }
 
 
-def coded(frame: pd.DataFrame, ratio: float) -> dict[str, Any]:
+def coded(frame: pd.DataFrame, ratio: float, active: int) -> dict[str, Any]:
     """Separate models on their own labels and as in the official script. frame: scores with the column way."""
     figure, (left, right) = plots.panels(2, height=3.2)
     for ax, what, name in ((left, "all", R2["all"]), (right, "selection", SELECTION)):
-        plots.bands(ax, frame, x="method", y=what, hue="way", joined=False)
+        plots.bands(ax, frame, x="method", y=what, hue="way", joined=False, **_kind(what, active))
         plots.label_axes(ax, "", name)
     left.legend(fontsize=7)
     pairs = frame.groupby(["method", "way"], sort=False)["all"].mean().unstack("way")[["own labels", "as coded"]]
@@ -311,5 +318,5 @@ def _effects(ax: Axes, frame: pd.DataFrame, rows: Sequence[str], columns: Sequen
 
 def medical_table(scores: pd.DataFrame) -> Any:
     """R² of joint and separate models for each task, as a styled table."""
-    table = scores.groupby(["data", "task", "model"], sort=False)["r2"].apply(_summary).unstack("model")
+    table = scores.groupby(["data", "task", "model"], sort=False)["r2"].apply(_summary, bounds=(0, 1)).unstack("model")
     return _styled(table.reset_index()[["data", "task", "joint", "separate"]].rename_axis(columns=None), "medical")
