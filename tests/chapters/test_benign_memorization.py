@@ -10,6 +10,7 @@ import torch
 from conftest import generator
 
 from phenomena.chapters.benign_memorization import figures, probes, study, views
+from phenomena.runs.store import claims, published
 from phenomena.runs.store.chapters import Project
 from phenomena.science import datasets, label_noise, metrics, networks, training
 
@@ -312,19 +313,22 @@ def test_figures_are_drawn_with_one_version_and_one_seed(seeds):
                            "distance": 0.5, "fitted": 0.5})  # fmt: skip
     main = pd.concat([layers.assign(seed=s, arm=arm) for s in seeds for arm in study.ARMS])
     shown = [
-        figures.knn(main, 0.1),
-        figures.memory(main, 0.1),
+        figures.knn(main, 0.1, 50),
+        figures.memory(main, 0.1, 20, 50),
         figures.invariance(main),
-        figures.diversity(last, study.at_equal_accuracy(path, 0.6), 0.6, 20),  # no run reaches it
+        figures.diversity(last, study.at_equal_accuracy(path, 0.6), 0.6, 20, 50),  # no run reaches it
         figures.paths(path, 0.6, 0.1),
         figures.capacity(fixed, 20, 0.1),
-        figures.perfect(main, last, last[last["copies"] == 1], 4, 20, 0.1),
-        figures.partial(partial, 20, 0.1),
-        figures.variants(last.assign(variant="as here"), 20, 0.1),
+        figures.perfect(main, last, last[last["copies"] == 1], 4, 20, 0.1, 50),
+        figures.partial(partial, 20, 0.1, 50),
+        figures.variants(last.assign(variant="as here"), 20, 0.1, 50),
     ]
     for one in shown:
         one["figure"].draw_without_rendering()
         plt.close(one["figure"])
+        paths = [path for ax in one["figure"].axes for drawn in ax.collections for path in drawn.get_paths()]
+        bands = [path.vertices[:, 1] for path in paths if len(path.vertices) and not math.isnan(path.vertices[0, 1])]
+        assert all(0 <= min(band) < max(band) <= 1 for band in bands)  # a width, although all seeds agree
         assert "nan" not in one["alt"] + one["caption"] and len(one["alt"]) > 40 and len(one["data"])
 
 
@@ -336,3 +340,19 @@ def test_the_chart_of_paths_ends_with_fresh_versions():
     starts = [text.partition(",")[0] for text in texts.split('"')[1::2] if "k-NN of the encoder:" in text]
     assert starts == ["B = 1", "B = 4", "fresh versions at every visit"]
     assert "50% of the views" in texts and "(mean of 2)" in texts
+
+
+def test_shares_are_whole_numbers_of_the_trials_that_the_claims_name():
+    """The published shares, but those of versions: a sample's versions count as one trial."""
+    project = Project(Path(__file__).parents[2])
+    chapter = project.chapter("benign_memorization")
+    record, counts = published.read(project, chapter), {}
+    for name in record.values.keys() - {"fitted_shared", "fitted_independent", "fitted_perfect"}:
+        trials = claims.trials(chapter, name, record)
+        assert (trials is None) == name.startswith("distance")
+        if trials is not None and not name.endswith("_equal"):  # between two checkpoints
+            pairs = zip(record.values[name], trials, strict=True)
+            counts.setdefault(trials[0], []).extend(value * n for value, n in pairs if value is not None)
+    for values in counts.values():
+        assert values == pytest.approx([round(value) for value in values], abs=1e-3)
+        assert math.gcd(*map(round, values)) == 1  # no multiple of the true number

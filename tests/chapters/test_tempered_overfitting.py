@@ -1,5 +1,6 @@
 """The chapter's data, reduction, exact interpolators and kernels, against closed forms and slow oracles."""
 
+import inspect
 import json
 import math
 from functools import partial
@@ -16,6 +17,7 @@ from scipy.optimize import linprog
 from phenomena.chapters.tempered_overfitting import data, figures, study, theory
 from phenomena.chapters.tempered_overfitting.two_layer import Networks, initial, outputs, train, train_lbfgs
 from phenomena.runs.contract.errors import BadInput
+from phenomena.runs.store import claims, published
 from phenomena.runs.store.chapters import Project
 from phenomena.science import datasets, label_noise
 from phenomena.science.frames import per_seed
@@ -417,6 +419,18 @@ def test_figures_tell_what_is_not_there():
     assert "d = 7: with 20% of 10 labels flipped, 0% of the networks interpolate, so that there is no error" in chart
 
 
+def test_bands_of_networks_that_agree_have_a_width_and_stay_within_bounds():
+    """Twenty networks without an error among 1,000 points each: the upper end of Clopper and Pearson's interval."""
+    frame = pd.DataFrame([(d, p, s) for d in (3, 7) for p in (0.0, 0.2) for s in range(20)], columns=["d", "p", "seed"])
+    drawn = figures.dimensions(frame.assign(m=10, error=0.0, interpolates=1.0))
+    plt.close(drawn["figure"])
+    errors, fractions = ([c.get_paths()[0].vertices[:, 1] for c in ax.collections] for ax in drawn["figure"].axes)
+    for band in errors:
+        assert (min(band), max(band)) == (0, pytest.approx(1 - 0.025 ** (1 / 20_000)))
+    for band in fractions:
+        assert (min(band), max(band)) == (pytest.approx(0.025 ** (1 / 20)), 1)
+
+
 def test_numbers_beside_the_slider_have_no_exponent():
     networks = [(m, d, 0.5 if d < 4 * m else 0.01) for m in (10, 100) for d in (20, 40, 400, 1234)]
     frame = pd.DataFrame(networks, columns=["m", "d", "error"]).assign(p=0.2, seed=0)
@@ -433,7 +447,22 @@ def test_numbers_beside_the_slider_have_no_exponent():
 
 # --- the notebook ----------------------------------------------------------------------------------
 
-CHAPTER = Project(Path(__file__).parents[2]).chapter("tempered_overfitting")
+PROJECT = Project(Path(__file__).parents[2])
+CHAPTER = PROJECT.chapter("tempered_overfitting")
+
+
+def test_shares_are_whole_numbers_of_the_trials_that_the_claims_name():
+    record, counts = published.read(PROJECT, CHAPTER), {}
+    for name, values in record.values.items():
+        trials = claims.trials(CHAPTER, name, record)
+        if trials is not None:
+            pairs = zip(values, trials, strict=True)
+            counts.setdefault(trials[0], []).extend(value * n for value, n in pairs if value is not None)
+    assert {1000, 2000} <= counts.keys()
+    for found in counts.values():
+        assert found == pytest.approx([round(value) for value in found], abs=1e-6)
+        assert math.gcd(*map(round, found)) == 1  # no multiple of the true number
+    assert inspect.signature(study.train_by_descent).parameters["test_points"].default == figures.POINTS
 
 
 @pytest.mark.parametrize(

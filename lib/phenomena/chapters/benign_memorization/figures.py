@@ -33,10 +33,10 @@ def examples(problem: Problem, versions: Float[Tensor, "m 4 ..."], dataset: str)
     }
 
 
-def knn(main: pd.DataFrame, chance: float) -> Shown:
-    """True classes, read from every layer by k-NN."""
+def knn(main: pd.DataFrame, chance: float, tested: int) -> Shown:
+    """True classes, read from every layer by k-NN. tested: how many points."""
     figure, (ax,) = plots.panels(1, height=3.8)
-    _layer_panel(ax, main, "knn", "k-NN accuracy, true labels", "Random labels, true classes", chance).legend()
+    _layer_panel(ax, main, "knn", "k-NN accuracy, true labels", "Random labels, true classes", chance, tested).legend()
     pool = _means(main[main["layer"] == "pool"], "arm")
     fitted, knn = pool["fitted"], pool["knn"]
     return {
@@ -47,12 +47,12 @@ def knn(main: pd.DataFrame, chance: float) -> Shown:
     }
 
 
-def memory(main: pd.DataFrame, chance: float) -> Shown:
-    """Random labels, read from every layer, beside a linear probe for the true ones."""
+def memory(main: pd.DataFrame, chance: float, samples: int, tested: int) -> Shown:
+    """Random labels of the samples, read from every layer, beside a linear probe for the true ones of tested points."""
     figure, (left, right) = plots.panels(2, height=3.6)
     ylabel = "leave-one-out k-NN accuracy,\ntraining labels"
-    _layer_panel(left, main, "memorized", ylabel, "Random labels, read from each layer", chance).legend()
-    _layer_panel(right, main, "linear", "accuracy, true labels", "True labels, linear probe", chance)
+    _layer_panel(left, main, "memorized", ylabel, "Random labels, read from each layer", chance, samples).legend()
+    _layer_panel(right, main, "linear", "accuracy, true labels", "True labels, linear probe", chance, tested)
     memorized = _means(main[main["arm"] == "augmentation"], "layer")["memorized"]
     return {
         "figure": figure,
@@ -75,17 +75,18 @@ def invariance(main: pd.DataFrame) -> Shown:
     }
 
 
-def diversity(last: pd.DataFrame, equal: pd.DataFrame, level: float, samples: int) -> Shown:
+def diversity(last: pd.DataFrame, equal: pd.DataFrame, level: float, samples: int, tested: int) -> Shown:
     """Labels fitted and features learnt against the number of distinct augmentations.
 
-    last: from `at_the_end`; equal: from `at_equal_accuracy` at this level.
+    last: from `at_the_end`; equal: from `at_equal_accuracy` at this level. The versions of a sample share its label, so
+    that it counts as one trial.
     """
     figure, (left, right) = plots.panels(2, height=3.4)
     ended, equalled = (_named(frame) for frame in (last, equal))
     both = pd.concat([ended.assign(at="after all steps"), equalled.assign(at=f"at {level:.0%} training accuracy")])
-    plots.bands(left, ended.assign(what="random labels fitted"), x="versions", y="fitted", hue="what")
+    plots.bands(left, ended.assign(what="random labels fitted"), x="versions", y="fitted", hue="what", trials=samples)
     plots.label_axes(left, "distinct augmentations of a sample", "training accuracy", "Memorizing").legend()
-    plots.bands(right, both, x="versions", y="knn", hue="at")
+    plots.bands(right, both, x="versions", y="knn", hue="at", trials=tested)
     plots.label_axes(right, "distinct augmentations of a sample", "k-NN accuracy, encoder", "Generalising").legend()
     means = _means(last, "copies")
     few = min(b for b in means.index if b != FRESH)
@@ -157,12 +158,13 @@ def _path_chart(frame: pd.DataFrame, level: float, chance: float, reading: Any) 
 def capacity(frame: pd.DataFrame, samples: int, chance: float) -> Shown:
     """Fitting labels that versions share against fitting a label for each.
 
-    frame: from `at_the_end`, runs with fixed versions whose labels are shared and independent.
+    frame: from `at_the_end`, runs with fixed versions whose labels are shared and independent. A sample counts as one
+    trial, since its versions are alike.
     """
     words = {True: "one for each version", False: "shared by the versions"}
     frame = frame.assign(inputs=samples * frame["copies"], labels=frame["independent"].map(words))
     figure, (ax,) = plots.panels(1, height=3.4)
-    plots.bands(ax, frame, x="inputs", y="fitted", hue="labels")
+    plots.bands(ax, frame, x="inputs", y="fitted", hue="labels", trials=samples)
     ax.set_xscale("log", base=2)
     title = "Shared against independent labels"
     plots.label_axes(ax, "number of inputs n × B", "training accuracy on random labels", title, chance)
@@ -179,7 +181,7 @@ def capacity(frame: pd.DataFrame, samples: int, chance: float) -> Shown:
 
 
 def perfect(
-    main: pd.DataFrame, last: pd.DataFrame, groups: pd.DataFrame, size: int, samples: int, chance: float
+    main: pd.DataFrame, last: pd.DataFrame, groups: pd.DataFrame, size: int, samples: int, chance: float, tested: int
 ) -> Shown:
     """The encoder with augmentations, and with real samples of the class in their place.
 
@@ -190,7 +192,7 @@ def perfect(
     untrained = untrained[["seed", "knn"]].assign(versions="untrained")
     table = pd.concat([untrained, _named(last), groups.assign(versions=f"{size} of\nthe class")])
     figure, (ax,) = plots.panels(1, height=3.4)
-    plots.bands(ax, table.assign(what="encoder"), x="versions", y="knn", hue="what", joined=False)
+    plots.bands(ax, table.assign(what="encoder"), x="versions", y="knn", hue="what", joined=False, trials=tested)
     title = "Augmentations against samples of the class"
     plots.label_axes(ax, "what stands in for a sample", "k-NN accuracy, true labels", title, chance).legend()
     return {
@@ -201,7 +203,7 @@ def perfect(
     }
 
 
-def partial(frame: pd.DataFrame, samples: int, chance: float) -> Shown:
+def partial(frame: pd.DataFrame, samples: int, chance: float, tested: int) -> Shown:
     """Accuracies against the fraction of random labels. frame: from `at_the_end`."""
     names = {
         "knn": "k-NN of the encoder, true labels",
@@ -210,7 +212,7 @@ def partial(frame: pd.DataFrame, samples: int, chance: float) -> Shown:
     }
     long = _long(frame, "label_noise", names)
     figure, (ax,) = plots.panels(1, height=3.4)
-    plots.bands(ax, long, x="label_noise", y="value", hue="quantity")
+    _accuracies(ax, long, "label_noise", samples, tested)
     plots.label_axes(ax, "fraction of random labels", "accuracy", "Partial noise", chance).legend()
     ends = _means(frame, "label_noise")
     (least, most), test, knn = ends.index[[0, -1]], ends["test"], ends["knn"]
@@ -222,11 +224,11 @@ def partial(frame: pd.DataFrame, samples: int, chance: float) -> Shown:
     }
 
 
-def variants(frame: pd.DataFrame, samples: int, chance: float) -> Shown:
+def variants(frame: pd.DataFrame, samples: int, chance: float, tested: int) -> Shown:
     """Features and labels fitted by each variant of the training. frame: with the columns variant, seed, knn, fitted."""
     long = _long(frame, "variant", {"knn": "k-NN of the encoder, true labels", "fitted": "random labels fitted"})
     figure, (ax,) = plots.panels(1, height=3.4)
-    plots.bands(ax, long, x="variant", y="value", hue="quantity", joined=False)
+    _accuracies(ax, long, "variant", samples, tested, joined=False)
     plots.label_axes(ax, "", "accuracy", "Variants of the training", chance).legend()
     means = frame.groupby("variant")[["knn", "fitted"]].mean()
     each = "; ".join(f"{name} {row['knn']:.2f} and {row['fitted']:.2f}" for name, row in means.iterrows())
@@ -239,10 +241,24 @@ def variants(frame: pd.DataFrame, samples: int, chance: float) -> Shown:
 
 
 def _layer_panel(
-    ax: Axes, main: pd.DataFrame, quantity: str, ylabel: str, title: str, chance: float | None = None
+    ax: Axes,
+    main: pd.DataFrame,
+    quantity: str,
+    ylabel: str,
+    title: str,
+    chance: float | None = None,
+    trials: int | None = None,
 ) -> Axes:
-    plots.bands(ax, main, x="layer", y=quantity, hue="arm", order=ARMS)
+    plots.bands(ax, main, x="layer", y=quantity, hue="arm", order=ARMS, trials=trials)
     return plots.label_axes(ax, "layer", ylabel, title, chance)
+
+
+def _accuracies(ax: Axes, long: pd.DataFrame, x: str, samples: int, tested: int, joined: bool = True) -> Axes:
+    """The quantities of `_long`: shares of the training samples where labels are fitted, else of the tested points."""
+    order, fitted = list(dict.fromkeys(long["quantity"])), long["quantity"].str.contains("fitted")
+    for part, trials in ((long[~fitted], tested), (long[fitted], samples)):
+        plots.bands(ax, part, x=x, y="value", hue="quantity", order=order, joined=joined, trials=trials)
+    return ax
 
 
 def _means(frame: pd.DataFrame, by: str) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from phenomena.science.frames import select, summary
 from phenomena.science.plots import Axis, Layer
 
 NOISE, ERROR, FRACTION = "fraction p of flipped labels", "clean error", "fraction that interpolates"
+POINTS = 1000  # on which a network is tested; those of L-BFGS on twice as many, those on a line exactly
 LAWS = {"p": (1, ":", [2, 3]), "p²": (2, "--", [7, 4])}  # power of p, its dashes, and those of Vega-Lite
 
 
@@ -48,7 +49,7 @@ def dimensions(frame: pd.DataFrame) -> dict[str, Any]:
     """Clean error against label noise, a line a dimension, and how many networks interpolate."""
     shown = frame.sort_values("d", kind="stable").assign(dimension=lambda f: "d = " + f["d"].astype(str))
     figure, (left, right) = plots.panels(2, height=4.0)
-    plots.bands(left, shown, x="p", y="error", hue="dimension")
+    plots.bands(left, shown, x="p", y="error", hue="dimension", trials=POINTS)
     levels = np.linspace(0, frame["p"].max(), 26)
     for law, (power, dashes, _) in LAWS.items():
         left.plot(levels, levels**power, color="0.4", linestyle=dashes, label=law)
@@ -73,8 +74,8 @@ def dimensions(frame: pd.DataFrame) -> dict[str, Any]:
 
 def _moving_dimensions(frame: pd.DataFrame) -> Any:
     """One dimension at a time before the errors of all the others, in grey."""
-    errors = summary(frame, ["d", "p"], "error").assign(quantity=ERROR)
-    fractions = summary(frame, ["d", "p"], "interpolates").assign(quantity=FRACTION)
+    errors = summary(frame, ["d", "p"], "error", trials=POINTS).assign(quantity=ERROR)
+    fractions = summary(frame, ["d", "p"], "interpolates", trials=1).assign(quantity=FRACTION)
     usual = min(frame.loc[frame["p"] > 0, "p"], default=0.0, key=lambda p: abs(p - 0.2))  # where numbers are read
 
     def reading(d: int) -> str:
@@ -87,7 +88,6 @@ def _moving_dimensions(frame: pd.DataFrame) -> Any:
         labels = f"{usual:.0%} of {frame['m'].iloc[0]} labels"
         return f"d = {d}: with {labels} flipped, {fraction.iloc[0]:.0%} of the networks interpolate, {seen}."
 
-    errors[["low", "high"]] = errors[["low", "high"]].clip(0, 1)  # Student's interval knows no bounds
     met = errors.dropna(subset=["mean"])
     levels = np.linspace(0, 0.5, 26)
     laws = [
@@ -122,7 +122,7 @@ def scaling(frame: pd.DataFrame, affine: pd.DataFrame) -> dict[str, Any]:
     figure, (left, right) = plots.panels(2, height=3.6)
     left.plot(means.index, means, color="0.4", linestyle=":", label=f"affine, m = {m} (n = {affine['seed'].nunique()})")
     for ax, x, name in ((left, "d", "dimension d"), (right, "ratio", "d / m²")):
-        plots.bands(ax, shown, x=x, y="error", hue="points")
+        plots.bands(ax, shown, x=x, y="error", hue="points", trials=POINTS)
         ax.set_xscale("log")
         plots.label_axes(ax, name, ERROR, f"p = {p:g}")
     left.legend(fontsize=7)
@@ -188,7 +188,7 @@ def exact(errors: pd.DataFrame, trained: pd.DataFrame, kkt: pd.DataFrame, m: int
     )
     levels = sorted(errors["p"].unique())
     figure, (ax,) = plots.panels(1, height=3.8)
-    plots.bands(ax, shown, x="p", y="error", hue="rule")
+    plots.bands(ax, shown, x="p", y="error", hue="rule", bounds=(0, 1))
     ax.plot(levels, levels, color="0.4", linestyle=":", label="p (nearest neighbour, exact)")
     law = [theory.two_flips_law(p, m) for p in levels]
     ax.plot(levels, law, color="0.4", linestyle="--", label="law of two flips")
@@ -210,7 +210,7 @@ def bias(frame: pd.DataFrame) -> dict[str, Any]:
     """Clean error with and without bias, from a small and from the usual initialisation. frame: with a column arm."""
     levels = np.linspace(0, frame["p"].max(), 101)
     figure, (left, right) = plots.panels(2, height=3.6)
-    plots.bands(left, frame, x="p", y="error", hue="arm")
+    plots.bands(left, frame, x="p", y="error", hue="arm", trials=POINTS)
     for ties, dashes, name in ((False, ":", "limit without bias"), (True, "--", "the same, ties divided evenly")):
         limits = [theory.bias_free_limit(p, ties) for p in levels]
         left.plot(levels, limits, color="0.4", linestyle=dashes, label=name)
@@ -218,7 +218,7 @@ def bias(frame: pd.DataFrame) -> dict[str, Any]:
     title = f"d = {frame['d'].iloc[0]}, m = {frame['m'].iloc[0]}"
     plots.label_axes(left, NOISE, ERROR, title).legend(fontsize=6, loc="upper left")
     _who_counts(right, frame, "arm")
-    means = summary(frame, ["p", "arm"], "error").dropna(subset=["mean"])
+    means = summary(frame, ["p", "arm"], "error", trials=POINTS).dropna(subset=["mean"])
     seen = [
         f"with {p:.0%} of the labels flipped " + ", ".join(f"{r['mean']:.3f} {r['arm']}" for _, r in part.iterrows())
         for p in (0.01, 0.2)
@@ -259,6 +259,6 @@ def kernels(frame: pd.DataFrame, rates: pd.DataFrame, p: float) -> dict[str, Any
 
 
 def _who_counts(ax: Axes, frame: pd.DataFrame, hue: str) -> Axes:
-    plots.bands(ax, frame, x="p", y="interpolates", hue=hue)
+    plots.bands(ax, frame, x="p", y="interpolates", hue=hue, trials=1)
     plots.label_axes(ax, NOISE, FRACTION, "Who counts").set_ylim(-0.05, 1.1)
     return ax
