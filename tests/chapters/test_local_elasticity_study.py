@@ -256,7 +256,7 @@ def test_collapse_is_followed_to_the_last_epoch():
 
 def test_the_figure_on_accuracies_counts_networks_that_say_one_class(trained):
     frame = study.outcomes(trained, 40).assign(constant=[True, False, True, True])
-    shown = figures.transition(frame, critical=2 / 3, steps=100, tail_window=40)
+    shown = figures.transition(frame, tested=20, critical=2 / 3, steps=100, tail_window=40)
     plt.close(shown["figure"])
     assert "into one class: 1 at p = 0, 2 at p = 0.5." in shown["caption"]
     assert f"{frame['accuracy'][:2].mean():.2f} at 0, {frame['accuracy'][2:].mean():.2f} at 0.5" in shown["alt"]
@@ -275,7 +275,7 @@ def test_the_moving_figure_says_how_far_half_of_the_paths_separate():
     rows += [(s, a, 0.4, 0.0) for s in (0, 1) for a in grid]
     diagram = pd.DataFrame(rows, columns=["seed", "alpha", "beta", "separated"])
     named = pd.DataFrame({"case": ["separated_early", "separated_late"], "separated": [1.0, 0.25]})
-    shown = figures.slices(diagram, named, 1e4)
+    shown = figures.slices(diagram, named, 1e4, 1)
     plt.close(shown["figure"])
     assert "below 0.40; here half of them do nowhere." in shown["alt"]
     assert "below 1.00; here half of them do up to 0.40." in shown["alt"]

@@ -462,19 +462,20 @@ def every_figure(made, seeds, **options):
         }
         for name, frame in found.items():
             tables[name] = pd.concat([tables[name], frame]) if name in tables else frame
+    test = len(made.control.test[1])
     shown = [
         figures.suite({"control": made.control, **made.tasks}, "tiny"),
-        figures.negation(tables["negation"]),
-        figures.along(tables["negation"]),
+        figures.negation(tables["negation"], test),
+        figures.along(tables["negation"], test),
         figures.addition(tables["addition"], 2),
-        figures.merging(tables["merging"], len(made.tasks)),
+        figures.merging(tables["merging"], len(made.tasks), test),
         figures.cosines(tables["cosines"]),
         figures.disentanglement(tables["disentanglement"], list(made.tasks)),
         figures.coefficients(tables["disentanglement"]),
         figures.ablation(tables["ablation"]),
     ]
     if len(tables["analogies"]):
-        shown.append(figures.analogies(tables["analogies"]))
+        shown.append(figures.analogies(tables["analogies"], {"label set and domain": test}))
         assert list(figures.table(tables["analogies"], "kind", ["analogy"])["n"]) == [len(seeds)]
     for keywords in shown:
         assert len(keywords["alt"]) > 40 and "nan" not in keywords["caption"] + keywords["alt"]

@@ -55,7 +55,8 @@ def phase(
     left.plot([ends[0], 1, 1], [ends[0], 1, ends[1]], color="white", linewidth=2, linestyle="--")
     left.grid(False)
     plots.label_axes(left, "tail index of α", "tail index of β", f"T = {horizon:g}, dashed: theorem")
-    plots.bands(right, slices.assign(T=[f"T = {end:g}" for end in slices["horizon"]]), "c", "separated", "T")
+    at_end = slices.assign(T=[f"T = {end:g}" for end in slices["horizon"]])
+    plots.bands(right, at_end, "c", "separated", "T", trials=paths)
     right.axvline(classes / 2, color="0.4", linestyle="--")
     plots.label_axes(right, "c, for α − β = c / t", "fraction separated", "Critical slice r = 1").legend(fontsize=7)
     at = named.groupby("case")["separated"].mean()
@@ -72,8 +73,8 @@ def phase(
     return {"figure": figure, "caption": caption, "alt": alt, "data": mean.reset_index()}
 
 
-def slices(diagram: pd.DataFrame, named: pd.DataFrame, horizon: float) -> Shown:
-    """Rows of the phase diagram: three of them and beta = 0, or one at a time."""
+def slices(diagram: pd.DataFrame, named: pd.DataFrame, horizon: float, paths: int) -> Shown:
+    """Rows of the phase diagram: three of them and beta = 0, or one at a time. paths: a seed and cell."""
     grid = sorted(diagram["alpha"].unique())
     rows = diagram[diagram["beta"] < math.inf]
     mean = rows.groupby(["beta", "alpha"])["separated"].mean().reset_index()
@@ -91,7 +92,7 @@ def slices(diagram: pd.DataFrame, named: pd.DataFrame, horizon: float) -> Shown:
     lines = diagram[diagram["beta"].isin(list(words))]
     lines = lines.assign(β=lines["beta"].map(words))[["seed", "alpha", "separated", "β"]]
     figure, (ax,) = plots.panels(1, height=3)
-    plots.bands(ax, lines, x="alpha", y="separated", hue="β", order=list(words.values()))
+    plots.bands(ax, lines, x="alpha", y="separated", hue="β", order=list(words.values()), trials=paths)
     title = "Rows of the diagram"
     plots.label_axes(ax, "tail index of α", "fraction of paths separated", title).legend(title="β", fontsize=7)
     chart = plots.slider(
@@ -126,7 +127,8 @@ def paths(stepped: pd.DataFrame, count: int) -> Shown:
     """Paths stepped one by one beside the exact law."""
     figure, (ax,) = plots.panels(1, width=5, height=3)
     words = {"exact": "I-model, exact law", "I": "I-model, stepped", "L": "L-model, stepped"}
-    plots.bands(ax, stepped.assign(model=stepped["model"].map(words)), x="r", y="separated", hue="model")
+    named = stepped.assign(model=stepped["model"].map(words))
+    plots.bands(ax, named, x="r", y="separated", hue="model", trials=count)
     plots.label_axes(ax, "tail index r of α (β = 0)", "fraction of paths separated", "T = 100").legend(fontsize=7)
     means = stepped.groupby(["model", "r"])["separated"].mean()
     apart = (means["I"] - means["exact"]).abs().max()
@@ -146,8 +148,8 @@ def collapse_of_equation(frame: pd.DataFrame, classes: int) -> Shown:
     """Whether class means of the equation end in a simplex."""
     figure, (left, right) = plots.panels(2, height=3.2)
     thin = frame[frame["A"] % 10 == 0]
-    plots.bands(left, thin, x="A", y="angles", hue="case")
-    plots.bands(right, thin, x="A", y="duality", hue="case")
+    plots.bands(left, thin, x="A", y="angles", hue="case", bounds=(0, classes / (classes - 1)))
+    plots.bands(right, thin, x="A", y="duality", hue="case", bounds=(0, 4))
     plots.label_axes(left, "A(t)", "unequal angles (NC2)", f"Class means of the LE-ODE, K = {classes}")
     plots.label_axes(right, "A(t)", "distance from the d_k (NC3)")
     figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=7)
@@ -168,10 +170,10 @@ def collapse_of_equation(frame: pd.DataFrame, classes: int) -> Shown:
 # --- networks with wrong labels ---------------------------------------------------------------------------------------
 
 
-def transition(outcomes: pd.DataFrame, *, critical: float, steps: int, tail_window: int) -> Shown:
-    """Accuracy and tail index against label noise."""
+def transition(outcomes: pd.DataFrame, *, tested: int, critical: float, steps: int, tail_window: int) -> Shown:
+    """Accuracy and tail index against label noise. tested: test images."""
     figure, (left, right) = plots.panels(2, height=3.6)
-    plots.bands(left, outcomes.assign(of="networks"), x="label_noise", y="accuracy", hue="of")
+    plots.bands(left, outcomes.assign(of="networks"), x="label_noise", y="accuracy", hue="of", trials=tested)
     named = [outcomes[["label_noise"]].assign(
         r=outcomes[f"r_alpha_{m}"], marked=outcomes[f"marked_alpha_{m}"], model=f"{m}-model"
     ) for m in MODELS]  # fmt: skip
@@ -357,8 +359,12 @@ def collapse(curves: pd.DataFrame, ends: pd.DataFrame, *, classes: int, dataset:
     figure, axes = plots.panels(3, rows=2, height=2.6)
     names = {"nc1": "NC1", "nc2_norms": "NC2, lengths", "nc2_angles": "NC2, angles", "nc3": "NC3", "nc4": "NC4"}
     names["fitted"] = "fraction of labels fitted"
+    bounds = {"nc2_angles": (0.0, classes / (classes - 1)), "nc3": (0.0, 4.0)}
+    conditions, shares = list(curves["condition"].unique()), ("nc4", "fitted")
     for ax, (measure, name) in zip(axes, names.items(), strict=True):
-        plots.bands(ax, curves, x="epoch", y=measure, hue="condition")
+        for images, part in curves.groupby("images", sort=False) if measure in shares else [(None, curves)]:
+            how: dict[str, Any] = {"trials": images, "bounds": bounds.get(measure)}
+            plots.bands(ax, part, x="epoch", y=measure, hue="condition", order=conditions, **how)
         if measure not in ("nc4", "fitted"):
             ax.set_yscale("log")
         plots.label_axes(ax, "epoch", name)

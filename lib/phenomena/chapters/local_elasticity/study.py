@@ -488,7 +488,8 @@ def collapse_curves(
 ) -> pd.DataFrame:
     """NC1 to NC4 and the fraction of labels fitted while small convolutional networks train, a condition at once.
 
-    Columns condition, seed, epoch, fitted and those of `neural_collapse.Collapse`, a row a network and checkpoint.
+    Columns condition, images (how many each network learns), seed, epoch, fitted and those of
+    `neural_collapse.Collapse`, a row a network and checkpoint.
     """
     frames = []
     for condition in conditions:
@@ -497,6 +498,7 @@ def collapse_curves(
         decay = 0.0 if condition == "no decay" else weight_decay
         curves = _collapse_curves(x, y, seeds, classes=classes, epochs=epochs, weight_decay=decay)
         curves.insert(0, "condition", condition)
+        curves.insert(1, "images", y.shape[1])
         frames.append(curves)
     return pd.concat(frames, ignore_index=True)
 

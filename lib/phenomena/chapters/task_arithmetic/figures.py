@@ -1,6 +1,11 @@
-"""The chapter's figures: from a study's frame to the keywords of `show`, captions and alternative texts included."""
+"""The chapter's figures: from a study's frame to the keywords of `show`, captions and alternative texts included.
+
+test: test rows of a task. Accuracies over all tasks are shares of 2 test trials a seed: the editions' suites have two
+sources or more, and domains repeat the inputs of a source.
+"""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,14 +23,17 @@ from phenomena.statistics import interval
 Shown = dict[str, Any]  # keywords of `show`, all but the name
 
 
-def table(frame: pd.DataFrame, by: str, values: Sequence[str]) -> pd.DataFrame:
-    """Mean over seeds and its 95 % interval as text, a row a value of `by`."""
+def table(
+    frame: pd.DataFrame, by: str, values: Sequence[str], how: Mapping[str, Mapping[str, Any]] | None = None
+) -> pd.DataFrame:
+    """Mean over seeds and its 95 % interval as text, a row a value of `by`. how: of a column, as for `interval`."""
     means = frame.groupby([by, "seed"], sort=False)[list(values)].mean().groupby(level=0, sort=False)
-    return means.agg(_with_interval).assign(n=means.size())
+    texts = {value: means[value].agg(partial(_with_interval, **(how or {}).get(value, {}))) for value in values}
+    return pd.DataFrame(texts).assign(n=means.size())
 
 
-def _with_interval(values: Any) -> str:
-    return "{:.3f} [{:.3f}, {:.3f}]".format(*interval(values)).replace("nan", "–")
+def _with_interval(values: Any, **how: Any) -> str:
+    return "{:.3f} [{:.3f}, {:.3f}]".format(*interval(values, **how)).replace("nan", "–")
 
 
 def _long(frame: pd.DataFrame, by: str, values: Sequence[str], variable: str, value: str) -> pd.DataFrame:
@@ -34,8 +42,8 @@ def _long(frame: pd.DataFrame, by: str, values: Sequence[str], variable: str, va
     return means.melt([by, "seed"], var_name=variable, value_name=value)
 
 
-def _interval_text(values: Any) -> str:
-    mean, low, high = interval(values)
+def _interval_text(values: Any, bounds: tuple[float, float]) -> str:
+    mean, low, high = interval(values, bounds=bounds)
     return f"{mean:.2f} [{low:.2f}, {high:.2f}]" if low == low else f"{mean:.2f}"  # one seed has no interval
 
 
@@ -65,15 +73,15 @@ def suite(tasks: Mapping[str, Task], name: str) -> Shown:
 # --- negation ---------------------------------------------------------------------------------------------------------
 
 
-def negation(frame: pd.DataFrame) -> Shown:
+def negation(frame: pd.DataFrame, test: int) -> Shown:
     """Accuracy on the task to forget and on the control, after each way to forget it."""
     frame = select(frame, part="test")
     figure, (left, right) = plots.panels(2, height=3.2)
     means = _long(frame, "method", ["target", "control"], "on", "accuracy")
-    plots.bands(left, means, x="method", y="accuracy", hue="on", joined=False)
+    plots.bands(left, means, x="method", y="accuracy", hue="on", joined=False, trials=2 * test)
     plots.label_axes(left, "", "accuracy", "Mean over tasks").legend(fontsize=8)
     tasks = frame[frame["method"].isin(["pre-trained", "negated"])]
-    plots.bands(right, tasks, x="task", y="target", hue="method", joined=False)
+    plots.bands(right, tasks, x="task", y="target", hue="method", joined=False, trials=test)
     plots.label_axes(right, "", "accuracy on the target", "Task by task").legend(fontsize=8)
     right.tick_params(axis="x", labelsize=7, rotation=60)
     level = means.groupby(["method", "on"], sort=False)["accuracy"].mean().unstack()
@@ -89,21 +97,25 @@ def negation(frame: pd.DataFrame) -> Shown:
     }
 
 
-def along(frame: pd.DataFrame) -> Shown:
-    """Accuracy along the task's own vector: the mean over tasks, and in the interactive form task by task."""
+def along(frame: pd.DataFrame, test: int) -> Shown:
+    """Accuracy along the task's own vector: the mean over tasks, and in the interactive form task by task.
+
+    Validation rows are half as many as test rows.
+    """
     frame = select(frame, method="task vector")
     figure, (ax,) = plots.panels(1, height=3.2)
     every = _long(frame, "coefficient", ["target", "control"], "on", "accuracy")
-    plots.bands(ax, every, x="coefficient", y="accuracy", hue="on")
+    plots.bands(ax, every, x="coefficient", y="accuracy", hue="on", trials=test)
     ax.axvline(0, color="0.6", linewidth=0.8)
     plots.label_axes(ax, "coefficient λ of the task's vector", "accuracy on validation rows").legend(fontsize=8)
     level = every.groupby(["on", "coefficient"])["accuracy"].mean()
     ends = [c for c in (-every["coefficient"].max(), 0.0, 1.0) if ("target", c) in level.index]
     shown = "; ".join(f"at {c:g} target {level['target', c]:.2f}, control {level['control', c]:.2f}" for c in ends)
-    parts = {"all tasks": frame, **{str(name): part for name, part in frame.groupby("task", sort=False)}}
+    parts = {str(name): part for name, part in frame.groupby("task", sort=False)}
     lines = [_long(p, "coefficient", ["target", "control"], "on", "accuracy").assign(task=n) for n, p in parts.items()]
-    means = summary(pd.concat(lines), ["task", "on", "coefficient"], "accuracy")
-    means[["low", "high"]] = means[["low", "high"]].clip(0, 1)
+    columns = ["task", "on", "coefficient"]
+    whole = summary(every.assign(task="all tasks"), columns, "accuracy", trials=test)
+    means = pd.concat([whole, summary(pd.concat(lines), columns, "accuracy", trials=test // 2)], ignore_index=True)
 
     def reading(task: str) -> str:
         ends = []
@@ -159,10 +171,11 @@ def addition(frame: pd.DataFrame, at_most: int) -> Shown:
     }
 
 
-def merging(frame: pd.DataFrame, tasks: int) -> Shown:
+def merging(frame: pd.DataFrame, tasks: int, test: int) -> Shown:
     """Accuracy on all tasks, by how the one network was made. tasks: how many."""
     figure, (ax,) = plots.panels(1, height=3.0)
-    plots.bands(ax, frame.assign(line="accuracy"), x="method", y="accuracy", hue="line", joined=False)
+    lines = frame.assign(line="accuracy")
+    plots.bands(ax, lines, x="method", y="accuracy", hue="line", joined=False, trials=2 * test)
     plots.label_axes(ax, "", f"mean accuracy on {tasks} tasks", "One network for all tasks").legend(fontsize=8)
     level = frame.groupby("method", sort=False)["accuracy"].mean()
     shown = ", ".join(f"{method} {mean:.2f}" for method, mean in level.items())
@@ -181,16 +194,16 @@ def cosines(frame: pd.DataFrame) -> Shown:
     matrix = frame.groupby(["first", "second"])["cosine"].mean().unstack().loc[names, names]
     figure, (ax,) = plots.panels(1, width=5.5, height=4.2)
     sns.heatmap(matrix, ax=ax, vmin=-1, vmax=1, cmap="vlag", square=True, annot=True, fmt=".2f", annot_kws={"size": 7})
-    n, off = frame["seed"].nunique(), study.magnitudes(frame)
+    n, largest = frame["seed"].nunique(), _interval_text(study.magnitudes(frame)["max"], (0, 1))
     ax.set(title=f"Cosine of two task vectors (n = {n})", xlabel="", ylabel="")
     ax.tick_params(labelsize=7)
     apart = matrix.to_numpy()[~np.eye(len(names), dtype=bool)]
     return {
         "figure": figure,
         "caption": f"Cosines of the task vectors, mean over {n} seeds. Largest magnitude off the diagonal, with its "
-        f"95 % interval: {_interval_text(off['max'])}.",
+        f"95 % interval: {largest}.",
         "alt": f"Matrix of cosines: one on the diagonal; elsewhere magnitudes of {np.abs(apart).mean():.2f} on average "
-        f"and at most {_interval_text(off['max'])}.",
+        f"and at most {largest}.",
         "data": frame,
     }
 
@@ -210,7 +223,7 @@ def disentanglement(frame: pd.DataFrame, names: Sequence[str]) -> Shown:
         ax.set(title=f"{kind} (n = {part['seed'].nunique()})", xlabel="α, first task", ylabel="α, last task")
         ax.tick_params(labelsize=6)
     xi = study.over_the_plane(frame)
-    shown = ", ".join(f"{kind} {_interval_text(per_seed(xi, 'error', vectors=kind))}" for kind in kinds)
+    shown = ", ".join(f"{kind} {_interval_text(per_seed(xi, 'error', vectors=kind), (0, 2))}" for kind in kinds)
     return {
         "figure": figure,
         "caption": f"Error of weight disentanglement ξ (0 to 2) for the vectors of “{names[0]}” and “{names[-1]}”. "
@@ -258,13 +271,14 @@ def coefficients(frame: pd.DataFrame) -> Shown:
 # --- analogies and ablations ------------------------------------------------------------------------------------------
 
 
-def analogies(frame: pd.DataFrame) -> Shown:
-    """Accuracy on the fourth corner, by kind of analogy."""
-    ways = ["pre-trained", "analogy", "neighbour", "fine-tuned"]
+def analogies(frame: pd.DataFrame, trials: Mapping[str, float]) -> Shown:
+    """Accuracy on the fourth corner, by kind of analogy. trials: of each kind, a seed."""
+    ways, kinds = ["pre-trained", "analogy", "neighbour", "fine-tuned"], list(frame["kind"].unique())
     lines = frame.groupby(["kind", "seed"], sort=False)[ways].mean().reset_index()
     figure, (ax,) = plots.panels(1, height=3.0)
     long = lines.melt(["kind", "seed"], ways, var_name="way", value_name="accuracy")
-    plots.bands(ax, long, x="way", y="accuracy", hue="kind", joined=False)
+    for kind, part in long.groupby("kind", sort=False):
+        plots.bands(ax, part, "way", "accuracy", "kind", kinds, joined=False, trials=trials[str(kind)])
     plots.label_axes(ax, "", "accuracy on the fourth corner", "a is to b as c is to d").legend(fontsize=8)
     level = lines.groupby("kind", sort=False)[ways].mean()
     shown = "; ".join(f"{k}: " + ", ".join(f"{way} {r[way]:.2f}" for way in ways) for k, r in level.iterrows())
@@ -283,7 +297,7 @@ def ablation(frame: pd.DataFrame) -> Shown:
     long = frame.melt(["condition", "seed"], ["none", "two", "all"], var_name="vectors added", value_name="normalised")
     plots.bands(left, long, x="condition", y="normalised", hue="vectors added", joined=False)
     plots.label_axes(left, "", "normalised accuracy", "First four tasks").legend(fontsize=8)
-    plots.bands(right, frame.assign(line="mean of six"), x="condition", y="cosine", hue="line", joined=False)
+    plots.bands(right, frame.assign(line="mean of six"), "condition", "cosine", "line", joined=False, bounds=(0, 1))
     plots.label_axes(right, "", "absolute cosine", "Between two vectors").legend(fontsize=8)
     level = frame.groupby("condition", sort=False)[["none", "two", "all", "closed", "cosine"]].mean()
     shown = "; ".join(
