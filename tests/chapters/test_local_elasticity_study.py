@@ -262,6 +262,27 @@ def test_the_figure_on_accuracies_counts_networks_that_say_one_class(trained):
     assert f"{frame['accuracy'][:2].mean():.2f} at 0, {frame['accuracy'][2:].mean():.2f} at 0.5" in shown["alt"]
 
 
+def test_no_band_of_a_share_leaves_its_bounds_or_has_no_width():
+    """Each condition has intervals of as many trials as its own images."""
+    settings = {"classes": 2, "samples": 20, "epochs": 2, "weight_decay": 0.005}
+    curves = study.collapse_curves(["weight decay", "imbalance"], [0, 1], None, **settings).assign(fitted=1.0, nc4=0.0)
+    assert curves.groupby("condition")["images"].unique().map(list).to_dict() == {
+        "imbalance": [22],
+        "weight decay": [40],
+    }
+    shown = figures.collapse(curves, study.collapse_ends(curves), classes=2, dataset="geomnist")
+    plt.close(shown["figure"])
+    nc4, fitted = shown["figure"].axes[4:6]
+    ends = [
+        [1 - 0.025 ** (1 / (2 * images)) for images in (40, 22)],
+        [0.025 ** (1 / (2 * images)) for images in (40, 22)],
+    ]
+    for ax, far, near in ((nc4, ends[0], 0), (fitted, ends[1], 1)):
+        bands = [part.get_paths()[0].vertices[:, 1] for part in ax.collections]
+        assert [b[abs(b - near).argmax()] for b in bands] == pytest.approx(far)
+        assert min(b.min() for b in bands) >= 0 and max(b.max() for b in bands) <= 1
+
+
 def test_the_table_has_the_papers_figures_only_where_they_belong(trained):
     frame = study.outcomes(trained, 40)
     paper = figures.table(frame, with_paper=True).data

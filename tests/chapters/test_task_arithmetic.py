@@ -444,6 +444,13 @@ def test_summaries_of_cosines_and_of_the_plane(networks):
     assert four["cosine"] == apart.mean() and four["closed"] <= 1
 
 
+def test_tables_tell_a_share_of_one_with_an_interval_below_it():
+    frame = pd.DataFrame({"kind": "a", "seed": [0, 1], "share": 1.0, "mean": [0.0, 2.0]})
+    found = figures.table(frame, "kind", ["share", "mean"], {"share": {"trials": 30}})
+    assert found["share"]["a"] == f"1.000 [{0.025 ** (1 / 60):.3f}, 1.000]"
+    assert found["mean"]["a"] == "1.000 [-11.706, 13.706]" and found["n"]["a"] == 2
+
+
 def every_figure(made, seeds, **options):
     """All studies of a suite, and all figures of them, as the notebook has them; returns tables and figures."""
     tables = {}
