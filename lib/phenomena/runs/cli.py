@@ -4,20 +4,24 @@ import json
 import math
 import signal
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from phenomena.runs import words
 from phenomena.runs.contract.errors import BadInput, RunFailed, nearest
 from phenomena.runs.contract.parameters import parse_assignments
 from phenomena.runs.store.chapters import Project, find_project
 
 if TYPE_CHECKING:  # pandas is imported only by the commands that need it
     from phenomena.runs.compare import Comparison
+    from phenomena.runs.execute.extend import Study
     from phenomena.runs.execute.sweep import Outcome
+    from phenomena.runs.store.chapters import Chapter
     from phenomena.runs.store.claims import Verdict
 
 
@@ -151,7 +155,7 @@ def sweep(
     points = sweeps.points(project, found, edition or named, values, fixed)
     left = len(sweeps.missing(project, points))
     cost = found.file.editions[edition or named].cost
-    there, time = len(points) - left, _duration(left * cost.seconds / workers)
+    there, time = len(points) - left, words.duration(left * cost.seconds / workers)
     click.echo(f"{len(points)} points, {there} there already, {left} to run: about {time} on {workers} workers")
     if dry_run:
         return
@@ -189,7 +193,7 @@ def _bar(total: int) -> "Iterator[Callable[[Outcome, int], None]]":
             nonlocal reported
             ended = len(outcome.done) + len(outcome.failed)
             if bar.disable and ended > reported:
-                rest = _duration(outcome.seconds / ended * left)
+                rest = words.duration(outcome.seconds / ended * left)
                 click.echo(f"{ended} run, {len(outcome.failed)} failed, {left} left, about {rest}", err=True)
             bar.set_postfix(failed=len(outcome.failed), refresh=False)
             bar.update(ended - reported)
@@ -199,10 +203,85 @@ def _bar(total: int) -> "Iterator[Callable[[Outcome, int], None]]":
         yield report
 
 
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+@commands.command()
+@click.argument("chapters", metavar="[CHAPTER]...", nargs=-1)
+@click.option("--edition", default="default", help="A named set of parameter values.")
+@click.option(
+    "-p", "assignments", multiple=True, metavar="NAME=VALUE", help="A parameter's value; seed: where to start."
+)
+@click.option("--seeds", "target", type=click.IntRange(1), help="Until there are so many seeds.")
+@click.option("--until-decided", is_flag=True, help="Until every claim is decided.")
+@click.option("--claim", metavar="NAME", help="The only claim to decide.")
+@click.option("--blocks", type=click.IntRange(1), help="At most so many blocks a chapter until it is decided.  [4]")
+@click.option("--budget", metavar="TIME", help="Begin no block that would end later, such as 90s, 30min or 2h.")
+@click.option("--workers", default=2, type=click.IntRange(1), show_default=True, help="Local workers, or SLURM jobs.")
+@click.option("--scheduler", help="Address of a Dask scheduler, such as tcp://host:8786, or slurm.")
+def extend(
+    chapters: tuple[str, ...],
+    edition: str,
+    assignments: tuple[str, ...],
+    target: int | None,
+    until_decided: bool,
+    claim: str | None,
+    blocks: int | None,
+    budget: str | None,
+    workers: int,
+    scheduler: str | None,
+) -> None:
+    """Add blocks of fresh seeds to chapters, or to all, until there are enough or claims are decided.
+
+    A block is the edition's run with the next seeds. How often verdicts are asked for is declared before the first
+    block, and every interval errs with probability 0.05 / looks (Bonferroni): all looks together with at most 0.05.
+    """
+    if (target is None) != until_decided:
+        raise BadInput("how far to extend: give one of --seeds N and --until-decided")
+    if not until_decided and (claim or blocks):
+        raise BadInput(f"{'--claim' if claim else '--blocks'} goes with --until-decided, not with --seeds")
+    project = _project()
+    found = _with_edition(project, chapters, edition)
+    if claim and len(found) != 1:
+        raise BadInput(f"--claim {claim}: of which chapter? give one")
+    from phenomena.runs.execute import extend as more
+
+    seconds = more.parse_budget(budget) if budget else math.inf
+    overrides = parse_assignments(assignments)
+    studies = more.prepare(project, found, edition, overrides, target, claim, blocks or more.BLOCKS)
+    for line in [f"{s.chapter.name}: nothing to do: {s.stopped}" for s in studies if s.stopped]:
+        click.echo(line)
+    if studies := [study for study in studies if not study.stopped]:
+        _extend(studies, scheduler, workers, seconds)
+
+
+def _extend(studies: "list[Study]", scheduler: str | None, workers: int, budget: float) -> None:
+    from phenomena.runs.execute import extend as more
+    from phenomena.runs.execute import sweep as sweeps
+
+    began = time.monotonic()
+    memory_mb = max(study.chapter.file.editions[study.edition].cost.memory_mb for study in studies)
+    with sweeps.cluster(scheduler, workers, memory_mb) as client:
+        if scheduler and scheduler != "slurm":
+            workers = max(1, sum(client.nthreads().values()))
+        for study in studies:
+            more.declare(study)
+            click.echo(words.declared(study))
+        for ran in more.extend(studies, client, workers, budget):
+            for study in ran:
+                click.echo(words.look(study))
+    for study in studies:
+        for line in words.outcome(study):
+            click.echo(line)
+    click.echo(f"spent {words.duration(time.monotonic() - began)} on {workers} workers")
+    if failed := {name: why for study in studies for name, why in study.failed.items()}:
+        lines = "; ".join(f"{name}: {why}" for name, why in failed.items())
+        raise RunFailed(f"{len(failed)} blocks failed, the others are kept: {lines}")
+
+
+def _with_edition(project: Project, names: Sequence[str], edition: str) -> "list[Chapter]":
+    """The chapters of these names, or all that have the edition. Raises `BadInput` if none of all has it."""
+    chapters = [project.chapter(name) for name in names] or project.chapters()
+    if chapters and not any(edition in chapter.file.editions for chapter in chapters):
+        chapters[0].resolve(edition)  # raises: unknown everywhere
+    return chapters if names else [chapter for chapter in chapters if edition in chapter.file.editions]
 
 
 @commands.command()
@@ -210,6 +289,7 @@ def _duration(seconds: float) -> str:
 @click.option("-p", "assignments", multiple=True, metavar="NAME=VALUE", help="Only runs with this value.")
 @click.option("--value", "names", multiple=True, metavar="NAME", help="A claim or recorded value to show; repeatable.")
 @click.option("--against", type=click.Choice(["published"]), help="Put the published run beside them.")
+@click.option("--pooled", is_flag=True, help="Join runs that differ in their seeds alone: a row a study.")
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Write the table as CSV.")
 @click.option("--html", "html_file", type=click.Path(path_type=Path), help="Write table and figure as a page.")
 def compare(
@@ -217,16 +297,18 @@ def compare(
     assignments: tuple[str, ...],
     names: tuple[str, ...],
     against: str | None,
+    pooled: bool,
     csv_file: Path | None,
     html_file: Path | None,
 ) -> None:
     """The runs of a chapter side by side: what was changed, and what the claims measure."""
     from phenomena.runs import compare as comparisons
-    from phenomena.runs.store import published
+    from phenomena.runs.store import pools, published
 
     project = _project()
     found = project.chapter(chapter)
     records = comparisons.find(project, found, parse_assignments(assignments))
+    records = pools.studies(project, records) if pooled else records
     beside = published.read(project, found) if against else None
     _compared(comparisons.table(found, records, beside), csv_file, html_file, names)
 
@@ -243,28 +325,47 @@ def _compared(table: "Comparison", csv_file: Path | None, html_file: Path | None
 @commands.command("claims")
 @click.argument("chapter", required=False)
 @click.option("--edition", default="default", help="Which edition's run to check.")
+@click.option("--pooled", is_flag=True, help="Of all runs that differ in their seeds alone, joined.")
+@click.option(
+    "--with", "files", multiple=True, type=click.Path(path_type=Path), help="A record from elsewhere to join as well."
+)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def claims_(chapter: str | None, edition: str, as_json: bool) -> None:
-    """The verdicts on the claims of a chapter, or of all, from runs that match today's sources."""
-    project = _project()
-    chapters = [project.chapter(chapter)] if chapter else project.chapters()
-    if chapters and not chapter and not any(edition in c.file.editions for c in chapters):
-        chapters[0].resolve(edition)  # raises: unknown everywhere
-    from phenomena.runs.store import claims, runs
+def claims_(chapter: str | None, edition: str, pooled: bool, files: tuple[Path, ...], as_json: bool) -> None:
+    """The verdicts on the claims of a chapter, or of all, from runs that match today's sources.
 
-    rows = []
-    for found in [c for c in chapters if chapter or edition in c.file.editions]:
-        run_there = runs.current(project, found, edition)
-        if run_there is None:
+    For what is open: about how many seeds and minutes would decide it. At the end: how far chance may have decided.
+    """
+    project = _project()
+    chapters = _with_edition(project, [chapter] if chapter else [], edition)
+    from phenomena.runs.store import claims, published, runs
+
+    others = [runs.read_record(path) for path in files]
+    names = [found.name for found in chapters]
+    for path, record in zip(files, others, strict=True):
+        if record.chapter not in names:
+            raise BadInput(f"{path}: is a run of {record.chapter}; accepted: {', '.join(names)}")
+    shown, rows = [], []
+    for found in chapters:
+        own = [other for other in others if other.chapter == found.name]
+        if pooled or own:
+            record_there = published.pooled(project, found, edition, others=own)
+        else:
+            run_there = runs.current(project, found, edition)
+            record_there = run_there and published.evidence(project, found, edition, run_there.record)
+        if record_there is None:
             click.echo(f"{found.name}: not run: phenomena run {found.name}{_option(edition)}", err=True)
             continue
-        verdicts = claims.check(found, run_there.record)
-        rows += [verdict.row() for verdict in verdicts]
+        verdicts = claims.check(found, record_there)
+        shown += verdicts
+        for verdict in verdicts:
+            seeds, seconds = claims.more(verdict, record_there) or (None, None)
+            rows.append(verdict.row() | {"seeds_more": seeds, "seconds_more": seconds})
         if not as_json:
-            click.echo(found.name)
-            _verdicts(verdicts)
+            click.echo("\n".join([*words.evidence(record_there), *words.verdicts(verdicts, record_there)]))
     if as_json:
         click.echo(json.dumps(rows, indent=1))
+    elif shown:
+        click.echo("\n".join(words.totals(shown)))
 
 
 @commands.command()
@@ -307,11 +408,14 @@ def new_(name: str) -> None:
 
 
 @commands.command()
-def publish() -> None:
+@click.argument("chapters", metavar="[CHAPTER]...", nargs=-1)
+@click.option("--pooled", is_flag=True, help="With all runs that differ in their seeds alone, joined.")
+def publish(chapters: tuple[str, ...], pooled: bool) -> None:
     """Keep the records of today's runs in book/published, for `compare --against published`."""
     from phenomena.runs.store import published
 
-    for path in published.publish(_project()):
+    project = _project()
+    for path in published.publish(project, [project.chapter(name) for name in chapters], pooled):
         click.echo(str(path))
 
 
@@ -337,19 +441,9 @@ def _option(edition: str) -> str:
 
 
 def _verdicts(verdicts: "list[Verdict]") -> None:
-    def number(value: float | None) -> str:
-        return "-" if value is None else f"{value:.3f}"
-
-    _table(
-        [
-            (v.verdict, v.claim.name, f"{number(v.measured)} [{number(v.low)}, {number(v.high)}]", v.claim.threshold,
-             f"n = {v.seeds}", v.claim.statement)
-            for v in verdicts
-        ]
-    )  # fmt: skip
+    _table([(*words.measured(v), v.claim.statement) for v in verdicts])
 
 
 def _table(rows: list[tuple[str, ...]]) -> None:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
-    for row in rows:
-        click.echo("  " + "  ".join(f"{cell:{w}}" for cell, w in zip(row, widths, strict=True)).rstrip())
+    for line in words.columns(rows):
+        click.echo(line)

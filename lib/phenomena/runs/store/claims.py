@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri, stdtrit
 
 from phenomena.runs.contract.errors import BadInput, nearest
 from phenomena.runs.store.chapters import Chapter, Claim
@@ -18,6 +19,7 @@ from phenomena.statistics import interval
 VERDICTS = ("reproduced", "inconclusive", "contradicted")
 ERROR = 0.05  # of an interval, over all looks at a growing pool
 HAIR = 1.5  # half-widths from the threshold below which a decision is marked as close
+FOUR_OF_FIVE = 0.84  # standard errors beyond which a normal quantity lies in one case out of five
 MOST_SEEDS = 1000  # beyond which an estimate counts as lying on its threshold
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "abs": np.abs, "sqrt": np.sqrt, "log": np.log, "exp": np.exp, "min": np.minimum, "max": np.maximum,
@@ -34,8 +36,9 @@ class Verdict:
         beyond.
     low, high: the interval, 95 % at one look; None where there is none.
     seeds: how many gave a value. runs: how many runs they come from.
-    p: the least error at which an interval would decide the claim the same way; None for an exact one.
+    p: the least error, over all looks, at which an interval would decide the claim; None for an exact one.
     margin: from the mean to the threshold, in halves of the interval: decided above 1.
+    looks: at how many sizes of the pool verdicts are asked for.
     """
 
     chapter: str
@@ -48,22 +51,34 @@ class Verdict:
     runs: int
     p: float | None
     margin: float | None
+    looks: int = 1
 
     @property
     def close(self) -> bool:
         """Whether it was decided by a hair: as many fresh seeds would leave it open in one case out of four."""
         return self.verdict != "inconclusive" and self.margin is not None and self.margin < HAIR
 
+    def quantile(self, seeds: Any) -> Any:
+        """How many standard errors half an interval is about wide, with so many seeds: Student's, a share's normal."""
+        upper = 1 - ERROR / self.looks / 2
+        return ndtri(upper) if self.claim.kind == "share" else stdtrit(seeds - 1, upper)
+
+    @property
+    def distance(self) -> float | None:
+        """From the mean to the nearest threshold, about, in standard errors; None without an interval."""
+        return None if self.margin is None else float(self.margin * self.quantile(self.seeds))
+
     @property
     def seeds_needed(self) -> int | None:
-        """About how many seeds would decide it in four cases out of five, if the mean stays where it is.
+        """About how many seeds would decide it in four cases out of five, if mean and spread stay as they are.
 
         None for what is decided, has no interval, or would need more than `MOST_SEEDS`.
         """
-        if self.verdict != "inconclusive" or not self.margin:
+        if self.verdict != "inconclusive" or self.distance is None:
             return None
-        wanted = math.ceil(2 * self.seeds / self.margin**2)  # 2 = ((1.96 + 0.84) / 1.96)^2, normal quantiles
-        return wanted if wanted <= MOST_SEEDS else None
+        n = np.arange(self.seeds + 1, MOST_SEEDS + 1)
+        enough = self.distance * np.sqrt(n / self.seeds) >= self.quantile(n) + FOUR_OF_FIVE
+        return int(n[np.argmax(enough)]) if enough.any() else None
 
     def row(self) -> dict[str, Any]:
         """The verdict as one flat row, for JSON."""
@@ -71,6 +86,19 @@ class Verdict:
         rest = {k: v for k, v in asdict(self).items() if k not in ("claim", "chapter")}
         return {"chapter": self.chapter, "claim": self.claim.name, **about, **rest,
                 "close": self.close, "seeds_needed": self.seeds_needed}  # fmt: skip
+
+
+def more(verdict: Verdict, record: Record) -> tuple[int, float] | None:
+    """About how many fresh seeds would decide an open claim on this record, and their seconds; None if none would.
+
+    They come in blocks as large, and as long, as the runs of the record are on average; a side study with fewer seeds
+    a run needs more of them.
+    """
+    if verdict.seeds_needed is None:
+        return None
+    seconds = [part.seconds for part in record.pool if part.seeds] or [record.seconds["total"]]
+    blocks = math.ceil((verdict.seeds_needed / verdict.seeds - 1) * len(seconds))
+    return round(blocks * len(record.seeds) / len(seconds)), blocks * sum(seconds) / len(seconds)
 
 
 def check(chapter: Chapter, record: Record) -> list[Verdict]:
@@ -86,10 +114,10 @@ def check(chapter: Chapter, record: Record) -> list[Verdict]:
 
 def _verdict(chapter: Chapter, claim: Claim, record: Record) -> Verdict:
     values = per_seed(chapter.name, claim, record)
-    seeds, runs = int((~np.isnan(values)).sum()), max(1, len(record.pool))
+    seeds, runs = int((~np.isnan(values)).sum()), max(1, sum(bool(p.seeds) for p in record.pool))
     if claim.kind == "exact":
         verdict, shown = _exact(claim, values)
-        return Verdict(chapter.name, claim, verdict, shown, None, None, seeds, runs, None, None)
+        return Verdict(chapter.name, claim, verdict, shown, None, None, seeds, runs, None, None, record.looks)
 
     how = _how(chapter, claim, record)
 
@@ -104,9 +132,9 @@ def _verdict(chapter: Chapter, claim: Claim, record: Record) -> Verdict:
     error = ERROR / record.looks
     verdict, mean, low, high = decided(error)
     margin = _margin(claim, mean, low, high)
-    p = _least_error(lambda e: decided(e)[0]) if margin is not None else None
+    p = min(1.0, record.looks * _least_error(lambda e: decided(e)[0])) if margin is not None else None
     known = [x if math.isfinite(x) else None for x in (mean, low, high)]  # JSON has neither nan nor infinity
-    return Verdict(chapter.name, claim, verdict, known[0], known[1], known[2], seeds, runs, p, margin)
+    return Verdict(chapter.name, claim, verdict, known[0], known[1], known[2], seeds, runs, p, margin, record.looks)
 
 
 def _exact(claim: Claim, values: NDArray[np.float64]) -> tuple[str, float | None]:
@@ -159,7 +187,7 @@ def _how(chapter: Chapter, claim: Claim, record: Record) -> dict[str, Any]:
     if not found or any(number is None for number in found):
         without = next((name for name, number in zip(names, found, strict=True) if number is None), claim.measured)
         raise BadInput(f"{place}: is a share, but no pattern under trials: of {chapter.name}.yaml fits {without!r}")
-    if any(not np.array_equal(number, found[0]) for number in found):  # type: ignore[arg-type]  # none is None
+    if any(not np.array_equal(number, found[0], equal_nan=True) for number in found):  # type: ignore[arg-type]  # none is None
         raise BadInput(f"{place}: {', '.join(names)} are shares of different numbers of trials")
     return {"trials": found[0]}
 
@@ -173,7 +201,8 @@ def trials(chapter: Chapter, name: str, record: Record) -> NDArray[np.float64] |
     numbers = {k: v for k, v in record.parameters.items() if isinstance(v, int | float)}
     known = {k: np.full(length, float(v)) for k, v in numbers.items()} | _columns(record)
     result = np.asarray(_evaluate(text, known, f"{chapter.name}, trials of {name}"), dtype=float)
-    if result.shape not in ((), (length,)) or not (result >= 1).all():
+    given = np.array([value is not None for value in record.values[name]])
+    if result.shape not in ((), (length,)) or (given & ~(result >= 1)).any():
         raise BadInput(f"{chapter.name}, trials of {name}: {text!r} must give one number of at least 1, or one a seed")
     return np.broadcast_to(result, (length,))
 

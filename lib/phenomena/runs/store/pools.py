@@ -1,9 +1,9 @@
 """Evidence pooled: runs that differ in their seeds alone are one study, joined seed by seed."""
 
 import json
-from collections.abc import Iterable, Sequence
-from itertools import groupby
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from phenomena.runs.contract.errors import BadInput
 from phenomena.runs.store import keys, runs
@@ -17,9 +17,9 @@ def pool(records: Sequence[Record], looks: int = 1) -> Record:
     """The records of runs, or of pools, as one: its seeds rise, and every run is named.
 
     A seed counts once, where it is first met in the order of the records; later ones are listed as left out. looks: at
-    how many sizes verdicts are asked for; never fewer than there are runs, since each may have been looked at. A value
-    that a run has only for its first seeds is absent for the others. Raises `BadInput` for no record, or for records of
-    different chapters, parameters, code or lock, naming what differs.
+    how many sizes verdicts are asked for; never fewer than there are runs that count, since each may have been looked
+    at. A value that a run has only for its first seeds is absent for the others. Raises `BadInput` for no record, or
+    for records of different chapters, parameters, code or lock, naming what differs.
     """
     if not records:
         raise BadInput("no run to pool")
@@ -28,7 +28,7 @@ def pool(records: Sequence[Record], looks: int = 1) -> Record:
         if difference := differs(first, other):
             raise BadInput(f"{other.key} does not belong to the study of {first.key}: {difference}")
     taken: dict[int, dict[str, float | None]] = {}
-    parts = []
+    parts: dict[tuple[str, str], Part] = {}  # by key and start: the same run may come twice, alone and in a pool
     for record in records:
         fresh = [seed for seed in record.seeds if seed not in taken]
         for place, seed in enumerate(record.seeds):
@@ -37,19 +37,20 @@ def pool(records: Sequence[Record], looks: int = 1) -> Record:
         for part in record.pool or [_part(record)]:
             mine = [seed for seed in part.seeds if seed in fresh]
             left_out = sorted({*part.left_out, *part.seeds} - set(mine))
-            parts.append(part.model_copy(update={"seeds": mine, "left_out": left_out}))
-    parts = [part for part in parts if part.seeds or part.key not in {p.key for p in parts if p.seeds}]
-    seeds = sorted(taken)
+            parts.setdefault((part.key, part.started), part.model_copy(update={"seeds": mine, "left_out": left_out}))
+    counted = sum(bool(part.seeds) for part in parts.values())
+    looks = max(looks, counted, *(record.looks for record in records))
     if len(parts) == 1:
-        return first
-    values = {name: [taken[seed].get(name) for seed in seeds] for name in first.values}
+        return first.model_copy(update={"looks": looks})
+    seeds = sorted(taken)
+    names = dict.fromkeys(name for record in records for name in record.values)
     return first.model_copy(
         update={
             "seeds": seeds,
             "parameters": first.parameters | {"seed": seeds[0], "seeds": len(seeds)},
-            "values": values,
-            "pool": parts,
-            "looks": max(looks, len(parts), *(record.looks for record in records)),
+            "values": {name: [taken[seed].get(name) for seed in seeds] for name in names},
+            "pool": list(parts.values()),
+            "looks": looks,
         }
     )
 
@@ -78,22 +79,31 @@ def differs(first: Record, second: Record) -> str:
     return "" if first.study == second.study else "its notebook's code differs"
 
 
-def at_hand(project: Project, chapter: Chapter, edition: str = "default") -> list[Record]:
-    """The runs of an edition's study that match today's sources, the edition's own first, then the oldest."""
+def study(
+    project: Project, chapter: Chapter, edition: str = "default", overrides: Mapping[str, Any] | None = None
+) -> tuple[str, str]:
+    """The study that an edition's run belongs to with today's sources, and the run's key."""
     sources = keys.sources(chapter, keys.sha256(project.lock.read_bytes()))
-    parameters = chapter.resolve(edition)
-    study, own = sources.study(parameters), sources.key(parameters)
+    parameters = chapter.resolve(edition, overrides)
+    return sources.study(parameters), sources.key(parameters)
+
+
+def at_hand(
+    project: Project, chapter: Chapter, edition: str = "default", overrides: Mapping[str, Any] | None = None
+) -> list[Record]:
+    """The runs of an edition's study that match today's sources, the edition's own first, then the oldest."""
+    wanted, own = study(project, chapter, edition, overrides)
     found = [run.record for run in map(runs.read, sorted((project.runs / chapter.name).glob("*"))) if run]
-    same = [record for record in found if record.study == study]
+    same = [record for record in found if record.study == wanted]
     return sorted(same, key=lambda record: (record.key != own, record.started))
 
 
-def studies(records: Iterable[Record]) -> list[Record]:
+def studies(project: Project, records: Iterable[Record]) -> list[Record]:
     """One record a study, pooled where a study has several, in the order in which they first appear."""
-    listed = list(records)
-    order = {name: i for i, name in reversed(list(enumerate(r.study or r.key for r in listed)))}
-    same = groupby(sorted(listed, key=lambda r: order[r.study or r.key]), key=lambda r: r.study or r.key)
-    return [pool(list(part)) for _, part in same]
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(record.study or record.key, []).append(record)
+    return [pool(group, declared_looks(project, group[0].chapter, name)) for name, group in groups.items()]
 
 
 # --- what was declared of a study -------------------------------------------------------------------------------------
@@ -103,15 +113,14 @@ def declared_looks(project: Project, chapter: str, study: str) -> int:
     """How many looks were declared before the study was extended; 1 if none were."""
     try:
         return int(json.loads(_plan(project, chapter, study).read_text())["looks"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return 1
 
 
 def declare_looks(project: Project, chapter: str, study: str, looks: int) -> int:
-    """Declares that many looks, added to those of an earlier declaration; returns the sum."""
+    """Declares that many looks in all, unless more were declared before; returns how many are."""
+    looks = max(looks, declared_looks(project, chapter, study))
     path = _plan(project, chapter, study)
-    before = declared_looks(project, chapter, study)
-    looks += before - 1 if path.exists() else 0
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".new")
     fresh.write_text(json.dumps({"looks": looks}))

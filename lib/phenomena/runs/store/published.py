@@ -1,9 +1,11 @@
-"""Records of published runs, committed with the book under book/published."""
+"""Records of published runs, or of pools of them, committed with the book under book/published."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from phenomena.runs.contract.errors import BadInput
-from phenomena.runs.store import runs
+from phenomena.runs.store import pools, runs
 from phenomena.runs.store.chapters import Chapter, Project
 from phenomena.runs.store.runs import Record
 
@@ -22,15 +24,64 @@ def read(project: Project, chapter: Chapter, edition: str = "default") -> Record
         raise BadInput(f"{place.relative_to(project.root)}: no published record of this run can be read") from error
 
 
-def publish(project: Project) -> list[Path]:
-    """Copies the records of current runs, all editions but drafts, to where `read` looks; returns their paths."""
+def evidence(project: Project, chapter: Chapter, edition: str, record: Record) -> Record:
+    """What verdicts on a run rest on: the published pool with it, if that is of the same study, or else the run."""
+    kept = _of_study(project, chapter, edition, record.study)
+    return pools.pool([record, kept]) if kept and kept.pool else record
+
+
+def pooled(
+    project: Project,
+    chapter: Chapter,
+    edition: str = "default",
+    overrides: Mapping[str, Any] | None = None,
+    others: Sequence[Record] = (),
+) -> Record | None:
+    """All evidence of an edition's study as one record, with the looks declared; None when there is none.
+
+    The edition's own run comes first, then other runs at hand, the published record, and others, from elsewhere.
+    Raises `BadInput` for one of these that is of another study, naming what differs.
+    """
+    study, own = pools.study(project, chapter, edition, overrides)
+    kept = _of_study(project, chapter, edition, study)
+    found = [*pools.at_hand(project, chapter, edition, overrides), *([kept] if kept else [])]
+    found = [*sorted(found, key=lambda record: record.key != own), *others]
+    if not found:
+        return None
+    if found[0].study != study:  # nothing of today's to hold it against
+        raise BadInput(
+            f"{found[0].key} does not belong to today's study of {chapter.name}, {edition}: other code or values"
+        )
+    return pools.pool(found, pools.declared_looks(project, chapter.name, study))
+
+
+def _of_study(project: Project, chapter: Chapter, edition: str, study: str | None) -> Record | None:
+    """The published record of the edition, if there is one and it is of this study."""
+    try:
+        kept = read(project, chapter, edition)
+    except BadInput:
+        return None
+    return kept if study is not None and kept.study == study else None
+
+
+def publish(project: Project, chapters: Sequence[Chapter] = (), pool: bool = False) -> list[Path]:
+    """Puts the records of current runs, all editions but drafts, where `read` looks; returns their paths.
+
+    chapters: all if none are named. pool: the record is that of all evidence of the study. Without it, too, a run joins
+    a published pool of its study, so that no seed is lost.
+    """
     written = []
-    for chapter in project.chapters():
+    for chapter in chapters or project.chapters():
         for edition in chapter.file.editions:
             run = runs.current(project, chapter, edition) if edition != "smoke" else None
-            if run:
-                place = path(project, chapter, edition)
-                place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_bytes((run.folder / runs.RECORD).read_bytes())
-                written.append(place.relative_to(project.root))
+            if run is None:
+                continue
+            record = pooled(project, chapter, edition) if pool else evidence(project, chapter, edition, run.record)
+            assert record  # the run is there
+            place = path(project, chapter, edition)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            fresh = place.with_suffix(".new")
+            fresh.write_text(record.model_dump_json(indent=1), encoding="utf-8")
+            fresh.replace(place)
+            written.append(place.relative_to(project.root))
     return written

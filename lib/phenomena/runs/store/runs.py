@@ -10,6 +10,7 @@ from typing import Any
 import nbformat
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from phenomena.runs.contract.errors import BadInput
 from phenomena.runs.contract.notebook import MIME
 from phenomena.runs.store.chapters import Chapter, Project
 from phenomena.runs.store.keys import run_key
@@ -141,6 +142,14 @@ def read(folder: Path) -> Run | None:
     except (OSError, ValidationError, UnicodeDecodeError):
         return None
     return Run(folder, record) if record.key == folder.name and (folder / NOTEBOOK).is_file() else None
+
+
+def read_record(path: Path) -> Record:
+    """A record that lies alone in a file. Raises `BadInput` when it cannot be read."""
+    try:
+        return Record.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path}: not a run's record ({' '.join(str(error).split())[:200]})") from error
 
 
 def current(project: Project, chapter: Chapter, edition: str = "default") -> Run | None:
