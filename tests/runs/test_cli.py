@@ -34,7 +34,7 @@ def nothing_written(project):
         (
             ["rnu", "toy"],
             "unknown command 'rnu'; did you mean 'run'? "
-            "accepted: list, show, run, sweep, compare, claims, figure, new, publish, book",
+            "accepted: list, show, run, sweep, extend, compare, claims, figure, new, publish, book",
         ),
         (["run"], "Missing argument 'CHAPTER'."),
         (["run", "toy", "--forse"], "No such option '--forse'. Did you mean '--force'?"),
@@ -99,8 +99,11 @@ def test_run_and_claims(project, phenomena: Command):
 def test_claims_as_json(ran, phenomena: Command):
     rows = json.loads(phenomena(ran.root, "claims", "toy", "--json").stdout)
     assert rows[0] == {
-        "chapter": "toy", "claim": "apart", "threshold": "> 0.5", "paper_value": "1.0", "verdict": "reproduced",
-        "measured": pytest.approx(1.0), "low": pytest.approx(1.0), "high": pytest.approx(1.0), "seeds": 3,
+        "chapter": "toy", "claim": "apart", "origin": "paper", "kind": "mean", "threshold": "> 0.5",
+        "paper_value": "1.0", "verdict": "reproduced", "measured": pytest.approx(1.0, abs=1e-3),
+        "low": pytest.approx(1.0, abs=1e-3), "high": pytest.approx(1.0, abs=1e-3), "seeds": 3, "runs": 1, "looks": 1,
+        "p": pytest.approx(0, abs=1e-6), "margin": pytest.approx(967.4, rel=1e-3), "close": False,
+        "seeds_needed": None, "seeds_more": None, "seconds_more": None,
     }  # fmt: skip
     assert rows[1]["verdict"] == "contradicted"
 
@@ -190,6 +193,9 @@ finally:
         (["sweep", "toy", "-g", "seed=1,2", "--dry-run"], 0),
         (["sweep", "toy", "-g", "sed=1,2"], 2),
         (["compare", "toy", "-p", "sed=1"], 2),
+        (["claims", "toy", "--pooled"], 0),
+        (["extend", "toy", "--seeds", "3"], 0),
+        (["extend", "toy", "--seeds", "9", "-p", "seed=1"], 2),
     ],
 )
 def test_what_is_there_is_told_without_heavy_imports(ran, words, status):

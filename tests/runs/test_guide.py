@@ -72,7 +72,16 @@ def test_commands_say_what_the_pages_show(project, phenomena, pytestconfig):
             text = text.replace(block, fresh)
         if os.environ.get("WRITE_GUIDE") == "1":
             path.write_text(text, encoding="utf-8")
-    assert {shlex.split(c)[1] for c in said} >= {"list", "show", "run", "claims", "sweep", "compare", "publish"}
+    assert {shlex.split(c)[1] for c in said} >= {
+        "list",
+        "show",
+        "run",
+        "claims",
+        "sweep",
+        "extend",
+        "compare",
+        "publish",
+    }
 
 
 def test_the_book_ends_with_the_line_that_is_shown(ran, tmp_path, pytestconfig):

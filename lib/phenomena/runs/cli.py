@@ -351,7 +351,7 @@ def claims_(chapter: str | None, edition: str, pooled: bool, files: tuple[Path, 
             record_there = published.pooled(project, found, edition, others=own)
         else:
             run_there = runs.current(project, found, edition)
-            record_there = run_there and published.evidence(project, found, edition, run_there.record)
+            record_there = published.evidence(project, found, edition, run_there.record) if run_there else None
         if record_there is None:
             click.echo(f"{found.name}: not run: phenomena run {found.name}{_option(edition)}", err=True)
             continue

@@ -3,12 +3,10 @@
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from phenomena.runs.store import claims
-from phenomena.runs.store.claims import Verdict
-from phenomena.runs.store.runs import Record
-
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # these bring numpy, which most commands need not wait for
     from phenomena.runs.execute.extend import Study
+    from phenomena.runs.store.claims import Verdict
+    from phenomena.runs.store.runs import Record
 
 INDENT = " " * 4
 
@@ -31,15 +29,17 @@ def columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
     return ["  " + "  ".join(f"{cell:{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def measured(verdict: Verdict) -> tuple[str, ...]:
+def measured(verdict: "Verdict") -> tuple[str, ...]:
     """Verdict, claim, mean with interval, threshold and n."""
     v = verdict
     interval = f"{number(v.measured)} [{number(v.low)}, {number(v.high)}]"
     return v.verdict, v.claim.name, interval, v.claim.threshold, f"n = {v.seeds}"
 
 
-def remark(verdict: Verdict, record: Record) -> str:
+def remark(verdict: "Verdict", record: "Record") -> str:
     """What an open claim would need, or that a decided one was decided by a hair; nothing for others."""
+    from phenomena.runs.store import claims
+
     if verdict.verdict != "inconclusive":
         return "decided by a hair" if verdict.close else ""
     if verdict.claim.undecidable:
@@ -52,7 +52,7 @@ def remark(verdict: Verdict, record: Record) -> str:
     return f"no number of seeds up to {claims.MOST_SEEDS:,}: the estimate lies on the threshold"
 
 
-def verdicts(found: Sequence[Verdict], record: Record) -> list[str]:
+def verdicts(found: "Sequence[Verdict]", record: "Record") -> list[str]:
     """Two lines a claim: its numbers, then its statement; what there is to remark goes where it fits."""
     lines = []
     for v, line in zip(found, columns([measured(v) for v in found]), strict=True):
@@ -64,8 +64,10 @@ def verdicts(found: Sequence[Verdict], record: Record) -> list[str]:
     return lines
 
 
-def evidence(record: Record) -> list[str]:
+def evidence(record: "Record") -> list[str]:
     """Over how many seeds and runs verdicts are given, and what was left out of a pool."""
+    from phenomena.runs.store import claims
+
     counted = [part for part in record.pool if part.seeds]
     runs = f"{len(counted)} runs" if len(counted) > 1 else "1 run"
     looks = f", {record.looks} looks: intervals of error {claims.ERROR} / {record.looks}" if record.looks > 1 else ""
@@ -85,8 +87,10 @@ def ranges(seeds: Iterable[int]) -> str:
     return ", ".join(f"{a} to {b}" if a < b else f"{a}" for a, b in zip(starts, ends, strict=True))
 
 
-def totals(found: Sequence[Verdict]) -> list[str]:
+def totals(found: "Sequence[Verdict]") -> list[str]:
     """How verdicts fared, by whose statement a claim is, and how far chance may have decided them."""
+    from phenomena.runs.store import claims
+
     groups = {"the paper's": "paper", "our own": "ours", "checks of the code": "check"}
     lines = []
     for words, origin in groups.items():
@@ -110,6 +114,8 @@ def totals(found: Sequence[Verdict]) -> list[str]:
 
 def declared(study: "Study") -> str:
     """What is declared before the first block."""
+    from phenomena.runs.store import claims
+
     sizes = [point.parameters["seeds"] for point in study.points]
     size = f"{sizes[0]}" if len(set(sizes)) == 1 else f"{min(sizes)} to {max(sizes)}"
     blocks = f"{len(sizes)} block{'s' if len(sizes) > 1 else ''} of {size} seeds from {study.points[0].changed['seed']}"

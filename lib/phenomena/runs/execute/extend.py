@@ -66,8 +66,7 @@ class Study:
         """Of a block: as measured, on average, or as the edition states before there is a run."""
         if self.pool is None:
             return self.chapter.file.editions[self.edition].cost.seconds
-        measured = [part.seconds for part in self.pool.pool if part.seeds] or [self.pool.seconds["total"]]
-        return sum(measured) / len(measured)
+        return claims.seconds_a_run(self.pool)
 
     def read(self) -> None:
         """Takes what is there now and asks for the verdicts."""
@@ -80,7 +79,7 @@ class Study:
             self.stopped = self.stopped or ("" if self.points else f"{self.seeds} seeds are there")
         elif self.pool and not self.open:
             self.stopped = self.stopped or f"{self.claim or 'every claim'} is decided"
-        elif self.pool and not any(map(self.hopeful, self.open)):
+        elif self.pool and self.points and not any(map(self.hopeful, self.open)):
             self.stopped = self.stopped or "no open claim can be decided within what was declared"
 
     def hopeful(self, verdict: Verdict) -> bool:

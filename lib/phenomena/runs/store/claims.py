@@ -88,6 +88,12 @@ class Verdict:
                 "close": self.close, "seeds_needed": self.seeds_needed}  # fmt: skip
 
 
+def seconds_a_run(record: Record) -> float:
+    """How long the runs of a record took on average."""
+    seconds = [part.seconds for part in record.pool if part.seeds] or [record.seconds["total"]]
+    return sum(seconds) / len(seconds)
+
+
 def more(verdict: Verdict, record: Record) -> tuple[int, float] | None:
     """About how many fresh seeds would decide an open claim on this record, and their seconds; None if none would.
 
@@ -96,9 +102,8 @@ def more(verdict: Verdict, record: Record) -> tuple[int, float] | None:
     """
     if verdict.seeds_needed is None:
         return None
-    seconds = [part.seconds for part in record.pool if part.seeds] or [record.seconds["total"]]
-    blocks = math.ceil((verdict.seeds_needed / verdict.seeds - 1) * len(seconds))
-    return round(blocks * len(record.seeds) / len(seconds)), blocks * sum(seconds) / len(seconds)
+    blocks = math.ceil((verdict.seeds_needed / verdict.seeds - 1) * verdict.runs)
+    return round(blocks * len(record.seeds) / verdict.runs), blocks * seconds_a_run(record)
 
 
 def check(chapter: Chapter, record: Record) -> list[Verdict]:
