@@ -155,6 +155,24 @@ def test_p_is_that_of_students_test():
     assert verdict(claim_with(below=0.1), x=x).p == pytest.approx(stats.ttest_1samp(x, 0.1).pvalue, rel=1e-6)
 
 
+def test_p_counts_looks():
+    x = [0.1, 0.4, 0.35, 0.8]
+    assert verdict(claim_with(above=0.1), x=x, looks=4).p == pytest.approx(
+        4 * stats.ttest_1samp(x, 0.1).pvalue, rel=1e-6
+    )
+    assert verdict(claim_with(above=0.3), x=x, looks=4).p == pytest.approx(1)
+
+
+def test_recorded_shares_have_the_interval_of_shares_and_an_untold_one_is_left_out():
+    chapter = chapter_with(hits="n", lost="unknown")
+    found = claims.of_values(chapter, record_with({"n": 20}, hits=[1.0, 1.0, None], lost=[1.0], x=[1.0, 2.0]))
+    assert found["hits"] == pytest.approx((1.0, 0.025 ** (1 / 40), 1.0, 2))
+    assert found["x"][:3] == pytest.approx((1.5, *stats.t.interval(0.95, 1, 1.5, 0.5))) and found.keys() == {
+        "hits",
+        "x",
+    }
+
+
 def test_margin_counts_halves_of_the_interval():
     found = verdict(claim_with(above=0.1), x=[0.1, 0.4, 0.35, 0.8])
     assert found.margin == pytest.approx((found.measured - 0.1) / (found.measured - found.low))

@@ -8,7 +8,6 @@ from phenomena.runs.contract.errors import BadInput, nearest
 from phenomena.runs.store import claims, keys, runs
 from phenomena.runs.store.chapters import Chapter, Project
 from phenomena.runs.store.runs import Record
-from phenomena.statistics import interval
 
 if TYPE_CHECKING:  # imported only where there are runs to show
     import pandas as pd
@@ -46,10 +45,7 @@ class Comparison:
         lines = [("run", *self.changed, *chosen)]
         for run, part in self.frame.groupby("run", sort=False):
             by = part.set_index("quantity")
-            cells = [
-                f"{by['mean'][q]:.3f} [{by['low'][q]:.3f}, {by['high'][q]:.3f}] {by['n'][q]}" if q in by.index else "-"
-                for q in chosen
-            ]
+            cells = [_cell(by.loc[q]) if q in by.index else "-" for q in chosen]
             lines.append((str(run), *(str(part[name].iloc[0]) for name in self.changed), *cells))
         return lines
 
@@ -123,10 +119,10 @@ def table(chapter: Chapter, records: list[Record], beside: Record | None = None)
         for v in verdicts:
             figures = {"mean": v.measured, "low": v.low, "high": v.high, "n": v.seeds}
             rows.append(start | {"quantity": v.claim.name, **figures})
-        for name in sorted(record.values.keys() - {v.claim.name for v in verdicts}):
-            known = [value for value in record.values[name] if value is not None]
-            mean, low, high = interval(known)
-            rows.append(start | {"quantity": name, "mean": mean, "low": low, "high": high, "n": len(known)})
+        values = claims.of_values(chapter, record)
+        for name in sorted(values.keys() - {v.claim.name for v in verdicts}):
+            mean, low, high, n = values[name]
+            rows.append(start | {"quantity": name, "mean": mean, "low": low, "high": high, "n": n})
     frame = pd.DataFrame(rows).astype({"mean": float, "low": float, "high": float})
     names = list(dict.fromkeys(frame["quantity"]))
     of_claims = [claim.name for claim in chapter.file.claims if claim.name in names]
@@ -138,6 +134,12 @@ def _verdicts(chapter: Chapter, record: Record) -> list[claims.Verdict]:
         return claims.check(chapter, record)
     except BadInput:  # a published run of an older version, without today's values
         return []
+
+
+def _cell(row: Any) -> str:
+    """Mean, interval where there is one, number of seeds."""
+    bounds = f" [{row['low']:.3f}, {row['high']:.3f}]" if row["low"] == row["low"] else ""  # nan is not itself
+    return f"{row['mean']:.3f}{bounds} {row['n']}"
 
 
 def _plain(value: Any) -> Any:

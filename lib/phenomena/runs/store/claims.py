@@ -114,10 +114,11 @@ def check(chapter: Chapter, record: Record) -> list[Verdict]:
     times has intervals of error 0.05 / looks (Bonferroni), so that they hold at all looks together. Raises `BadInput`
     when a claim cannot be evaluated on the record.
     """
-    return [_verdict(chapter, claim, record) for claim in chapter.file.claims]
+    return [judge(chapter, claim, record) for claim in chapter.file.claims]
 
 
-def _verdict(chapter: Chapter, claim: Claim, record: Record) -> Verdict:
+def judge(chapter: Chapter, claim: Claim, record: Record) -> Verdict:
+    """The verdict on one claim, as `check` has it."""
     values = per_seed(chapter.name, claim, record)
     seeds, runs = int((~np.isnan(values)).sum()), max(1, sum(bool(p.seeds) for p in record.pool))
     if claim.kind == "exact":
@@ -137,7 +138,7 @@ def _verdict(chapter: Chapter, claim: Claim, record: Record) -> Verdict:
     error = ERROR / record.looks
     verdict, mean, low, high = decided(error)
     margin = _margin(claim, mean, low, high)
-    p = min(1.0, record.looks * _least_error(lambda e: decided(e)[0])) if margin is not None else None
+    p = _least_error(lambda e: decided(e / record.looks)[0]) if margin is not None else None
     known = [x if math.isfinite(x) else None for x in (mean, low, high)]  # JSON has neither nan nor infinity
     return Verdict(chapter.name, claim, verdict, known[0], known[1], known[2], seeds, runs, p, margin, record.looks)
 
@@ -210,6 +211,22 @@ def trials(chapter: Chapter, name: str, record: Record) -> NDArray[np.float64] |
     if result.shape not in ((), (length,)) or (given & ~(result >= 1)).any():
         raise BadInput(f"{chapter.name}, trials of {name}: {text!r} must give one number of at least 1, or one a seed")
     return np.broadcast_to(result, (length,))
+
+
+def of_values(chapter: Chapter, record: Record) -> dict[str, tuple[float, float, float, int]]:
+    """Mean, low, high and number of seeds of all recorded values: of shares where the chapter's trials say so.
+
+    Left out are shares whose trials cannot be told, as in a record from before its parameters had their names.
+    """
+    found = {}
+    for name, values in _columns(record).items():
+        try:
+            with np.errstate(all="ignore"):  # an infinite value has no interval
+                mean, low, high = interval(values, 1 - ERROR, trials=trials(chapter, name, record))
+        except (BadInput, ValueError):
+            continue
+        found[name] = (mean, low, high, int((~np.isnan(values)).sum()))
+    return found
 
 
 def per_seed(chapter: str, claim: Claim, record: Record) -> NDArray[np.float64]:
