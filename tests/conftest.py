@@ -129,14 +129,15 @@ def write_chapter(
 def add_pages(root: Path, repository: Path) -> None:
     """Puts pages of this book that quote no chapter beside a toy chapter, and a small cover."""
     (root / "book").mkdir()
-    for name in ("_config.yml", "book/_static", "book/references.bib", "book/how_to_rerun.md", "book/bibliography.md"):
+    for name in ("_config.yml", "book/_static", "book/references.bib", "book/how_to_rerun.md", "book/verdicts.md",
+                 "book/bibliography.md"):  # fmt: skip
         source = repository / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, root / name)
     (root / "index.md").write_text("# Toys\n\nClaims: {{ book.totals }}.\n\n{{ book.gallery }}\n")
     toc = {"format": "jb-book", "root": "index", "parts": [
         {"caption": "Chapters", "chapters": [{"file": "notebooks/toy"}]},
         {"caption": "Rest", "chapters": [{"file": f"book/{n}"}
-         for n in ("how_to_rerun", "results", "runs", "bibliography")]},
+         for n in ("how_to_rerun", "verdicts", "results", "ladder", "runs", "bibliography")]},
     ]}  # fmt: skip
     (root / "book" / "_toc.yml").write_text(yaml.safe_dump(toc))
 

@@ -164,12 +164,13 @@ def test_results_and_runs_pages_are_compiled_from_records(shelf):
     pages = book.find_pages(shelf, "default")
     results = book.results_page(pages)
     assert '1 <span class="verdict reproduced">' in results
-    shown = '<span class="verdict reproduced">reproduced</span> {numref}`Fig. %s <toy-line>`'
+    shown = '<span class="verdict reproduced">reproduced</span> <small>*firm*</small> {numref}`Fig. %s <toy-line>`'
     claim = "High is above low. <br><small>`apart`; small scale: toy.</small>"
-    assert f"| {claim} | 1.0 | 1 [1, 1], n\u00a0=\u00a03; asked: > 0.5 | {shown} |" in results
-    assert "| [Toy](../notebooks/toy.ipynb) | 1 | 0 | 1 | 2 |" in results
+    measured = "1.00017 [0.99965, 1.00068], n\u00a0=\u00a03; asked: > 0.5 <br><small>high less low</small>"
+    assert f"| {claim} | 1.0 | {measured} | {shown} |" in results
+    assert "| [Toy](../notebooks/toy.ipynb) | 1 + 0 | 0 + 0 | 0 + 1 | 1 + 1 | 0 |" in results
     (contradicted,) = re.findall(r"^- .*", results.partition("## Contradicted")[2].partition("## Inconcl")[0], re.M)
-    assert contradicted.startswith("- High is small. Paper: none. Measured: 0.510 [")
+    assert contradicted.startswith("- High is small. Ours. Measured: 0.510 [")
     record = pages[0].record
     runs = book.runs_page(pages)
     assert f"| {record.seconds['total']:.0f} | {record.peak_memory_mb:.0f} MB |" in runs
@@ -191,11 +192,11 @@ def test_a_draft_is_built_strictly_and_says_so_on_every_page(shelf, phenomena: C
     done = phenomena(shelf.root, "book", "--edition", "smoke")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(
-        "_build/draft/index.html: 1 pages of runs; 1 reproduced, 1 inconclusive, 0 contradicted"
+        "_build/draft/index.html: 1 pages of runs; of the papers' claims 1 reproduced; of our own 1 inconclusive"
     )
     built = [p for p in (shelf.root / "_build" / "draft").rglob("*.html") if "_static" not in p.parts]
     content = [p for p in built if p.stem not in ("search", "genindex")]
-    assert len(content) == 6
+    assert len(content) == 8
     for path in built:  # links from disk
         for link in re.findall(r'href="([^"#][^"]*)"', path.read_text()):
             if not re.match(r"[a-z]+:|//", link):

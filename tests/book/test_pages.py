@@ -170,7 +170,7 @@ def test_a_quotation_is_mean_interval_and_number_of_seeds(ran):
     assert quotes.fill("{{toy.small.measured}}", texts, "page") == two
     badge = '<span class="verdict inconclusive">inconclusive</span>'
     assert quotes.fill("{{ toy.small.verdict }}", texts, "page") == f"[{badge}](/notebooks/toy.ipynb#verdicts)"
-    for values, shown in (([None, None], "not measured, n\u00a0=\u00a00"), ([None, 2.0], "2, n\u00a0=\u00a01")):
+    for values, shown in (([None, None], "not measured, n\u00a0=\u00a00"), ([None, 2.0], "2.00, n\u00a0=\u00a01")):
         record = page.record.model_copy(update={"values": page.record.values | {"odd": values}})
         some = replace(page, run=Run(page.run.folder, record))
         assert quotes.quotable(some)["toy.odd"] == shown
@@ -260,7 +260,7 @@ def test_every_page_stands_in_the_table_of_contents():
     toc = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
     listed = {entry["file"] for part in toc["parts"] for entry in part["chapters"]}
     written = {f"book/{path.stem}" for path in (ROOT / "book").glob("*.md")} | {f"notebooks/{c.name}" for c in CHAPTERS}
-    assert listed - written == {"book/results", "book/runs", "genindex"}  # compiled
+    assert listed - written == {"book/results", "book/ladder", "book/runs", "genindex"}  # compiled
     assert written <= listed
 
 

@@ -19,20 +19,20 @@ import vl_convert
 import yaml
 from nbformat.v4 import new_markdown_cell
 
-from phenomena.runs.book import downloads, images, quotes
+from phenomena.runs.book import downloads, images, ladder, quotes
 from phenomena.runs.book.pages import (
     DOWNLOADS,
     DRAFT,
     Page,
-    count,
-    data_files,
+    checks,
     download_list,
+    first_pages,
     parameter_table,
-    results_page,
     run_note,
-    runs_page,
+    tally,
     verdict_table,
 )
+from phenomena.runs.book.results import Firm, all_verdicts, data_files, firm, results_page, runs_page
 from phenomena.runs.contract.errors import RunFailed, nearest
 from phenomena.runs.contract.notebook import MIME
 from phenomena.runs.execute import runner
@@ -73,8 +73,9 @@ def book(project: Project, edition: str = "default") -> str:
     if stage(project, pages, work / "source", draft) or built_by != builder:
         publish(build(work), target)
     stamp.write_text(builder)
-    counts = ", ".join(f"{n} {verdict}" for verdict, n in count(pages).items())
-    return f"{target.relative_to(project.root)}/index.html: {len(pages)} pages of runs; {counts}"
+    verdicts = all_verdicts(pages)
+    said = "; ".join(filter(None, [tally(verdicts, mark=False), checks(verdicts)]))
+    return f"{target.relative_to(project.root)}/index.html: {len(pages)} pages of runs; {said}"
 
 
 def _builder() -> str:
@@ -127,10 +128,12 @@ def stage(project: Project, pages: list[Page], target: Path, draft: bool) -> boo
     for path in sources:
         if path.is_file():
             files[path.relative_to(project.root).as_posix()] = path.read_bytes()
-    extra = {f"{DOWNLOADS}/{name}": content for name, content in data_files(pages).items()}
+    rungs, stay = ladder.rungs(pages), firm(pages)
+    data = data_files(pages) | ladder.data_files(rungs)
+    extra = {f"{DOWNLOADS}/{name}": content for name, content in data.items()}
     for page in pages:
         colab, taken = downloads.colab_link(project, page), downloads.files(page)
-        files[f"notebooks/{page.name}.ipynb"] = nbformat.writes(staged_notebook(page, taken, colab)).encode()
+        files[f"notebooks/{page.name}.ipynb"] = nbformat.writes(staged_notebook(page, taken, colab, stay)).encode()
         files |= {f"notebooks/{name}.html": html.encode() for name, html in interactive_figures(page).items()}
         extra |= {f"{DOWNLOADS}/{path}": content for path, content in taken.items()}
         if colab:
@@ -140,6 +143,7 @@ def stage(project: Project, pages: list[Page], target: Path, draft: bool) -> boo
     files["book/_toc.yml"] = _toc(files["book/_toc.yml"].decode(), pages)
     files |= _prose(files, pages)
     files["book/results.md"] = results_page(pages).encode()
+    files["book/ladder.md"] = ladder.ladder_page(rungs).encode()
     files["book/runs.md"] = runs_page(pages).encode()
     if any(name.startswith("notebooks/") and name.endswith(".html") for name in files):
         there = (target / VEGA).read_bytes() if (target / VEGA).is_file() else b""
@@ -193,7 +197,7 @@ def _toc(text: str, pages: list[Page]) -> bytes:
 
 def _prose(files: Mapping[str, bytes], pages: list[Page]) -> dict[str, bytes]:
     """The cover's pictures, and the pages outside the chapters with their quotations filled in."""
-    covers = {quotes.cover_name(page): quotes.cover(page) for page in quotes.first_pages(pages)}
+    covers = {quotes.cover_name(page): quotes.cover(page) for page in first_pages(pages)}
     texts = quotes.quotable_anywhere(pages)
     filled = {name: quotes.fill(content.decode(), texts, name).encode() for name, content in files.items()
               if name == "index.md" or Path(name).match("book/*.md")}  # fmt: skip
@@ -203,10 +207,13 @@ def _prose(files: Mapping[str, bytes], pages: list[Page]) -> dict[str, bytes]:
 # --- one page ---------------------------------------------------------------------------------------------------------
 
 
-def staged_notebook(page: Page, paths: Iterable[str] = (), colab: str | None = None) -> nbformat.NotebookNode:
+def staged_notebook(
+    page: Page, paths: Iterable[str] = (), colab: str | None = None, stay: Firm = ()
+) -> nbformat.NotebookNode:
     """The source notebook's cells with the run's outputs, and what the record says of the run.
 
-    paths: of the files that its list of downloads names. colab: where a copy opens in Colab.
+    paths: of the files that its list of downloads names. colab: where a copy opens in Colab. stay: the book's verdicts
+    that stay after Holm's correction, which is over the chapters' first pages alone.
     """
     executed = [cell for cell in page.run.notebook.cells if cell.cell_type == "code"]
     interactive, quotable = interactive_figures(page), quotes.quotable(page)
@@ -216,7 +223,7 @@ def staged_notebook(page: Page, paths: Iterable[str] = (), colab: str | None = N
         if cell.cell_type == "code":
             cell = _with_outputs(cell, executed.pop(0), page)
         elif "verdicts" in tags:
-            cell.source = verdict_table(page)
+            cell.source = verdict_table(page, stay if first_pages([page]) else ())
         else:
             cell.source = quotes.fill(cell.source, quotable, page.chapter.notebook.name)
         staged.cells.append(cell)

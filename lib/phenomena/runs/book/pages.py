@@ -1,21 +1,22 @@
-"""What stands on the book's pages beside prose and outputs: text compiled from records, nothing typed by hand."""
+"""What stands on a page beside prose and outputs: text compiled from records, nothing typed by hand."""
 
-import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from phenomena.runs.store import claims
+from phenomena.runs.store import claims, published
 from phenomena.runs.store.chapters import Chapter, Project
 from phenomena.runs.store.runs import Record, Run
 
 DRAFT = "smoke"  # the edition that makes a draft
 DOWNLOADS = "downloads"  # folder of the built site
+LEGEND = """\
+<small>*firm*: the verdict stays after Holm's correction over all findings of the book. *close 1.2*: it was decided by a
+hair, with the threshold 1.2 half-widths of the interval from the mean. Both are explained under
+[how verdicts are reached](../book/verdicts.md).</small>"""
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,23 @@ class Page:
         return f"phenomena run {self.chapter.name}{'' if self.edition == 'default' else f' --edition {self.edition}'}"
 
     @cached_property
+    def evidence(self) -> Record:
+        """What the verdicts rest on: the run alone, or the published pool of its study with this run in it."""
+        return published.evidence(self.project, self.chapter, self.edition, self.record)
+
+    @cached_property
     def verdicts(self) -> list[claims.Verdict]:
-        """The chapter's claims, checked on this run."""
-        return claims.check(self.chapter, self.record)
+        """The chapter's claims, checked on the evidence."""
+        return claims.check(self.chapter, self.evidence)
 
     def label(self, figure: str) -> str:
         """What the book calls one of the page's figures in references and addresses."""
         return f"{self.name}-{figure}".replace("_", "-")
+
+
+def first_pages(pages: Sequence[Page]) -> list[Page]:
+    """Each chapter's own page, without those of its further editions."""
+    return [page for page in pages if page.name == page.chapter.name]
 
 
 # --- one page ---------------------------------------------------------------------------------------------------------
@@ -73,8 +84,36 @@ def run_note(page: Page, colab: str | None = None) -> str:
         f"Seeds {r.seeds[0]} to {r.seeds[-1]}; {r.seconds['total']:.0f} s, {r.peak_memory_mb:.0f} MB, "
         f"{r.processor}, {r.threads} thread{'s' if r.threads != 1 else ''}{f', {r.gpu}' if r.gpu else ''}; "
         f"commit `{(r.commit or 'none')[:12]}`, run `{r.key}`. "
-        f"Intervals are 95 % over seeds. {aside}See [how to re-run](../book/how_to_rerun.md).{button}\n````"
+        f"Intervals are 95 % over seeds. {pool_note(page.evidence)}{aside}"
+        f"See [how to re-run](../book/how_to_rerun.md).{button}\n````"
     )
+
+
+def pool_note(record: Record) -> str:
+    """What the verdicts of a pool rest on; nothing for a single run."""
+    if not record.pool:
+        return ""
+    twice = {seed for part in record.pool for seed in part.left_out}
+    counted = {part.key: sorted(twice.intersection(part.seeds)) for part in record.pool}
+    chosen = [f"run `{key}` for seeds {ranges(seeds)}" for key, seeds in counted.items() if seeds]
+    choice = f"Of seeds that came more than once, one run counts: {'; '.join(chosen)}. " if chosen else ""
+    return (
+        f"Verdicts rest on a pool of {len(record.seeds)} seeds from {len(record.pool)} [runs](../book/runs.md). "
+        f"They may be asked for at {record.looks} sizes of it, so each interval errs with probability "
+        f"{claims.ERROR:g} / {record.looks} at most (Bonferroni). {choice}"
+        "Figures, and values quoted in the text, are those of the run above. "
+    )
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Whole numbers in words: `1 to 5, 8`."""
+    spans: list[list[int]] = []
+    for number in sorted(numbers):
+        if spans and number == spans[-1][1] + 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    return ", ".join(f"{a} to {b}" if b > a else f"{a}" for a, b in spans)
 
 
 def parameter_table(page: Page) -> str:
@@ -84,7 +123,7 @@ def parameter_table(page: Page) -> str:
         value = page.record.parameters[p.name]
         shown = f"**{value}**" if value != p.default else f"{value}"
         rows.append((f"`{p.name}`", p.accepted, shown, p.default, p.meaning))
-    return _folded("All parameters of this page", table(("name", "accepted", "this page", "default", "meaning"), rows))
+    return folded("All parameters of this page", table(("name", "accepted", "this page", "default", "meaning"), rows))
 
 
 def download_list(page: Page, paths: Iterable[str]) -> str:
@@ -98,22 +137,57 @@ def download_list(page: Page, paths: Iterable[str]) -> str:
     captions = {f"{f.name}.csv": f"data of {figure_link(page, f.name)}" for f in page.record.figures}
     names = {Path(path).name: path for path in paths}
     lines = [f"- {download(names[n], n)}: {about}" for n, about in (descriptions | captions).items() if n in names]
-    return _folded("Downloads", "\n".join(lines))
+    return folded("Downloads", "\n".join(lines))
 
 
-def verdict_table(page: Page) -> str:
-    """Each claim with the paper's figure, the measured interval and the verdict; the reasons below, folded."""
+def verdict_table(page: Page, firm: Container[tuple[str, str]] = ()) -> str:
+    """Each claim with the paper's figure, the measured interval and the verdict; the reasons below, folded.
+
+    firm: chapter and claim of the verdicts that stay after Holm's correction.
+    """
     head = ("claim", "paper", "measured", "threshold", "verdict")
     rows = [
-        (v.claim.statement, v.claim.paper_value, _measured(v), v.claim.threshold, badge(v.verdict))
+        (f"{v.claim.statement} <br><small>`{v.claim.name}`{whose(v)}</small>", v.claim.paper_value,
+         measured_in_words(v), v.claim.threshold, verdict_cell(v, firm))
         for v in page.verdicts
-    ]
+    ]  # fmt: skip
     notes = [
-        f"- **{v.claim.name}**: `{v.claim.measured}` {v.claim.threshold}{_seen(page, v)}. Place: {v.claim.source}. "
-        f"Why this threshold: {v.claim.rationale}. Scale: {v.claim.caveat}."
+        f"- **{v.claim.name}** ({v.claim.kind}): `{v.claim.measured}` {v.claim.threshold}{seen(page, v)}. "
+        f"Place: {v.claim.source}. Why this threshold: {v.claim.rationale}. Scale: {v.claim.caveat}."
         for v in page.verdicts
     ]
-    return f"{table(head, rows)}\n\n{_folded('How each claim is measured', chr(10).join(notes))}"
+    return f"{table(head, rows)}\n\n{LEGEND}\n\n{folded('How each claim is measured', chr(10).join(notes))}"
+
+
+def measured_in_words(v: claims.Verdict, asked: str = "") -> str:
+    """What was measured and asked; below it the quantity and, where the verdict is open, what would decide it."""
+    below = "<br>".join(filter(None, [v.claim.quantity, still_open(v)]))
+    return f"{told(v)}{asked} <br><small>{below}</small>"
+
+
+def verdict_cell(v: claims.Verdict, firm: Container[tuple[str, str]] = ()) -> str:
+    """A verdict with its marks: firm or close."""
+    marks = ["firm"] if (v.chapter, v.claim.name) in firm else []
+    marks += [f"close {v.margin:.1f}"] if v.close else []
+    return badge(v.verdict) + "".join(f" <small>*{mark}*</small>" for mark in marks)
+
+
+def still_open(v: claims.Verdict) -> str:
+    """What would decide an open verdict, or why nothing would; nothing for a decided one."""
+    if v.verdict != "inconclusive":
+        return ""
+    if v.claim.undecidable:
+        return f"Not decidable at this scale: {v.claim.undecidable}"
+    if v.seeds_needed:
+        return f"About {v.seeds_needed} seeds would decide it"
+    if v.margin is None:
+        return "Without an interval there is no decision"
+    return f"The mean lies on the threshold: no number of seeds up to {claims.MOST_SEEDS:,} would decide it"
+
+
+def whose(v: claims.Verdict) -> str:
+    """Whose claim it is, with a comma before it, where it is not the paper's."""
+    return {"paper": "", "ours": ", a claim of ours", "check": ", a check of the code"}[v.claim.origin]
 
 
 def figure_link(page: Page, figure: str) -> str:
@@ -138,160 +212,74 @@ def table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _folded(title: str, text: str) -> str:
+def folded(title: str, text: str) -> str:
+    """A box that opens at a click."""
     return f"````{{dropdown}} {title}\n{text}\n````"
 
 
-def _seen(page: Page, v: claims.Verdict) -> str:
+def seen(page: Page, v: claims.Verdict) -> str:
+    """A reference to the figure that shows a claim, if the page has it."""
     shown = [figure.name for figure in page.record.figures]
     return f", seen in {figure_link(page, v.claim.figure)}" if v.claim.figure in shown else ""
 
 
 def measured(mean: float | None, low: float | None, high: float | None, seeds: int) -> str:
     """Mean, interval and number of seeds, as precise as the interval is wide; what there is of them."""
+    n = f"n\u00a0=\u00a0{seeds}"  # no line ends before the number
+    if mean is None or not math.isfinite(mean):
+        return f"{'not finite' if seeds else 'not measured'}, {n}"
+    if low is None or high is None or not math.isfinite(high - low):
+        many = "both" if seeds == 2 else f"all {seeds}"
+        return f"{number(mean)}, {n if seeds == 1 else f'the same in {many} seeds'}"
     form = ".3g"
-    if low is not None and high is not None and high > low:
+    if high > low:
         decimals = 1 - math.floor(math.log10((high - low) / 2))  # two digits of half the interval
         form = f".{max(decimals, 0)}f" if decimals < 6 else form
-    shown = ["–" if x is None or math.isnan(x) else f"{x:{form}}".replace("-", "−") for x in (mean, low, high)]
-    bounds = f" [{shown[1]}, {shown[2]}]" if seeds > 1 else ""
-    return f"{shown[0] if seeds else 'not measured'}{bounds}, n\u00a0=\u00a0{seeds}"  # no line ends before the number
+    shown = [_minus(f"{x:{form}}") for x in (mean, low, high)]
+    return f"{shown[0]} [{shown[1]}, {shown[2]}], {n}"
 
 
-def _measured(v: claims.Verdict) -> str:
-    return measured(v.measured, v.low, v.high, v.seeds)
+def number(x: float) -> str:
+    """Three digits of a number that has no interval, two of one that needs an exponent."""
+    if x and not 1e-3 <= abs(x) < 1e6:
+        return _minus(f"{x:.1e}")
+    return _minus(f"{x:.{max(0, 2 - math.floor(math.log10(abs(x)))) if x else 2}f}")
 
 
-# --- pages over all runs ----------------------------------------------------------------------------------------------
+def _minus(text: str) -> str:
+    return text.replace("-", "−")
 
 
-def count(pages: Sequence[Page]) -> dict[str, int]:
-    """How many claims of all pages have each verdict."""
-    verdicts = [v.verdict for page in pages for v in page.verdicts]
-    return {name: verdicts.count(name) for name in claims.VERDICTS}
+def told(v: claims.Verdict) -> str:
+    """What a claim measures: mean, interval, n; of an exact one the value that decides it."""
+    text = measured(v.measured, v.low, v.high, v.seeds)
+    if v.claim.kind == "exact" and v.measured is not None and v.seeds > 1:
+        side = "at least" if v.claim.above is not None else "at most"
+        shown = number(v.measured)
+        text = f"{shown}, nearest to a bound" if v.claim.between else f"{side} {shown}"
+        text += f" in {v.seeds} seeds"
+    return text + (f", {v.runs} runs" if v.runs > 1 else "")
 
 
-def results_page(pages: list[Page]) -> str:
-    """Every claim of every page, with totals, first by verdict, then by chapter."""
-    total = count(pages)
-    totals = [
-        *((_link(p), *count([p]).values(), len(p.verdicts)) for p in pages),
-        ("**all**", *(f"**{n}**" for n in total.values()), f"**{sum(total.values())}**"),
-    ]
-    text = [
-        "# Results",
-        "Every claim of every chapter, checked on the runs that this book shows: "
-        + ", ".join(f"{n} {badge(verdict)}" for verdict, n in total.items())
-        + ". Compiled from the records; thresholds were written down before the runs. The same as data: "
-        + f"{download('results.csv', 'results.csv')}, {download('results.json', 'results.json')}. "
-        + "Perhaps first: what is [contradicted](#results-contradicted), what is [open](#results-inconclusive).",
-        table(("chapter", *claims.VERDICTS, "claims"), totals),
-    ]
-    for verdict in ("contradicted", "inconclusive"):
-        text += [f"(results-{verdict})=\n## {verdict.capitalize()}", _of_verdict(pages, verdict)]
-    for page in pages:
-        rows = [
-            (f"{v.claim.statement} <br><small>`{v.claim.name}`; small scale: {v.claim.caveat}.</small>",
-             v.claim.paper_value, f"{_measured(v)}; asked: {v.claim.threshold}",
-             badge(v.verdict) + (f" {figure_link(page, v.claim.figure)}" if v.claim.figure else ""))
-            for v in page.verdicts
-        ]  # fmt: skip
-        text += [f"## {_link(page)}", table(("claim", "paper", "measured", "verdict"), rows)]
-    return "\n\n".join(text) + "\n"
+# --- how claims fared -------------------------------------------------------------------------------------------------
 
 
-def _of_verdict(pages: list[Page], verdict: str) -> str:
-    lines = [
-        f"- {v.claim.statement} Paper: {v.claim.paper_value}. Measured: {_measured(v)}; asked: {v.claim.threshold}"
-        f"{_seen(page, v)}. {_link(page)}."
-        for page in pages
-        for v in page.verdicts
-        if v.verdict == verdict
-    ]
-    return "\n".join(lines) or "None."
+def tally(verdicts: Sequence[claims.Verdict], whose: str = "the papers'", mark: bool = True) -> str:
+    """How findings fared, the paper's apart from ours. mark: as badges, or in plain words."""
+    parts = []
+    for origin, of in (("paper", f"of {whose} claims"), ("ours", "of our own")):
+        counts = claims.count(v for v in verdicts if v.claim.origin == origin)
+        said = [f"{n} {badge(verdict) if mark else verdict}" for verdict, n in counts.items() if n]
+        parts += [f"{of} {', '.join(said)}"] if said else []
+    return "; ".join(parts) or "no claim"
 
 
-def runs_page(pages: list[Page]) -> str:
-    """Cost and origin of every run shown, and what its seconds went into."""
-    head = ["page", "seconds", "memory", "processor", "threads", "seeds", "commit", "run", "started"]
-    rows = [
-        (_link(p), f"{r.seconds['total']:.0f}", f"{r.peak_memory_mb:.0f} MB",
-         " + ".join(filter(None, [r.processor, r.gpu])), r.threads, len(r.seeds), f"`{(r.commit or 'none')[:12]}`",
-         f"`{r.key}`", r.started[:16].replace("T", " "))
-        for p in pages for r in [p.record]
-    ]  # fmt: skip
-    files = ", ".join(download(name, name) for name in ("runs.csv", "seconds.csv", "runs.json"))
-    text = [
-        "# Runs",
-        f"What it took to make the pages of this book: {sum(p.record.seconds['total'] for p in pages):.0f} s in all. "
-        f"The same as data: {files}.",
-        table(head, rows),
-        "## Seconds by part",
-        "A part is a section of the notebook; overhead is all that is not a cell: kernel, writing.",
-    ]
-    for page in pages:
-        parts = [(name, f"{s:.1f}") for name, s in page.record.seconds.items() if name != "total"]
-        text.append(_folded(page.title, table(("part", "seconds"), parts)))
-    text += ["## Versions", _by_value(pages, "version", lambda r: r.versions)]
-    text += [
-        "## Lock",
-        "`requirements.lock` fixes version and hash of every package; its sha256 is part of a run's key.",
-        _by_value(pages, "sha256", lambda r: {"requirements.lock": r.lock_sha256}),
-    ]
-    return "\n\n".join(text) + "\n"
-
-
-def _by_value(pages: list[Page], what: str, of: Any) -> str:
-    """A table of names and values; where runs differ, a value names its runs."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for page in pages:
-        for name, value in of(page.record).items():
-            found.setdefault((name, value), []).append(_link(page))
-    rows = [(n, f"`{v}`", "all" if len(where) == len(pages) else ", ".join(where)) for (n, v), where in found.items()]
-    return table(("what", what, "runs"), rows)
-
-
-def _link(page: Page) -> str:
-    return f"[{page.title}](../notebooks/{page.name}.ipynb)"
-
-
-# --- the same as data -------------------------------------------------------------------------------------------------
-
-
-def data_files(pages: list[Page]) -> dict[str, bytes]:
-    """Results and runs as CSV and JSON, by name of file."""
-    results = [
-        {"page": p.name, "edition": p.edition, "run": p.record.key, **v.row(), **_of_claim(v)}
-        for p in pages
-        for v in p.verdicts
-    ]
-    kept = {"chapter", "edition", "key", "seeds", "processor", "gpu", "threads", "commit", "lock_sha256", "started",
-            "peak_memory_mb", "seconds", "versions", "parameters"}  # fmt: skip
-    runs = [{"page": p.name, **p.record.model_dump(include=kept), "edition": p.edition} for p in pages]
-    flat = [
-        {**{k: v for k, v in run.items() if k not in ("seconds", "versions", "parameters")},
-         "seeds": len(run["seeds"]), "seconds": run["seconds"]["total"], **run["versions"]}
-        for run in runs
-    ]  # fmt: skip
-    parts = [{"page": r["page"], "part": name, "seconds": s} for r in runs for name, s in r["seconds"].items()]
-    return {
-        "results.csv": _csv(results),
-        "results.json": _json(results),
-        "runs.csv": _csv(flat),
-        "seconds.csv": _csv(parts),
-        "runs.json": _json(runs),
-    }
-
-
-def _of_claim(v: claims.Verdict) -> dict[str, Any]:
-    c = v.claim
-    return {"statement": c.statement, "source": c.source, "expression": c.measured, "figure": c.figure,
-            "rationale": c.rationale, "caveat": c.caveat}  # fmt: skip
-
-
-def _csv(rows: list[Mapping[str, Any]] | list[dict[str, Any]]) -> bytes:
-    return pd.DataFrame(rows).to_csv(index=False).encode()
-
-
-def _json(rows: list[dict[str, Any]]) -> bytes:
-    return (json.dumps(rows, indent=1, ensure_ascii=False) + "\n").encode()
+def checks(verdicts: Sequence[claims.Verdict]) -> str:
+    """How the checks of the code fared, in words; nothing where there are none."""
+    found = [v for v in verdicts if v.claim.origin == "check"]
+    fail = [f"{v.claim.name} ({v.verdict})" for v in found if v.verdict != "reproduced"]
+    if not found:
+        return ""
+    many = "1 check" if len(found) == 1 else f"{len(found)} checks"
+    rest = f"of which do not hold: {', '.join(fail)}" if fail else "which holds" if len(found) == 1 else "all hold"
+    return f"{many} of the code, {rest}"

@@ -1,9 +1,10 @@
 """Numbers in prose: pages and markdown cells quote recorded values by name, so that no measured number is typed.
 
-`{{ chapter.value }}` stands for a recorded value, `{{ chapter.claim.measured }}` for what a claim measures and
-`{{ chapter.claim.verdict }}` for its verdict, all of them of the run that the page shows.
+`{{ chapter.value }}` stands for a recorded value of the run that the page shows. `{{ chapter.claim.measured }}` stands
+for what a claim measures and `{{ chapter.claim.verdict }}` for its verdict, both of the page's evidence: that run, or a
+pool of its study.
 `{{ published.chapter.edition.value }}` stands for a value of a published record of that edition, whose run need not be
-there: it may take hours, or another machine. On pages outside the chapters, `{{ book.totals }}` counts all verdicts
+there: it may take hours, or another machine. On pages outside the chapters, `{{ book.totals }}` counts all findings
 and `{{ book.gallery }}` shows a figure of every chapter.
 """
 
@@ -11,11 +12,12 @@ import re
 from collections.abc import Mapping, Sequence
 
 from phenomena.runs.book import images
-from phenomena.runs.book.pages import Page, badge, count, measured
+from phenomena.runs.book.pages import Page, badge, first_pages, measured, tally, told
+from phenomena.runs.book.results import all_verdicts
 from phenomena.runs.contract.errors import BadInput, nearest
-from phenomena.runs.store import published
+from phenomena.runs.store import claims, published
+from phenomena.runs.store.chapters import Chapter
 from phenomena.runs.store.runs import Record
-from phenomena.statistics import interval
 
 QUOTE = re.compile(r"\{\{ *([\w.]+) *\}\}")
 
@@ -23,35 +25,31 @@ QUOTE = re.compile(r"\{\{ *([\w.]+) *\}\}")
 def quotable(page: Page) -> dict[str, str]:
     """What may be quoted of a run, by name."""
     chapter, project = page.chapter.name, page.project
-    texts = {f"{chapter}.{name}": text for name, text in _values(page.record).items()}
+    texts = {f"{chapter}.{name}": text for name, text in _values(page.chapter, page.record).items()}
     for edition in page.chapter.file.editions:
         if published.path(project, page.chapter, edition).exists():
-            values = _values(published.read(project, page.chapter, edition))
+            values = _values(page.chapter, published.read(project, page.chapter, edition))
             texts |= {f"published.{chapter}.{edition}.{name}": text for name, text in values.items()}
     for v in page.verdicts:
-        texts[f"{chapter}.{v.claim.name}.measured"] = measured(v.measured, v.low, v.high, v.seeds)
+        texts[f"{chapter}.{v.claim.name}.measured"] = told(v)
         texts[f"{chapter}.{v.claim.name}.verdict"] = f"[{badge(v.verdict)}](/notebooks/{page.name}.ipynb#verdicts)"
     return texts
 
 
-def _values(record: Record) -> dict[str, str]:
-    known = {name: [v for v in values if v is not None] for name, values in record.values.items()}
-    return {name: measured(*interval(values or [float("nan")]), len(values)) for name, values in known.items()}
+def _values(chapter: Chapter, record: Record) -> dict[str, str]:
+    return {name: measured(*found) for name, found in claims.of_values(chapter, record).items()}
 
 
 def quotable_anywhere(pages: Sequence[Page]) -> dict[str, str]:
     """What pages outside the chapters may quote: every chapter's first run, totals, and the gallery."""
-    totals = ", ".join(f"{n} {badge(verdict)}" for verdict, n in count(pages).items())
     shown = first_pages(pages)
-    texts = {"book.totals": totals, "book.gallery": "\n".join(gallery_entry(page) for page in shown)}
+    texts = {
+        "book.totals": tally(all_verdicts(shown)),
+        "book.gallery": "\n".join(gallery_entry(page) for page in shown),
+    }
     for page in shown:
         texts |= quotable(page)
     return texts
-
-
-def first_pages(pages: Sequence[Page]) -> list[Page]:
-    """Each chapter's own page, without those of its further editions."""
-    return [page for page in pages if page.name == page.chapter.name]
 
 
 def fill(text: str, texts: Mapping[str, str], place: str) -> str:
@@ -94,8 +92,8 @@ def cover(page: Page) -> tuple[str, bytes] | None:
 def gallery_entry(page: Page) -> str:
     """A chapter on the cover: its picture, which leads to it, and beside it what it shows and its verdicts."""
     shown, link = cover(page), f"/notebooks/{page.name}.ipynb"
-    verdicts = ", ".join(f"{n} {badge(verdict)}" for verdict, n in count([page]).items() if n)
-    text = f"**[{page.title}]({link})**\n\n{page.chapter.file.summary}\n\n{verdicts}"
+    verdicts = tally(page.verdicts, "the paper's")
+    text = f"**[{page.title}]({link})**\n\n{page.chapter.file.summary}\n\n{verdicts[0].upper()}{verdicts[1:]}."
     if shown is None:
         return text + "\n"
     alt = re.sub(r"([\[\]\\])", r"\\\1", shown[0])

@@ -1,0 +1,232 @@
+"""Pages over all runs: how every claim fared and how sure that is, what the runs cost; the same as data."""
+
+import json
+from collections.abc import Collection
+from typing import Any
+
+import pandas as pd
+
+from phenomena.runs.book.pages import (
+    LEGEND,
+    Page,
+    checks,
+    download,
+    figure_link,
+    first_pages,
+    folded,
+    measured_in_words,
+    ranges,
+    seen,
+    still_open,
+    table,
+    tally,
+    told,
+    verdict_cell,
+    whose,
+)
+from phenomena.runs.store import claims
+
+Firm = Collection[tuple[str, str]]  # chapter and claim
+
+
+def all_verdicts(pages: list[Page]) -> list[claims.Verdict]:
+    """Those of every chapter's first page."""
+    return [v for page in first_pages(pages) for v in page.verdicts]
+
+
+def firm(pages: list[Page]) -> Firm:
+    """Which findings of the chapters' first pages stay decided after Holm's correction over all of them."""
+    return {(v.chapter, v.claim.name) for v in claims.after_holm(claims.findings(all_verdicts(pages)))}
+
+
+def results_page(pages: list[Page]) -> str:
+    """Every claim of every page, with totals, first by verdict, then by chapter."""
+    first, verdicts, stay = first_pages(pages), all_verdicts(pages), firm(pages)
+    more = "" if len(first) == len(pages) else " Further editions have tables of their own below and are not counted."
+    text = [
+        "# Results",
+        "Every claim of every chapter, checked on the evidence that this book shows: "
+        + tally(verdicts)
+        + ". "
+        + (f"{checks(verdicts)}. " if checks(verdicts) else "")
+        + "Compiled from the records; thresholds were written down before the runs. The same as data: "
+        + f"{download('results.csv', 'results.csv')}, {download('results.json', 'results.json')}. "
+        + "Perhaps first: what is [contradicted](#results-contradicted), what is [open](#results-inconclusive), "
+        + f"and what holds on other data and at other scales, [the scale ladder](ladder.md).{more}",
+        how_sure(verdicts),
+        "Claims of the papers + claims of our own:",
+        _totals(first),
+        LEGEND,
+    ]
+    for verdict in ("contradicted", "inconclusive"):
+        text += [f"(results-{verdict})=\n## {verdict.capitalize()}", _of_verdict(first, verdict)]
+    for page in pages:
+        rows = [
+            (f"{v.claim.statement} <br><small>`{v.claim.name}`{whose(v)}; small scale: {v.claim.caveat}.</small>",
+             v.claim.paper_value, measured_in_words(v, f"; asked: {v.claim.threshold}"),
+             verdict_cell(v, stay if page in first else ())
+             + (f" {figure_link(page, v.claim.figure)}" if v.claim.figure else ""))
+            for v in page.verdicts
+        ]  # fmt: skip
+        text += [f"## {link(page)}", table(("claim", "paper", "measured", "verdict"), rows)]
+    return "\n\n".join(text) + "\n"
+
+
+def how_sure(verdicts: list[claims.Verdict]) -> str:
+    """The error of all verdicts together, in words: how many may be wrong by chance, how many hold all at once."""
+    found = claims.findings(verdicts)
+    tested = [v for v in found if v.p is not None]
+    decided = [v for v in found if v.verdict != "inconclusive"]
+    settled = len(decided) + sum(v.verdict == "inconclusive" and v.claim.undecidable is not None for v in found)
+    exact = sum(v.claim.kind == "exact" for v in found)
+    share = f" ({100 * settled / len(found):.0f} %)" if found else ""
+    hair, wrong, stay = sum(v.close for v in decided), claims.wrong_by_chance(found), len(claims.after_holm(found))
+    left_out = f" {exact} exact findings have no interval and are left out." if exact else ""
+    return "\n".join(
+        (
+            "**How sure is that?** ([How verdicts are reached](verdicts.md))\n",
+            f"- Of {len(found)} findings {len(decided)} are decided, {hair} of them by a hair. "
+            f"{settled}{share} are decided or marked as not decidable at this scale, with the reason.",
+            f"- At most {wrong:.1f} of the decided verdicts are wrong by chance, in expectation: "
+            f"the sum of what each of {len(tested)} intervals may err.{left_out}",
+            f"- {stay} stay after Holm's correction: with probability 95 % not one of those is wrong by chance.",
+            "- Claims measured on the same runs depend on each other. Both statements hold all the same.",
+        )
+    )
+
+
+def _totals(first: list[Page]) -> str:
+    """Numbers of claims by chapter and verdict, the paper's and ours."""
+
+    def row(verdicts: list[claims.Verdict]) -> list[str]:
+        by = [claims.count(v for v in verdicts if v.claim.origin == origin) for origin in ("paper", "ours")]
+        cells = [f"{by[0][name]} + {by[1][name]}" for name in claims.VERDICTS]
+        number = len(verdicts) - len(claims.findings(verdicts))
+        return [*cells, f"{sum(by[0].values())} + {sum(by[1].values())}", str(number)]
+
+    rows = [*([link(page), *row(page.verdicts)] for page in first),
+            [f"**{cell}**" for cell in ("all", *row(all_verdicts(first)))]]  # fmt: skip
+    return table(("chapter", *claims.VERDICTS, "findings", "checks"), rows)
+
+
+def _of_verdict(pages: list[Page], verdict: str) -> str:
+    lines = [
+        f"- {v.claim.statement} {'Ours.' if v.claim.origin == 'ours' else f'Paper: {v.claim.paper_value}.'} "
+        f"Measured: {told(v)}; asked: {v.claim.threshold}{seen(page, v)}. "
+        f"{f'{still_open(v)}. ' if still_open(v) else ''}{link(page)}."
+        for page in pages
+        for v in claims.findings(page.verdicts)
+        if v.verdict == verdict
+    ]
+    return "\n".join(lines) or "None."
+
+
+def runs_page(pages: list[Page]) -> str:
+    """Cost and origin of every run shown, and what its seconds went into."""
+    head = ["page", "seconds", "memory", "processor", "threads", "seeds", "commit", "run", "started"]
+    rows = [
+        (link(p), f"{r.seconds['total']:.0f}", f"{r.peak_memory_mb:.0f} MB",
+         " + ".join(filter(None, [r.processor, r.gpu])), r.threads, len(r.seeds), f"`{(r.commit or 'none')[:12]}`",
+         f"`{r.key}`", r.started[:16].replace("T", " "))
+        for p in pages for r in [p.record]
+    ]  # fmt: skip
+    files = ", ".join(download(name, name) for name in ("runs.csv", "seconds.csv", "runs.json"))
+    text = [
+        "# Runs",
+        f"What it took to make the pages of this book: {sum(p.record.seconds['total'] for p in pages):.0f} s in all. "
+        f"The same as data: {files}.",
+        table(head, rows),
+        *_pools(pages),
+        "## Seconds by part",
+        "A part is a section of the notebook; overhead is all that is not a cell: kernel, writing.",
+    ]
+    for page in pages:
+        parts = [(name, f"{s:.1f}") for name, s in page.record.seconds.items() if name != "total"]
+        text.append(folded(page.title, table(("part", "seconds"), parts)))
+    text += ["## Versions", _by_value(pages, "version", lambda r: r.versions)]
+    text += [
+        "## Lock",
+        "`requirements.lock` fixes version and hash of every package; its sha256 is part of a run's key.",
+        _by_value(pages, "sha256", lambda r: {"requirements.lock": r.lock_sha256}),
+    ]
+    return "\n\n".join(text) + "\n"
+
+
+def _pools(pages: list[Page]) -> list[str]:
+    """The runs in the pool that a page's verdicts rest on, for every page that has one."""
+    pooled = [(page, page.evidence) for page in pages if page.evidence.pool]
+    if not pooled:
+        return []
+    text = ["## Pools", "Runs that differ in their seeds alone. A seed counts once, in the first run that has it here."]
+    for page, e in pooled:
+        rows = [
+            (f"`{part.key}`", ranges(part.seeds) or "none", ranges(part.left_out) or "none", part.processor,
+             f"`{(part.commit or 'none')[:12]}`", part.started[:16].replace("T", " "), f"{part.seconds:.0f}")
+            for part in e.pool
+        ]  # fmt: skip
+        head = ("run", "seeds that count", "left out", "processor", "commit", "started", "seconds")
+        text += [f"{link(page)}: {len(e.seeds)} seeds, {len(e.pool)} runs, {e.looks} looks.", table(head, rows)]
+    return text
+
+
+def _by_value(pages: list[Page], what: str, of: Any) -> str:
+    """A table of names and values; where runs differ, a value names its runs."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for page in pages:
+        for name, value in of(page.record).items():
+            found.setdefault((name, value), []).append(link(page))
+    rows = [(n, f"`{v}`", "all" if len(where) == len(pages) else ", ".join(where)) for (n, v), where in found.items()]
+    return table(("what", what, "runs"), rows)
+
+
+def link(page: Page) -> str:
+    """A link to a page from another one outside the chapters."""
+    return f"[{page.title}](../notebooks/{page.name}.ipynb)"
+
+
+# --- the same as data -------------------------------------------------------------------------------------------------
+
+
+def data_files(pages: list[Page]) -> dict[str, bytes]:
+    """Results and runs as CSV and JSON, by name of file."""
+    stay, first = firm(pages), first_pages(pages)
+    results = [
+        {"page": p.name, "edition": p.edition, "run": p.record.key, **v.row(), "looks": p.evidence.looks,
+         "holm": (v.chapter, v.claim.name) in stay if p in first else None, **_of_claim(v)}
+        for p in pages
+        for v in p.verdicts
+    ]  # fmt: skip
+    kept = {"chapter", "edition", "key", "seeds", "processor", "gpu", "threads", "commit", "lock_sha256", "started",
+            "peak_memory_mb", "seconds", "versions", "parameters"}  # fmt: skip
+    pools = [p.evidence.model_dump(include={"looks", "pool"}) for p in pages]
+    runs = [{"page": p.name, **p.record.model_dump(include=kept), "edition": p.edition, **pool}
+            for p, pool in zip(pages, pools, strict=True)]  # fmt: skip
+    flat = [
+        {**{k: v for k, v in run.items() if k not in ("seconds", "versions", "parameters", "pool")},
+         "seeds": len(run["seeds"]), "seconds": run["seconds"]["total"], **run["versions"]}
+        for run in runs
+    ]  # fmt: skip
+    parts = [{"page": r["page"], "part": name, "seconds": s} for r in runs for name, s in r["seconds"].items()]
+    return {
+        "results.csv": csv(results),
+        "results.json": as_json(results),
+        "runs.csv": csv(flat),
+        "seconds.csv": csv(parts),
+        "runs.json": as_json(runs),
+    }
+
+
+def _of_claim(v: claims.Verdict) -> dict[str, Any]:
+    c = v.claim
+    return {"statement": c.statement, "quantity": c.quantity, "source": c.source, "expression": c.measured,
+            "figure": c.figure, "rationale": c.rationale, "caveat": c.caveat, "undecidable": c.undecidable}  # fmt: skip
+
+
+def csv(rows: list[dict[str, Any]]) -> bytes:
+    """Rows as a CSV file."""
+    return pd.DataFrame(rows).to_csv(index=False).encode()
+
+
+def as_json(rows: list[dict[str, Any]]) -> bytes:
+    """Rows as a JSON file."""
+    return (json.dumps(rows, indent=1, ensure_ascii=False) + "\n").encode()
