@@ -34,7 +34,7 @@ def nothing_written(project):
         (
             ["rnu", "toy"],
             "unknown command 'rnu'; did you mean 'run'? "
-            "accepted: list, show, run, sweep, extend, compare, claims, figure, new, publish, book",
+            "accepted: list, show, run, sweep, extend, compare, claims, verify, figure, new, publish, book",
         ),
         (["run"], "Missing argument 'CHAPTER'."),
         (["run", "toy", "--forse"], "No such option '--forse'. Did you mean '--force'?"),

@@ -23,10 +23,12 @@ if TYPE_CHECKING:  # pandas is imported only by the commands that need it
     from phenomena.runs.execute.sweep import Outcome
     from phenomena.runs.store.chapters import Chapter
     from phenomena.runs.store.claims import Verdict
+    from phenomena.runs.store.replication import Comparison as Replication
+    from phenomena.runs.store.runs import Record
 
 
 def main() -> NoReturn:
-    """Runs the command line and exits: 0 done, 1 a run or build failed, 2 bad input, 130 interrupted."""
+    """Runs the command line and exits: 0 done, 1 a run or build failed, or does not hold, 2 bad input, 130 stopped."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         commands(sys.argv[1:] or ["--help"], standalone_mode=False)
@@ -369,6 +371,85 @@ def claims_(chapter: str | None, edition: str, pooled: bool, files: tuple[Path, 
 
 
 @commands.command()
+@click.argument("chapter", required=False)
+@click.option("--edition", help="Which edition's published record; default unless said.")
+@click.option("--against", type=click.Path(path_type=Path), help="The record in this file, not the published one.")
+@click.option("--force", is_flag=True, help="Run again although another run of it is there.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, with every value and every claim.")
+def verify(chapter: str | None, edition: str | None, against: Path | None, force: bool, as_json: bool) -> None:
+    """Run published records again, a chapter's or all, and tell which values and verdicts are the same."""
+    project = _project()
+    references = _references(project, chapter, edition, against)
+    from phenomena.runs.execute.verify import verify as verified
+
+    outcome = verified(project, references, force)
+    if as_json:
+        click.echo(json.dumps([comparison.row() for comparison in outcome.compared], indent=1))
+    else:
+        for comparison in outcome.compared:
+            _replication(comparison)
+    if outcome.refused and not (outcome.compared or outcome.failed):
+        raise BadInput("; ".join(outcome.refused))
+    for line in outcome.refused:
+        click.echo(f"cannot be verified here: {line}", err=True)
+    values = sum(comparison.counts["disagreement"] for comparison in outcome.compared)
+    verdicts = sum(len(comparison.claims) - comparison.same for comparison in outcome.compared)
+    if outcome.failed or values or verdicts:
+        found = f"{values} values in disagreement, {verdicts} verdicts differ" if values or verdicts else ""
+        raise RunFailed(" | ".join(filter(None, [found, *outcome.failed])))
+
+
+def _references(project: Project, name: str | None, edition: str | None, against: Path | None) -> "list[Record]":
+    """What to verify: the record in a file, or the published ones of a chapter or of all."""
+    from phenomena.runs.store import published, runs
+
+    chapters = [project.chapter(name)] if name else project.chapters()
+    if against:
+        record = runs.read_record(against)
+        for what, wanted, found in (("chapter", name, record.chapter), ("edition", edition, record.edition)):
+            if wanted and wanted != found:
+                raise BadInput(f"{against}: is of {what} {found}, not {wanted}")
+        return [record]
+    wanted = edition or "default"
+    if name or not any(wanted in chapter.file.editions for chapter in chapters):
+        for chapter in chapters[:1]:
+            chapter.resolve(wanted)  # raises: unknown, everywhere if no chapter is named
+    if name:
+        return [published.read(project, chapters[0], wanted)]
+    there = [chapter for chapter in chapters if wanted in published.editions(project, chapter)]
+    if not there:
+        raise BadInput(f"book/published: holds no record of edition {wanted}")
+    return [published.read(project, chapter, wanted) for chapter in there]
+
+
+def _replication(comparison: "Replication") -> None:
+    """What agrees in one line, then each disagreement."""
+    from phenomena.runs.store.replication import machine
+
+    def number(value: float | None) -> str:
+        return "-" if value is None else f"{value:.6g}"
+
+    old, new, counts = comparison.published, comparison.again, comparison.counts
+    click.echo(
+        f"{old.chapter}, {old.edition or 'own parameters'}: values: {counts['bits']} equal to the bit, "
+        f"{counts['inside']} inside, {counts['chance']} by chance, {counts['disagreement']} in disagreement; "
+        f"verdicts: {comparison.same} of {len(comparison.claims)} agree; "
+        f"{machine(new)}, published on {machine(old)}"
+    )
+    for v in comparison.values:
+        if v.kind == "disagreement":
+            interval = f"[{number(v.low)}, {number(v.high)}]"
+            click.echo(f"  {v.name} disagrees: {number(v.again)}, published {number(v.published)} {interval}, "
+                       f"n = {v.seeds}, p = {v.p:.1e}")  # fmt: skip
+    for a in comparison.claims:
+        if not a.same:
+            said = [f"{v.verdict} {number(v.measured)} [{number(v.low)}, {number(v.high)}]"
+                    for v in (a.again, a.published)]  # fmt: skip
+            click.echo(f"  claim {a.published.claim.name} differs: {said[0]}, published {said[1]}, "
+                       f"asked: {a.published.claim.threshold}")  # fmt: skip
+
+
+@commands.command()
 @click.argument("chapter")
 @click.argument("name")
 @click.option("--edition", default="default", help="Which edition's run to take it from.")
@@ -410,12 +491,21 @@ def new_(name: str) -> None:
 @commands.command()
 @click.argument("chapters", metavar="[CHAPTER]...", nargs=-1)
 @click.option("--pooled", is_flag=True, help="With all runs that differ in their seeds alone, joined.")
-def publish(chapters: tuple[str, ...], pooled: bool) -> None:
-    """Keep the records of today's runs in book/published, for `compare --against published`."""
+@click.option("--replication", is_flag=True, help="Keep the records of runs that repeat published ones, beside these.")
+def publish(chapters: tuple[str, ...], pooled: bool, replication: bool) -> None:
+    """Keep the records of today's runs in book/published, for `compare --against published` and `verify`."""
     from phenomena.runs.store import published
+    from phenomena.runs.store import replication as replications
 
     project = _project()
-    for path in published.publish(project, [project.chapter(name) for name in chapters], pooled):
+    if pooled and replication:
+        raise BadInput("--pooled and --replication: must be one of the two")
+    named = [project.chapter(name) for name in chapters]
+    if replication:
+        written = replications.keep(project, named or project.chapters())
+    else:
+        written = published.publish(project, named, pooled)
+    for path in written:
         click.echo(str(path))
 
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from phenomena.runs.store import claims, published
+from phenomena.runs.store import claims, published, replication
 from phenomena.runs.store.chapters import Chapter, Project
 from phenomena.runs.store.runs import Record, Run
 
@@ -60,6 +60,11 @@ class Page:
         """The chapter's claims, checked on the evidence."""
         return claims.check(self.chapter, self.evidence)
 
+    @cached_property
+    def replications(self) -> list[replication.Comparison]:
+        """Other runs of this one that are kept beside the published record."""
+        return replication.kept(self.project, self.chapter, self.edition, self.record.key)
+
     def label(self, figure: str) -> str:
         """What the book calls one of the page's figures in references and addresses."""
         return f"{self.name}-{figure}".replace("_", "-")
@@ -84,8 +89,24 @@ def run_note(page: Page, colab: str | None = None) -> str:
         f"Seeds {r.seeds[0]} to {r.seeds[-1]}; {r.seconds['total']:.0f} s, {r.peak_memory_mb:.0f} MB, "
         f"{r.processor}, {r.threads} thread{'s' if r.threads != 1 else ''}{f', {r.gpu}' if r.gpu else ''}; "
         f"commit `{(r.commit or 'none')[:12]}`, run `{r.key}`. "
-        f"Intervals are 95 % over seeds. {pool_note(page.evidence)}{aside}"
+        f"Intervals are 95 % over seeds. {pool_note(page.evidence)}{replication_note(page.replications)}{aside}"
         f"See [how to re-run](../book/how_to_rerun.md).{button}\n````"
+    )
+
+
+def replication_note(found: Sequence[replication.Comparison]) -> str:
+    """How often the run was repeated, where, and what agreed; nothing where it was not."""
+    if not found:
+        return ""
+    kinds = {(replication.machine(c.again), replication.instructions(c.again)) for c in found}
+    names = ", ".join(sorted({name for name, _ in kinds}))
+    same, verdicts = sum(c.same for c in found), sum(len(c.claims) for c in found)
+    bits = sum(c.counts["bits"] for c in found)
+    share = math.floor(100 * bits / max(sum(len(c.values) for c in found), 1))  # 100 % are all of them
+    return (
+        f"Run again {'once' if len(found) == 1 else f'{len(found)} times'}, on {len(kinds)} "
+        f"kind{'s' if len(kinds) > 1 else ''} of processor ({names}): {same} of {verdicts} verdicts the same, "
+        f"{share} % of values equal to the bit. "
     )
 
 

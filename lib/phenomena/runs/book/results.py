@@ -24,7 +24,7 @@ from phenomena.runs.book.pages import (
     verdict_cell,
     whose,
 )
-from phenomena.runs.store import claims
+from phenomena.runs.store import claims, replication
 
 Firm = Collection[tuple[str, str]]  # chapter and claim
 
@@ -143,6 +143,7 @@ def runs_page(pages: list[Page]) -> str:
     for page in pages:
         parts = [(name, f"{s:.1f}") for name, s in page.record.seconds.items() if name != "total"]
         text.append(folded(page.title, table(("part", "seconds"), parts)))
+    text += _replications(pages)
     text += ["## Versions", _by_value(pages, "version", lambda r: r.versions)]
     text += [
         "## Lock",
@@ -167,6 +168,26 @@ def _pools(pages: list[Page]) -> list[str]:
         head = ("run", "seeds that count", "left out", "processor", "commit", "started", "seconds")
         text += [f"{link(page)}: {len(e.seeds)} seeds, {len(e.pool)} runs, {e.looks} looks.", table(head, rows)]
     return text
+
+
+def _replications(pages: list[Page]) -> list[str]:
+    """The runs that repeated those shown, and what agreed; nothing where there are none."""
+    rows = [
+        (link(page), c.again.processor, c.again.gpu or "–", replication.instructions(c.again) or "–",
+         " / ".join(c.again.versions.get(name, "–") for name in ("python", "torch")), *c.counts.values(),
+         f"{c.same} of {len(c.claims)}", c.again.started[:10])
+        for page in pages for c in page.replications
+    ]  # fmt: skip
+    if not rows:
+        return []
+    head = ("page", "processor", "gpu", "instructions", "python / torch", "to the bit", "inside", "by chance",
+            "in disagreement", "verdicts the same", "started")  # fmt: skip
+    about = (
+        "Other runs with the keys of those above, compared to the published records. A value is equal *to the bit* for "
+        "every seed; or its mean lies *inside* the published interval; or outside *by chance*, as Welch's test with "
+        "Holm's correction over the values of a run says; or it is *in disagreement*."
+    )
+    return ["(replications)=\n## Run again", about, table(head, rows)]
 
 
 def _by_value(pages: list[Page], what: str, of: Any) -> str:
@@ -199,10 +220,11 @@ def data_files(pages: list[Page]) -> dict[str, bytes]:
     kept = {"chapter", "edition", "key", "seeds", "processor", "gpu", "threads", "commit", "lock_sha256", "started",
             "peak_memory_mb", "seconds", "versions", "parameters"}  # fmt: skip
     pools = [p.evidence.model_dump(include={"looks", "pool"}) for p in pages]
-    runs = [{"page": p.name, **p.record.model_dump(include=kept), "edition": p.edition, **pool}
+    runs = [{"page": p.name, **p.record.model_dump(include=kept), "edition": p.edition, **pool,
+             "replications": [c.summary() for c in p.replications]}
             for p, pool in zip(pages, pools, strict=True)]  # fmt: skip
     flat = [
-        {**{k: v for k, v in run.items() if k not in ("seconds", "versions", "parameters", "pool")},
+        {**{k: v for k, v in run.items() if k not in ("seconds", "versions", "parameters", "pool", "replications")},
          "seeds": len(run["seeds"]), "seconds": run["seconds"]["total"], **run["versions"]}
         for run in runs
     ]  # fmt: skip

@@ -9,7 +9,7 @@ class BadInput(ValueError):
 
 
 class RunFailed(RuntimeError):
-    """A notebook that raised, or a book that did not build: one line, exit status 1."""
+    """A notebook that raised, a book that did not build, a record that does not hold: one line, exit status 1."""
 
 
 def nearest(given: str, accepted: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -41,16 +41,18 @@ def run(
     edition: str | None = None,
     force: bool = False,
     server: kernels.Server | None = None,
+    home: Path | None = None,
 ) -> tuple[runs.Run, bool]:
     """The chapter's run with these parameters, and whether it was executed now or there already.
 
     parameters: every one, as `Chapter.resolve` returns them. edition: the name under which the record lists the run.
     force: execute it even so, and put the new run in the place of the old. server: what its kernel is forked from; one
-    of its own otherwise. Two callers of the same run at once: one executes, the other waits and takes the result.
-    Raises `RunFailed` when a cell raises; a report is then written.
+    of its own otherwise. home: where it is kept, the project's folder of runs unless said. Two callers of the same run
+    at once: one executes, the other waits and takes the result. Raises `RunFailed` when a cell raises; a report is then
+    written.
     """
     key = keys.run_key(project, chapter, parameters)
-    folder = project.runs / chapter.name / key
+    folder = (home or project.runs) / chapter.name / key
     started = datetime.now(UTC)
     with lock(project, chapter.name, key).acquire(cancel_check=lambda: server is not None and server.closed):
         done = runs.read(folder)
@@ -89,17 +91,27 @@ def lock(project: Project, chapter: str, key: str) -> FileLock:
 
 
 def run_many(project: Project, jobs: Iterable[tuple[str, str]], workers: int = 2) -> list[str]:
-    """Runs (chapter, edition) pairs, the costliest first, several at a time; all kernels are forked from one process.
+    """Runs (chapter, edition) pairs as `run_all` does, the costliest first."""
+    found = [(project.chapter(name), edition) for name, edition in jobs]
+    found.sort(key=lambda job: job[0].file.editions[job[1]].cost.seconds, reverse=True)
+    return run_all(project, [(chapter, chapter.resolve(edition), edition) for chapter, edition in found], workers)
+
+
+Job = tuple[Chapter, Mapping[str, Any], str | None]  # with parameters, and the name of the edition they are
+
+
+def run_all(
+    project: Project, jobs: Sequence[Job], workers: int = 2, force: bool = False, home: Path | None = None
+) -> list[str]:
+    """Runs in this order, several at a time; all kernels are forked from one process. force, home: as in `run`.
 
     A failure lets the others finish; an interrupt ends those under way and starts no other. Returns one line for each
     that failed.
     """
-    found = [(project.chapter(name), edition) for name, edition in jobs]
-    found.sort(key=lambda job: job[0].file.editions[job[1]].cost.seconds, reverse=True)
-    modules = kernels.needed([chapter for chapter, _ in found], shared=True)
+    modules = kernels.needed([chapter for chapter, _, _ in jobs], shared=len(jobs) > 1)
     with kernels.Server(modules) as server, ThreadPoolExecutor(workers) as pool:
         try:
-            lines = [pool.submit(_run_edition, project, *job, server) for job in found]
+            lines = [pool.submit(_run_job, project, *job, force, server, home) for job in jobs]
             return [line.result() for line in lines if line.result()]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -107,14 +119,22 @@ def run_many(project: Project, jobs: Iterable[tuple[str, str]], workers: int = 2
             raise
 
 
-def _run_edition(project: Project, chapter: Chapter, edition: str, server: kernels.Server) -> str:
+def _run_job(
+    project: Project,
+    chapter: Chapter,
+    parameters: Mapping[str, Any],
+    edition: str | None,
+    force: bool,
+    server: kernels.Server,
+    home: Path | None,
+) -> str:
     """Why it failed, in a line, if it did. For a thread: its event loop is closed."""
     from jupyter_core.utils import ensure_event_loop
 
-    began, name = time.monotonic(), f"{chapter.name}, {edition}"
+    began, name = time.monotonic(), f"{chapter.name}, {edition or 'own parameters'}"
     try:
         with closing(ensure_event_loop()):
-            run(project, chapter, chapter.resolve(edition), edition, server=server)
+            run(project, chapter, parameters, edition, force, server, home)
     except (RunFailed, BadInput) as error:
         return str(error)
     except Exception as error:  # whatever it is, the others finish

@@ -24,6 +24,32 @@ def read(project: Project, chapter: Chapter, edition: str = "default") -> Record
         raise BadInput(f"{place.relative_to(project.root)}: no published record of this run can be read") from error
 
 
+def editions(project: Project, chapter: Chapter) -> list[str]:
+    """The editions of which there is a published record."""
+    return [edition for edition in chapter.file.editions if path(project, chapter, edition).is_file()]
+
+
+def beside(project: Project, chapter: Chapter) -> Path:
+    """Where records of other runs of the published ones lie."""
+    return project.root / "book" / "published" / chapter.name / "replications"
+
+
+def replications(project: Project, chapter: Chapter, edition: str = "default") -> list[Record]:
+    """The records kept beside a published one that repeat it, or a run in it, oldest first."""
+    paths = sorted(beside(project, chapter).glob(f"{edition}-*.json"))
+    if not paths or edition not in editions(project, chapter):
+        return []
+    reference = read(project, chapter, edition)
+    found = [runs.read_record(place) for place in paths]
+    return sorted((r for r in found if repeats(r, reference)), key=lambda record: record.started)
+
+
+def repeats(record: Record, reference: Record) -> bool:
+    """Whether a record is of another run of what the reference names: the same key, begun at another time."""
+    known = {reference.key, *(part.key for part in reference.pool)}
+    return record.key in known and record.started not in {reference.started, *(p.started for p in reference.pool)}
+
+
 def evidence(project: Project, chapter: Chapter, edition: str, record: Record) -> Record:
     """What verdicts on a run rest on: the published pool with it, if that is of the same study, or else the run."""
     kept = _of_study(project, chapter, edition, record.study)
