@@ -109,7 +109,7 @@ def test_a_pooled_verdict_names_its_runs():
     ("about", "text"),
     [
         ({"said": "reproduced", "margin": 2.0}, ""),
-        ({"margin": 0.5}, "About 40 seeds would decide it"),
+        ({"margin": 0.5}, "About 23 seeds would decide it"),
         ({"margin": 0.01}, "The mean lies on the threshold: no number of seeds up to 1,000 would decide it"),
         ({"margin": None, "p": None, "seeds": 1}, "Without an interval there is no decision"),
         ({"margin": 0.5, "undecidable": "it needs images"}, "Not decidable at this scale: it needs images"),
@@ -234,7 +234,7 @@ def test_the_results_say_how_sure_the_whole_book_is(toy):
     assert "None." in text.partition("## Contradicted")[2].partition("## Inconclusive")[0]  # a check is no finding
     open_ones = text.partition("## Inconclusive")[2].partition("## [")[0]
     assert "Not decidable at this scale: of its kind. [Toy]" in open_ones
-    assert "Ours. Measured: " in open_ones and "About 40 seeds would decide it. [Toy]" in open_ones
+    assert "Ours. Measured: " in open_ones and "About 23 seeds would decide it. [Toy]" in open_ones
     holm = [row["holm"] for row in json.loads(results.data_files([page])["results.json"])]
     assert holm == [True, False, True, False, False, False, False]
 

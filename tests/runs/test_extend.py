@@ -135,7 +135,8 @@ def test_records_from_elsewhere_are_joined_or_refused(project, run_toy, phenomen
     (folder / "broken").write_text("{")
     (folder / "stranger").write_text(json.dumps(json.loads((folder / "more").read_text()) | {"chapter": "toad"}))
     for name, match in (
-        ("other", "does not belong to the study of"), ("broken", "not a run's record"), ("none", "not a run's record"),
+        ("other", "does not belong to the study of"), ("broken", "must be the record of a run"),
+        ("none", "cannot be read"),
         ("stranger", "is a run of toad; accepted: toy"),
     ):  # fmt: skip
         done = phenomena(project.root, "claims", "toy", "--with", str(folder / name))

@@ -13,7 +13,7 @@ from conftest import Command, write_chapter
 from scipy import stats
 
 from phenomena.runs.book import build as book
-from phenomena.runs.book import pages
+from phenomena.runs.book import pages, results
 from phenomena.runs.contract.errors import BadInput
 from phenomena.runs.execute import runner
 from phenomena.runs.execute.verify import parameters, verify
@@ -431,17 +431,17 @@ def test_replications_are_kept_once_and_told_on_the_page(shelf, run_toy, phenome
     (page,) = book.find_pages(shelf, "default")
     assert (f"Run again 2 times, on 2 kinds of processor ({', '.join(sorted({mine.record.processor, 'B'}))}): "
             "4 of 4 verdicts the same, 75 % of values equal to the bit. ") in pages.run_note(page)  # fmt: skip
-    shown = pages.runs_page([page])
+    shown = results.runs_page([page])
     assert "## Run again" in shown and shown.count("| 2 of 2 |") == 2
     assert "| B | – |" in shown and "| 1 | 1 | 0 | 0 | 2 of 2 |" in shown
-    (row,) = json.loads(pages.data_files([page])["runs.json"])
+    (row,) = json.loads(results.data_files([page])["runs.json"])
     assert [r["values"]["bits"] for r in row["replications"]] == [2, 1]
-    assert b"replications" not in pages.data_files([page])["runs.csv"]
+    assert b"replications" not in results.data_files([page])["runs.csv"]
 
 
 def test_a_page_without_replications_says_nothing_of_them(ran):
     (page,) = book.find_pages(ran, "smoke")
-    assert "Run again" not in pages.run_note(page) + pages.runs_page([page])
+    assert "Run again" not in pages.run_note(page) + results.runs_page([page])
 
 
 def test_the_book_compares_only_with_records_of_its_own_run(shelf, run_toy):

@@ -10,6 +10,7 @@ from typing import Any
 from phenomena.runs.store import claims, published, replication
 from phenomena.runs.store.chapters import Chapter, Project
 from phenomena.runs.store.runs import Record, Run
+from phenomena.runs.words import ranges
 
 DRAFT = "smoke"  # the edition that makes a draft
 DOWNLOADS = "downloads"  # folder of the built site
@@ -124,17 +125,6 @@ def pool_note(record: Record) -> str:
         f"{claims.ERROR:g} / {record.looks} at most (Bonferroni). {choice}"
         "Figures, and values quoted in the text, are those of the run above. "
     )
-
-
-def ranges(numbers: Sequence[int]) -> str:
-    """Whole numbers in words: `1 to 5, 8`."""
-    spans: list[list[int]] = []
-    for number in sorted(numbers):
-        if spans and number == spans[-1][1] + 1:
-            spans[-1][1] = number
-        else:
-            spans.append([number, number])
-    return ", ".join(f"{a} to {b}" if b > a else f"{a}" for a, b in spans)
 
 
 def parameter_table(page: Page) -> str:

@@ -145,11 +145,13 @@ def read(folder: Path) -> Run | None:
 
 
 def read_record(path: Path) -> Record:
-    """A record that lies alone in a file. Raises `BadInput` when it cannot be read."""
+    """A record that lies alone in a file. Raises `BadInput` when there is none."""
     try:
         return Record.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path}: not a run's record ({' '.join(str(error).split())[:200]})") from error
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise BadInput(f"{path}: must be the record of a run, such as book/published/CHAPTER/default.json") from error
 
 
 def current(project: Project, chapter: Chapter, edition: str = "default") -> Run | None:
