@@ -219,7 +219,7 @@ def ever_decided(rng, looks, blocks=4, size=5):
     chapter = chapter_with(claim_with(above=0))
     found = [record(i * size, size, values={"x": rng.normal(size=size).tolist()}) for i in range(blocks + 1)]
     grown = (pools.pool(found[: n + 1], looks) for n in range(blocks + 1))
-    return any(claims._verdict(chapter, chapter.file.claims[0], pool).verdict != "inconclusive" for pool in grown)
+    return any(claims.judge(chapter, chapter.file.claims[0], pool).verdict != "inconclusive" for pool in grown)
 
 
 def test_looks_that_are_declared_err_in_one_case_of_twenty_at_most():

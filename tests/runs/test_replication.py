@@ -381,9 +381,8 @@ def test_bad_input_is_one_line_and_status_2(shelf, phenomena: Command, tmp_path)
     ):  # fmt: skip
         done = phenomena(shelf.root, "verify", *words)
         assert (done.returncode, done.stdout, done.stderr) == (2, "", f"phenomena: {message}\n")
-    done = phenomena(shelf.root, "publish", "toy")
-    assert (done.returncode, done.stderr) == (
-        2, "phenomena: publish toy: chapters are named with --replication only\n")  # fmt: skip
+    done = phenomena(shelf.root, "publish", "--pooled", "--replication")
+    assert (done.returncode, done.stderr) == (2, "phenomena: --pooled and --replication: must be one of the two\n")
     assert not shelf.runs.exists()
 
 
