@@ -32,9 +32,9 @@ ORDER := --no-loadscope-reorder tests/runs tests/chapters tests/book tests/scien
 test: $(READY)  ## all tests but those of `make browser`; warnings are errors
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(BUILT) $(ORDER)
 
-AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 OPENBLAS_CORETYPE=Haswell
-numeric: $(READY)  ## the numerical tests, on an older instruction set than the processor's
-	$(AVX2) $(BIN)/python -m pytest --numprocesses auto --dist loadfile tests/science tests/chapters \
+numeric: $(READY)  ## the numerical tests, held to the instruction set of runs
+	env $$($(BIN)/python -m phenomena.runs.contract.arithmetic) \
+		$(BIN)/python -m pytest --numprocesses auto --dist loadfile tests/science tests/chapters \
 		--ignore tests/chapters/test_chapters.py
 
 browser: $(READY) .axe/.ready draft  ## tests of the built draft in Debian's chromium, and of its PDF

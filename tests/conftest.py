@@ -102,16 +102,22 @@ CHAPTER = {
 
 
 def write_chapter(
-    root: Path, name: str = "toy", parameters: str = PARAMETERS, chapter: object = CHAPTER, interactive: bool = False
+    root: Path,
+    name: str = "toy",
+    parameters: str = PARAMETERS,
+    chapter: object = CHAPTER,
+    interactive: bool = False,
+    imports: str = IMPORTS,
+    body: str = BODY,
 ) -> None:
     cells = [
         new_markdown_cell("# Toy\n\nA toy."),
-        new_code_cell(IMPORTS),
+        new_code_cell(imports),
         new_markdown_cell("## Parameters"),
         new_code_cell(parameters, metadata={"tags": ["parameters"]}),
         new_code_cell("check_parameters(globals())"),
         new_markdown_cell("## Run\n\nMeasure."),
-        new_code_cell(BODY),
+        new_code_cell(body),
         new_markdown_cell("## Figure"),
         new_code_cell(FIGURE),
         *[new_code_cell(source) for source in (INTERACTIVE, AGAIN) if interactive],

@@ -176,16 +176,20 @@ def test_results_and_runs_pages_are_compiled_from_records(shelf):
     assert f"| {record.seconds['total']:.0f} | {record.peak_memory_mb:.0f} MB |" in runs
     assert all(f"| {part} | {s:.1f} |" in runs for part, s in record.seconds.items() if part != "total")
     assert all(f"| {name} | `{v}` | all |" in runs for name, v in record.versions.items())
+    assert record.arithmetic["offers"]
+    assert all(f"| {name} | `{v}` | all |" in runs for name, v in record.arithmetic.items())
     assert f"| requirements.lock | `{record.lock_sha256}` | all |" in runs
 
 
 def test_runs_that_differ_in_a_version_say_so(shelf):
     (shown,) = book.find_pages(shelf, "default")
-    record = shown.record.model_copy(update={"versions": {"python": "2.7", "new": "1"}})
+    record = shown.record.model_copy(update={"versions": {"python": "2.7", "new": "1"}, "arithmetic": {}})
     other = replace(shown, edition="other", run=replace(shown.run, record=record))
     runs = book.runs_page([shown, other])
     assert f"| python | `{shown.record.versions['python']}` | [Toy](../notebooks/toy.ipynb) |" in runs
     assert "| python | `2.7` | [Toy (other)](../notebooks/toy-other.ipynb) |" in runs
+    offers = shown.record.arithmetic["offers"]  # the other is of a time when records did not say it
+    assert f"| offers | `{offers}` | [Toy](../notebooks/toy.ipynb) |" in runs
 
 
 def test_a_draft_is_built_strictly_and_says_so_on_every_page(shelf, phenomena: Command):

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from phenomena.science.linalg import matmul
+
 aten = torch.ops.aten
 
 
@@ -94,7 +96,7 @@ class Perceptron(nn.Module):
             inputs, mean, rstd = before, None, None
             if scale is not None:
                 inputs, mean, rstd = torch.native_layer_norm(before, scale.shape, scale, shift, self.eps[i - 1])
-            seen.append(Seen(before, inputs, mean, rstd, torch.addmm(bias, inputs, weight.T)))
+            seen.append(Seen(before, inputs, mean, rstd, matmul(inputs, weight.T).add_(bias)))
         return seen
 
     def _change(self, seen: Sequence[Seen]) -> Tensor:
@@ -102,25 +104,25 @@ class Perceptron(nn.Module):
         assert self.change is not None
         change = torch.zeros(())
         for i, (layer, step, at) in enumerate(zip(self.layers, self.change, seen, strict=True)):
-            moved = torch.addmm(step.bias, at.inputs, step.weight.T)
+            moved = matmul(at.inputs, step.weight.T).add_(step.bias)
             if i:
                 change = aten.gelu_backward(change, seen[i - 1].outputs)
                 if layer.scale is not None:
                     unit = (at.before - at.mean) * at.rstd  # type: ignore[operator]  # both norms are there, or none
                     change = change - change.mean(1, keepdim=True) - unit * (unit * change).mean(1, keepdim=True)
                     change = change * at.rstd * layer.scale + unit * step.scale + step.shift  # type: ignore[operator]
-                moved.addmm_(change, layer.weight.T)
+                moved.add_(matmul(change, layer.weight.T))
             change = moved
         return change
 
     def _backward(self, seen: Sequence[Seen], slope: Float[Tensor, "n e"]) -> None:
         for i in reversed(range(len(seen))):
             (weight, _, scale, shift), at, out = self.layers[i], seen[i], self.slopes[i]
-            torch.mm(slope.T, at.inputs, out=out.weight)
+            matmul(slope.T, at.inputs, out=out.weight)
             torch.sum(slope, 0, out=out.bias)
             if not i:
                 return
-            slope = slope @ weight
+            slope = matmul(slope, weight)
             if scale is not None:
                 assert out.scale is not None and out.shift is not None
                 given = (slope, at.before, scale.shape, at.mean, at.rstd, scale, shift, [True] * 3)

@@ -23,11 +23,11 @@ from phenomena.chapters.task_arithmetic import finetuning, perceptron, suites, t
 from phenomena.chapters.task_arithmetic.evaluation import Answers, Evaluations
 from phenomena.chapters.task_arithmetic.finetuning import Suite, Task, accuracy, fine_tune, split_classes
 from phenomena.chapters.task_arithmetic.task_vectors import State, Vector, apply, difference
-from phenomena.science import optimisers, training
+from phenomena.science import linalg, optimisers, training
 from phenomena.science.frames import tidy
 
 # what determines trained weights beside their data
-CODE = (finetuning, perceptron, task_vectors, suites, training, optimisers)
+CODE = (finetuning, perceptron, task_vectors, suites, training, optimisers, linalg)
 FORGETTING = ("pre-trained", "fine-tuned", "gradient ascent", "random vector", "negated")
 
 # --- fine-tuning ------------------------------------------------------------------------------------------------------

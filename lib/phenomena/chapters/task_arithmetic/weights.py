@@ -75,7 +75,8 @@ def cached(make: Callable[[], dict[str, Tensor]], key: dict[str, Any], device: s
     of threads and the processor's vector instructions are added, since sums depend on them in the last bit.
     device: where weights from the cache are put.
     """
-    machine = [torch.get_num_threads(), torch.backends.cpu.get_cpu_capability(), device, *map(_version, NETWORKS)]
+    instructions = [torch.backends.cpu.get_cpu_capability(), os.environ.get("MKL_CBWR")]
+    machine = [torch.get_num_threads(), *instructions, device, *map(_version, NETWORKS)]
     text = json.dumps({"machine": machine, **key}, sort_keys=True)
     path = datasets.CACHE / "weights" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.safetensors"
     if path.is_file():

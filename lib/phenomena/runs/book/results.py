@@ -146,6 +146,10 @@ def runs_page(pages: list[Page]) -> str:
     text += _replications(pages)
     text += ["## Versions", _by_value(pages, "version", lambda r: r.versions)]
     text += [
+        "## Arithmetic",
+        "What the processors offer, and the instructions that libraries were held to or chose; "
+        "[when bits agree](how_to_rerun.md#the-same-bits).",
+        _by_value(pages, "instructions", lambda r: r.arithmetic),
         "## Lock",
         "`requirements.lock` fixes version and hash of every package; its sha256 is part of a run's key.",
         _by_value(pages, "sha256", lambda r: {"requirements.lock": r.lock_sha256}),
@@ -217,14 +221,15 @@ def data_files(pages: list[Page]) -> dict[str, bytes]:
         for p in pages
         for v in p.verdicts
     ]  # fmt: skip
-    kept = {"chapter", "edition", "key", "seeds", "processor", "gpu", "threads", "commit", "lock_sha256", "started",
-            "peak_memory_mb", "seconds", "versions", "parameters"}  # fmt: skip
+    kept = {"chapter", "edition", "key", "seeds", "processor", "arithmetic", "gpu", "threads", "commit", "lock_sha256",
+            "started", "peak_memory_mb", "seconds", "versions", "parameters"}  # fmt: skip
     pools = [p.evidence.model_dump(include={"looks", "pool"}) for p in pages]
     runs = [{"page": p.name, **p.record.model_dump(include=kept), "edition": p.edition, **pool,
              "replications": [c.summary() for c in p.replications]}
             for p, pool in zip(pages, pools, strict=True)]  # fmt: skip
+    nested = {"arithmetic", "seconds", "versions", "parameters", "pool", "replications"}
     flat = [
-        {**{k: v for k, v in run.items() if k not in ("seconds", "versions", "parameters", "pool", "replications")},
+        {**{k: v for k, v in run.items() if k not in nested},
          "seeds": len(run["seeds"]), "seconds": run["seconds"]["total"], **run["versions"]}
         for run in runs
     ]  # fmt: skip

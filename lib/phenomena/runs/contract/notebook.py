@@ -19,6 +19,7 @@ from typing import Any
 
 from IPython.display import display
 
+from phenomena.runs.contract import arithmetic
 from phenomena.runs.contract.errors import BadInput
 from phenomena.runs.contract.parameters import Parameter, check
 
@@ -150,7 +151,8 @@ def _machine() -> dict[str, Any]:
     used = [name for name in WHERE_USED if name.removesuffix("_torch") in sys.modules]
     return {
         "versions": {"python": platform.python_version(), **{name: version(name) for name in (*REPORTED, *used)}},
-        "processor": _processor(),
+        "processor": arithmetic.processor(),
+        "arithmetic": arithmetic.used(),
         "threads": torch.get_num_threads() if torch else None,
         "gpu": torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None,
     }
@@ -159,10 +161,3 @@ def _machine() -> dict[str, Any]:
 def _peak_memory_mb() -> float:
     scale = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e6
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

@@ -39,6 +39,13 @@ ENVIRONMENT = {
 }  # fmt: skip
 
 
+def environment() -> dict[str, str]:
+    """That of the server and its kernels: the caller's, but for `ENVIRONMENT` and what holds libraries to AVX2."""
+    from phenomena.runs.contract.arithmetic import held  # not above: the server imports nothing of this package
+
+    return {**os.environ, **ENVIRONMENT, **held()}
+
+
 # What `show` imports for a figure that moves.
 LATE = ("altair",)
 
@@ -70,7 +77,7 @@ class Server:
         self.modules, self.closed = modules, False
         self._process = subprocess.Popen(
             [sys.executable, "-m", "phenomena.runs.execute.kernels", *modules],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | ENVIRONMENT,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(),
             start_new_session=True,  # a terminal's Ctrl-C is for the owner, who decides
         )  # fmt: skip
         self._lock = threading.Lock()
@@ -149,11 +156,11 @@ class ForkedProcess:
 
 
 def kernel_manager(
-    server: Server, folder: Path, environment: Mapping[str, str], started: Callable[[int], None]
+    server: Server, folder: Path, told: Mapping[str, str], started: Callable[[int], None]
 ) -> type["AsyncKernelManager"]:
     """A kernel manager for nbclient: its kernels are forked from the server, and `started` is told their numbers.
 
-    folder: where kernels start. environment: what they see beside this process's own.
+    folder: where kernels start. told: what their environment has beside `environment`.
     """
     from jupyter_client.manager import AsyncKernelManager
     from jupyter_client.provisioning import LocalProvisioner
@@ -161,8 +168,7 @@ def kernel_manager(
     class Provisioner(LocalProvisioner):
         async def launch_kernel(self, cmd: list[str], **_: Any) -> "KernelConnectionInfo":
             arguments = cmd[cmd.index("-f") :]  # after python -m ipykernel_launcher
-            everything = {**os.environ, **ENVIRONMENT, **environment}
-            pid: int = server.ask({"start": arguments, "env": everything, "cwd": str(folder)})
+            pid: int = server.ask({"start": arguments, "env": {**environment(), **told}, "cwd": str(folder)})
             self.pid = self.pgid = pid  # type: ignore[assignment]  # LocalProvisioner knows no numbers at first
             self.process = ForkedProcess(server, pid)  # type: ignore[assignment]  # what is used of it, it has
             started(pid)

@@ -190,7 +190,7 @@ def machine(record: Record) -> str:
 
 def instructions(record: Record) -> str:
     """What the processor offers and what was used of it, as far as the record says so."""
-    return ", ".join(f"{name} {value}" for name, value in getattr(record, "arithmetic", {}).items())
+    return ", ".join(f"{name} {value}" for name, value in record.arithmetic.items())
 
 
 # --- runs that are there, and those that are kept ---------------------------------------------------------------------

@@ -56,6 +56,7 @@ class Record(BaseModel):
     figures: list[Caption]
     versions: dict[str, str]
     processor: str
+    arithmetic: dict[str, str] = {}  # what the processor offers and libraries used; older records do not say
     gpu: str | None
     threads: int | None
     commit: str | None
@@ -117,7 +118,7 @@ def outputs(notebook: nbformat.NotebookNode) -> Iterator[Any]:
 
 
 def collect(notebook: nbformat.NotebookNode) -> dict[str, Any]:
-    """What an executed notebook says of itself: parameters, values, figures, versions, processor, peak memory.
+    """What an executed notebook says of itself: parameters, values, figures, versions, machine, peak memory.
 
     Works on any executed copy, whoever ran it.
     """
