@@ -1,6 +1,7 @@
 """What commands say of verdicts, as lines of text."""
 
 from collections.abc import Iterable, Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # these bring numpy, which most commands need not wait for
@@ -53,15 +54,18 @@ def remark(verdict: "Verdict", record: "Record") -> str:
 
 
 def verdicts(found: "Sequence[Verdict]", record: "Record") -> list[str]:
-    """Two lines a claim: its numbers, then its statement; what there is to remark goes where it fits."""
+    """A claim in two lines of 120 columns, or more: its numbers, its statement; what is to remark where it fits."""
     lines = []
     for v, line in zip(found, columns([measured(v) for v in found]), strict=True):
         told = remark(v, record)
         long = len(line) + len(told) > 118
-        lines += [line if long or not told else f"{line}  {told}", INDENT + v.claim.statement]
-        if long:
-            lines.append(INDENT + told)
+        lines += [line if long or not told else f"{line}  {told}", *_wrapped(v.claim.statement)]
+        lines += _wrapped(told) if long else []
     return lines
+
+
+def _wrapped(text: str) -> list[str]:
+    return wrap(text, 120, initial_indent=INDENT, subsequent_indent=INDENT)
 
 
 def evidence(record: "Record") -> list[str]:
