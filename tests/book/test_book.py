@@ -1,7 +1,10 @@
 """Staging, validation and a strict build, on the toy chapter."""
 
+import json
+import os
 import re
 import shutil
+import subprocess
 from dataclasses import replace
 from urllib.parse import unquote, urlsplit
 
@@ -12,6 +15,7 @@ from conftest import Command, add_pages, write_chapter
 
 from phenomena.runs.book import build as book
 from phenomena.runs.book.pages import verdict_table
+from phenomena.runs.book.results import data_files, results_page
 from phenomena.runs.contract.errors import BadInput, RunFailed
 from phenomena.runs.contract.notebook import MIME
 from phenomena.runs.store import runs
@@ -146,6 +150,37 @@ def test_a_page_that_is_gone_is_not_left_where_it_was_built(shelf, tmp_path):
     (target / "notebooks" / "gone.ipynb").touch()
     book.stage(shelf, pages, target, draft=False)
     assert not built.exists()
+
+
+def test_pages_tell_when_claims_were_registered(shelf, monkeypatch):
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+
+    def git(*words):
+        own = ["git", "-c", "user.name=t", "-c", "user.email=t@localhost", *words]
+        return subprocess.run(own, cwd=shelf.root, check=True, capture_output=True, text=True).stdout
+
+    git("init", "--quiet")
+    git("add", "notebooks")
+    git("commit", "--quiet", "--message", "first")
+    first = git("rev-parse", "HEAD").strip()
+    path = shelf.root / "notebooks" / "toy.yaml"
+    path.write_text(path.read_text().replace("below: 0.1", "below: 0.2"))
+    git("commit", "--quiet", "--all", "--message", "second")
+    second = git("rev-parse", "HEAD").strip()
+    ran = page(shelf)
+    shown = replace(ran, run=replace(ran.run, record=ran.record.model_copy(update={"commit": first})))
+    table = verdict_table(shown)
+    assert f"Scale: toy. {shown.registrations['apart'].text}.\n- **small**" in table
+    assert f" in `{second[:7]}`, **after** this run; the chapter has no published run yet.\n" in table
+    days = [found.day for found in shown.registrations.values()]
+    results = results_page([shown])
+    assert "| claim | paper | measured | verdict | registered |" in results
+    assert f"| {days[0]} `{first[:7]}`, before |" in results
+    assert f"| {days[1]} `{second[:7]}`, **after** |" in results
+    assert "stood in git before the runs that decide them: 1; not before: 1; not known: 0." in results
+    rows = json.loads(data_files([shown])["results.json"])
+    assert [(r["registered_in"], r["registered_order"]) for r in rows] == [(first, "before"), (second, "after")]
+    assert "not known: 2." in results_page([ran])  # made outside a repository
 
 
 def test_further_editions_stand_below_their_chapter(shelf):

@@ -104,6 +104,8 @@ def test_claims_as_json(ran, phenomena: Command):
         "low": pytest.approx(1.0, abs=1e-3), "high": pytest.approx(1.0, abs=1e-3), "seeds": 3, "runs": 1, "looks": 1,
         "p": pytest.approx(0, abs=1e-6), "margin": pytest.approx(967.4, rel=1e-3), "close": False,
         "seeds_needed": None, "seeds_more": None, "seconds_more": None,
+        "registration": "not known", "registered": None, "registered_in": None, "registered_order": None,
+        "statement_changes": None, "expression_changes": None, "threshold_changes": None,
     }  # fmt: skip
     assert rows[1]["verdict"] == "contradicted"
 

@@ -340,6 +340,7 @@ def claims_(chapter: str | None, edition: str, pooled: bool, files: tuple[Path, 
     project = _project()
     chapters = _with_edition(project, [chapter] if chapter else [], edition)
     from phenomena.runs.store import claims, published, runs
+    from phenomena.runs.store.registration import registrations
 
     others = [runs.read_record(path) for path in files]
     names = [found.name for found in chapters]
@@ -359,10 +360,13 @@ def claims_(chapter: str | None, edition: str, pooled: bool, files: tuple[Path, 
             continue
         verdicts = claims.check(found, record_there)
         shown += verdicts
-        for verdict in verdicts:
-            seeds, seconds = claims.more(verdict, record_there) or (None, None)
-            rows.append(verdict.row() | {"seeds_more": seeds, "seconds_more": seconds})
-        if not as_json:
+        if as_json:
+            registered = registrations(project, found, record_there)
+            for verdict in verdicts:
+                seeds, seconds = claims.more(verdict, record_there) or (None, None)
+                more = {"seeds_more": seeds, "seconds_more": seconds}
+                rows.append(verdict.row() | more | registered[verdict.claim.name].row())
+        else:
             click.echo("\n".join([*words.evidence(record_there), *words.verdicts(verdicts, record_there)]))
     if as_json:
         click.echo(json.dumps(rows, indent=1))

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from phenomena.runs.store import claims, published, replication
+from phenomena.runs.store import claims, published, registration, replication
 from phenomena.runs.store.chapters import Chapter, Project
 from phenomena.runs.store.runs import Record, Run
 from phenomena.runs.words import ranges
@@ -65,6 +65,11 @@ class Page:
     def replications(self) -> list[replication.Comparison]:
         """Other runs of this one that are kept beside the published record."""
         return replication.kept(self.project, self.chapter, self.edition, self.record.key)
+
+    @cached_property
+    def registrations(self) -> dict[str, registration.Registration]:
+        """When each of the chapter's claims was registered, beside the evidence."""
+        return registration.registrations(self.project, self.chapter, self.evidence)
 
     def label(self, figure: str) -> str:
         """What the book calls one of the page's figures in references and addresses."""
@@ -164,7 +169,8 @@ def verdict_table(page: Page, firm: Container[tuple[str, str]] = ()) -> str:
     ]  # fmt: skip
     notes = [
         f"- **{v.claim.name}** ({v.claim.kind}): `{v.claim.measured}` {v.claim.threshold}{seen(page, v)}. "
-        f"Place: {v.claim.source}. Why this threshold: {v.claim.rationale}. Scale: {v.claim.caveat}."
+        f"Place: {v.claim.source}. Why this threshold: {v.claim.rationale}. Scale: {v.claim.caveat}. "
+        f"{page.registrations[v.claim.name].text}."
         for v in page.verdicts
     ]
     return f"{table(head, rows)}\n\n{LEGEND}\n\n{folded('How each claim is measured', chr(10).join(notes))}"

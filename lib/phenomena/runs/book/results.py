@@ -24,7 +24,7 @@ from phenomena.runs.book.pages import (
     verdict_cell,
     whose,
 )
-from phenomena.runs.store import claims, replication
+from phenomena.runs.store import claims, registration, replication
 
 Firm = Collection[tuple[str, str]]  # chapter and claim
 
@@ -42,6 +42,7 @@ def firm(pages: list[Page]) -> Firm:
 def results_page(pages: list[Page]) -> str:
     """Every claim of every page, with totals, first by verdict, then by chapter."""
     first, verdicts, stay = first_pages(pages), all_verdicts(pages), firm(pages)
+    registered = [page.registrations[v.claim.name] for page in first for v in page.verdicts]
     more = "" if len(first) == len(pages) else " Further editions have tables of their own below and are not counted."
     text = [
         "# Results",
@@ -49,7 +50,7 @@ def results_page(pages: list[Page]) -> str:
         + tally(verdicts)
         + ". "
         + (f"{checks(verdicts)}. " if checks(verdicts) else "")
-        + "Compiled from the records; thresholds were written down before the runs. The same as data: "
+        + f"Compiled from the records. {registration.summary(registered)} The same as data: "
         + f"{download('results.csv', 'results.csv')}, {download('results.json', 'results.json')}. "
         + "Perhaps first: what is [contradicted](#results-contradicted), what is [open](#results-inconclusive), "
         + f"and what holds on other data and at other scales, [the scale ladder](ladder.md).{more}",
@@ -65,10 +66,11 @@ def results_page(pages: list[Page]) -> str:
             (f"{v.claim.statement} <br><small>`{v.claim.name}`{whose(v)}; small scale: {v.claim.caveat}.</small>",
              v.claim.paper_value, measured_in_words(v, f"; asked: {v.claim.threshold}"),
              verdict_cell(v, stay if page in first else ())
-             + (f" {figure_link(page, v.claim.figure)}" if v.claim.figure else ""))
+             + (f" {figure_link(page, v.claim.figure)}" if v.claim.figure else ""),
+             page.registrations[v.claim.name].short)
             for v in page.verdicts
         ]  # fmt: skip
-        text += [f"## {link(page)}", table(("claim", "paper", "measured", "verdict"), rows)]
+        text += [f"## {link(page)}", table(("claim", "paper", "measured", "verdict", "registered"), rows)]
     return "\n\n".join(text) + "\n"
 
 
@@ -217,7 +219,8 @@ def data_files(pages: list[Page]) -> dict[str, bytes]:
     stay, first = firm(pages), first_pages(pages)
     results = [
         {"page": p.name, "edition": p.edition, "run": p.record.key, **v.row(), "looks": p.evidence.looks,
-         "holm": (v.chapter, v.claim.name) in stay if p in first else None, **_of_claim(v)}
+         "holm": (v.chapter, v.claim.name) in stay if p in first else None, **_of_claim(v),
+         **p.registrations[v.claim.name].row()}
         for p in pages
         for v in p.verdicts
     ]  # fmt: skip
