@@ -1,6 +1,6 @@
 """How often the 95 % intervals of `phenomena.statistics` cover, by simulation: the table of the page on verdicts.
 
-    python benchmarks/coverage.py [--repeats 20000] [--core 0]
+    python benchmarks/coverage.py [--repeats 2000] [--core 0]
 
 The shapes are those of tests/runs/test_statistics.py, which asserts with fewer repeats what is printed here. The error
 of simulation is about 0.0015, one standard deviation, at 20,000 repeats.
@@ -28,7 +28,7 @@ def coverage(draw, true: float, how: dict, seeds: int, repeats: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--repeats", type=int, default=20_000)
+    parser.add_argument("--repeats", type=int, default=2_000)
     parser.add_argument("--core", type=int)
     options = parser.parse_args()
     if options.core is not None:

@@ -16,7 +16,7 @@ from phenomena.runs.store.runs import Record, Run
 from phenomena.statistics import interval
 
 ERROR = 0.05  # of calling any value of a run a disagreement where all differ by chance
-ROUNDING = {"rel_tol": 1e-9, "abs_tol": 1e-12}
+ROUNDING = {"rel_tol": 1e-9, "abs_tol": 1e-9}
 Kind = Literal["bits", "inside", "chance", "disagreement"]
 KINDS: tuple[Kind, ...] = ("bits", "inside", "chance", "disagreement")
 
