@@ -16,6 +16,7 @@ from phenomena.runs.compare import table
 from phenomena.runs.store import claims, keys, pools
 from phenomena.runs.store import published as published_records
 from phenomena.runs.store.chapters import Claim, Project
+from phenomena.runs.store.registration import Registration
 from phenomena.runs.store.runs import Record, Run
 
 N = "n\u00a0=\u00a0"
@@ -211,7 +212,8 @@ def test_a_published_run_or_the_pool_of_another_study_is_no_evidence(toy):
 def made(project, verdicts):
     """A page with these verdicts."""
     page = page_of(project, record_of(project))
-    page.__dict__["verdicts"] = verdicts  # where the property keeps it
+    registered = {v.claim.name: Registration("not known") for v in verdicts}
+    page.__dict__.update(verdicts=verdicts, registrations=registered)  # where the properties keep them
     return page
 
 
@@ -242,7 +244,7 @@ def test_the_results_say_how_sure_the_whole_book_is(toy):
 def test_further_editions_are_not_counted(toy):
     page = made(toy, [verdict(p=0.04)])
     further = replace(made(toy, [verdict("contradicted", p=1e-9)]), edition="other")
-    further.__dict__["verdicts"] = [verdict("contradicted", p=1e-9)]
+    further.__dict__.update(verdicts=[verdict("contradicted", p=1e-9)], registrations=page.registrations)
     for shown in (page, further):
         shown.run.__dict__["notebook"] = shown.chapter.source  # as if it had been run
     both = [page, further]
