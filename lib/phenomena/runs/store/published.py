@@ -104,6 +104,8 @@ def publish(project: Project, chapters: Sequence[Chapter] = (), pool: bool = Fal
                 continue
             record = pooled(project, chapter, edition) if pool else evidence(project, chapter, edition, run.record)
             assert record  # the run is there
+            if not record.pool:  # further looks may have been declared, but there was none
+                record = record.model_copy(update={"looks": 1})
             place = path(project, chapter, edition)
             place.parent.mkdir(parents=True, exist_ok=True)
             fresh = place.with_suffix(".new")
