@@ -126,7 +126,7 @@ def pool_note(record: Record) -> str:
     choice = f"Of seeds that came more than once, one run counts: {'; '.join(chosen)}. " if chosen else ""
     return (
         f"Verdicts rest on a pool of {len(record.seeds)} seeds from {len(record.pool)} [runs](../book/runs.md). "
-        f"They may be asked for at {record.looks} sizes of it, so each interval errs with probability "
+        f"Up to {record.looks} looks at it as it grows, so each interval errs with probability "
         f"{claims.ERROR:g} / {record.looks} at most (Bonferroni). {choice}"
         "Figures, and values quoted in the text, are those of the run above. "
     )
