@@ -200,7 +200,7 @@ def test_results_and_runs_pages_are_compiled_from_records(shelf):
     results = book.results_page(pages)
     assert '1 <span class="verdict reproduced">' in results
     shown = '<span class="verdict reproduced">reproduced</span> <small>*firm*</small> {numref}`Fig. %s <toy-line>`'
-    claim = "High is above low. <br><small>`apart`; small scale: toy.</small>"
+    claim = "High is above low. <br><small>`apart`; caveat: toy.</small>"
     measured = "1.00017 [0.99965, 1.00068], n\u00a0=\u00a03; asked: > 0.5 <br><small>high less low</small>"
     assert f"| {claim} | 1.0 | {measured} | {shown} |" in results
     assert "| [Toy](../notebooks/toy.ipynb) | 1 + 0 | 0 + 0 | 0 + 1 | 1 + 1 | 0 |" in results

@@ -111,7 +111,7 @@ def test_a_pooled_verdict_names_its_runs():
     [
         ({"said": "reproduced", "margin": 2.0}, ""),
         ({"margin": 0.5}, "About 23 seeds would decide it"),
-        ({"margin": 0.01}, "The mean lies on the threshold: no number of seeds up to 1,000 would decide it"),
+        ({"margin": 0.01}, "No number of seeds up to 1,000 would decide it: the mean is too near the threshold"),
         ({"margin": None, "p": None, "seeds": 1}, "Without an interval there is no decision"),
         ({"margin": 0.5, "undecidable": "it needs images"}, "Not decidable at this scale: it needs images"),
         ({"said": "reproduced", "undecidable": "it needs images"}, ""),
@@ -178,7 +178,9 @@ def test_verdicts_rest_on_the_published_pool_and_values_on_the_run(pooled):
 def test_a_pool_says_what_it_is_made_of(pooled):
     note = pages.run_note(pooled)
     assert "a pool of 7 seeds from 3 [runs]" in note
-    assert "at 4 sizes of it, so each interval errs with probability 0.05 / 4 at most (Bonferroni)" in note
+    assert (
+        "Up to 4 looks at it as it grows, so each interval errs with probability 0.05 / 4 at most (Bonferroni)" in note
+    )
     assert f"Of seeds that came more than once, one run counts: run `{pooled.record.key}` for seeds 2." in note
     parts = results.runs_page([pooled]).partition("## Pools")[2]
     assert f"| `{'b' * 16}` | 3 to 4 | 2 | a processor | `cccccccccccc` | 2026-01-01 00:00 | 1 |" in parts

@@ -195,7 +195,7 @@ def test_what_cannot_be_decided_stops_a_study():
     on = study_with(1.0, -1.0, 1.0, -0.99999)
     on.settle()
     assert on.stopped == "no open claim can be decided within what was declared"
-    assert words.remark(on.open[0], on.pool) == "no number of seeds up to 1,000: the estimate lies on the threshold"
+    assert words.remark(on.open[0], on.pool) == "no number of seeds up to 1,000: the estimate is too near the threshold"
     never = study_with(*NEAR)
     claim = never.verdicts[0].claim.model_copy(update={"undecidable": "too few images"})
     never.verdicts = claims.check(chapter_with(claim), never.pool)

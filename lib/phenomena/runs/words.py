@@ -50,7 +50,7 @@ def remark(verdict: "Verdict", record: "Record") -> str:
         return f"about {seeds} seeds, {max(1, round(seconds / 60))} min more would decide it"
     if verdict.distance is None:
         return "no interval: " + ("one seed" if verdict.seeds == 1 else "no spread" if verdict.seeds else "no value")
-    return f"no number of seeds up to {claims.MOST_SEEDS:,}: the estimate lies on the threshold"
+    return f"no number of seeds up to {claims.MOST_SEEDS:,}: the estimate is too near the threshold"
 
 
 def verdicts(found: "Sequence[Verdict]", record: "Record") -> list[str]:

@@ -107,8 +107,8 @@ def ladder_page(ladders: list[Ladder]) -> str:
     """A table a chapter: findings down, editions across."""
     text = [
         "# The scale ladder",
-        "Does a finding hold on other data and at other scales? Each of them at every edition of its chapter, from the "
-        f"cheapest to the paper's own scale. {_summary(ladders)} Checks of the code are left out. "
+        "Does a finding hold on other data and at other scales? This page shows each of them at every edition of its "
+        f"chapter, from the cheapest to the paper's own scale. {_summary(ladders)} Checks of the code are left out. "
         f"The same as data: {download('ladder.csv', 'ladder.csv')}, {download('ladder.json', 'ladder.json')}.",
         f"{_arrow('stronger', True)}: the value lies farther on the claimed side of the threshold than at the default. "
         f"{_arrow('weaker', True)}: less far, or farther on the other side. {_arrow('stronger', False)} "

@@ -128,7 +128,7 @@ def pool_note(record: Record) -> str:
         f"Verdicts rest on a pool of {len(record.seeds)} seeds from {len(record.pool)} [runs](../book/runs.md). "
         f"Up to {record.looks} looks at it as it grows, so each interval errs with probability "
         f"{claims.ERROR:g} / {record.looks} at most (Bonferroni). {choice}"
-        "Figures, and values quoted in the text, are those of the run above. "
+        "Figures, and recorded values quoted in the text, are those of the run above. "
     )
 
 
@@ -199,7 +199,7 @@ def still_open(v: claims.Verdict) -> str:
         return f"About {v.seeds_needed} seeds would decide it"
     if v.margin is None:
         return "Without an interval there is no decision"
-    return f"The mean lies on the threshold: no number of seeds up to {claims.MOST_SEEDS:,} would decide it"
+    return f"No number of seeds up to {claims.MOST_SEEDS:,} would decide it: the mean is too near the threshold"
 
 
 def whose(v: claims.Verdict) -> str:

@@ -63,7 +63,7 @@ def results_page(pages: list[Page]) -> str:
         text += [f"(results-{verdict})=\n## {verdict.capitalize()}", _of_verdict(first, verdict)]
     for page in pages:
         rows = [
-            (f"{v.claim.statement} <br><small>`{v.claim.name}`{whose(v)}; small scale: {v.claim.caveat}.</small>",
+            (f"{v.claim.statement} <br><small>`{v.claim.name}`{whose(v)}; caveat: {v.claim.caveat}.</small>",
              v.claim.paper_value, measured_in_words(v, f"; asked: {v.claim.threshold}"),
              verdict_cell(v, stay if page in first else ())
              + (f" {figure_link(page, v.claim.figure)}" if v.claim.figure else ""),
