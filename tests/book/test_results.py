@@ -230,7 +230,7 @@ def test_the_results_say_how_sure_the_whole_book_is(toy):
     assert results.firm([page]) == {("toy", "a"), ("toy", "c")}  # 0.001 < .05/5, .01 < .05/4, .03 > .05/3
     text = results.results_page([page])
     assert "Of 6 findings 4 are decided, 1 of them by a hair. 5 (83 %) are decided or marked" in text
-    assert "At most 0.1 of the decided verdicts are wrong by chance" in text  # 4 * .025 + .05 = .15
+    assert "At most 0.2 of the decided verdicts are wrong by chance" in text  # 5 * .05 = .25
     assert "the sum of what each of 5 intervals may err. 1 exact findings have no interval" in text
     assert "- 2 stay after Holm's correction" in text
     assert "1 check of the code, of which do not hold: g (contradicted)." in text

@@ -138,7 +138,8 @@ def test_the_published_record_holds_what_a_run_records(page):
     kept = published.read(PROJECT, page.chapter)
     assert kept.values.keys() == page.record.values.keys()
     assert [figure.name for figure in kept.figures] == [figure.name for figure in page.record.figures]
-    assert kept.parameters == page.chapter.resolve("default")
+    pooled = {name: kept.parameters[name] for name in ("seed", "seeds")} if kept.pool else {}
+    assert kept.parameters == page.chapter.resolve("default") | pooled
 
 
 @pytest.fixture(scope="module")

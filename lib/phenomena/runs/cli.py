@@ -233,7 +233,7 @@ def extend(
     """Add blocks of fresh seeds to chapters, or to all, until there are enough or claims are decided.
 
     A block is the edition's run with the next seeds. How often verdicts are asked for is declared before the first
-    block, and every interval errs with probability 0.05 / looks (Bonferroni): all looks together with at most 0.05.
+    block, and every interval errs with probability 0.05 / looks (Bonferroni): all looks from then on with at most 0.05.
     """
     if (target is None) != until_decided:
         raise BadInput("how far to extend: give one of --seeds N and --until-decided")
@@ -398,9 +398,10 @@ def verify(chapter: str | None, edition: str | None, against: Path | None, force
         click.echo(f"cannot be verified here: {line}", err=True)
     values = sum(comparison.counts["disagreement"] for comparison in outcome.compared)
     verdicts = sum(len(comparison.claims) - comparison.same for comparison in outcome.compared)
-    if outcome.failed or values or verdicts:
+    if outcome.failed or outcome.refused or values or verdicts:
         found = f"{values} values in disagreement, {verdicts} verdicts differ" if values or verdicts else ""
-        raise RunFailed(" | ".join(filter(None, [found, *outcome.failed])))
+        left = f"{len(outcome.refused)} not verified" if outcome.refused else ""
+        raise RunFailed(" | ".join(filter(None, [found, left, *outcome.failed])))
 
 
 def _references(project: Project, name: str | None, edition: str | None, against: Path | None) -> "list[Record]":

@@ -1,5 +1,6 @@
 """What commands say of verdicts, as lines of text."""
 
+import math
 from collections.abc import Iterable, Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING
@@ -19,9 +20,9 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def number(value: float | None) -> str:
-    """Three decimals, a dash for none."""
-    return "-" if value is None else f"{value:.3f}"
+def number(value: float | None, decimals: int = 3) -> str:
+    """That many decimals, a dash for none."""
+    return "-" if value is None else f"{value:.{decimals}f}"
 
 
 def columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
@@ -33,7 +34,11 @@ def columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
 def measured(verdict: "Verdict") -> tuple[str, ...]:
     """Verdict, claim, mean with interval, threshold and n."""
     v = verdict
-    interval = f"{number(v.measured)} [{number(v.low)}, {number(v.high)}]"
+    decimals = 3
+    if v.low is not None and v.high is not None and v.high > v.low:  # no interval is told as if it had no width
+        decimals = max(3, min(1 - math.floor(math.log10((v.high - v.low) / 2)), 12))
+    mean, low, high = (number(x, decimals) for x in (v.measured, v.low, v.high))
+    interval = f"{mean} [{low}, {high}]"
     return v.verdict, v.claim.name, interval, v.claim.threshold, f"n = {v.seeds}"
 
 

@@ -251,7 +251,7 @@ def measured(mean: float | None, low: float | None, high: float | None, seeds: i
     form = ".3g"
     if high > low:
         decimals = 1 - math.floor(math.log10((high - low) / 2))  # two digits of half the interval
-        form = f".{max(decimals, 0)}f" if decimals < 6 else form
+        form = f".{max(decimals, 0)}f" if decimals < 9 else form
     shown = [_minus(f"{x:{form}}") for x in (mean, low, high)]
     return f"{shown[0]} [{shown[1]}, {shown[2]}], {n}"
 

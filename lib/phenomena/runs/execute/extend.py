@@ -1,7 +1,8 @@
 """More seeds: blocks of fresh seeds for studies, on Dask, first where they are likeliest to decide most.
 
 A block is a run of the study with the next seeds. How often verdicts are asked for is declared before the first one,
-and every interval errs with probability 0.05 / looks (Bonferroni), so that all looks together err with at most 0.05.
+and every interval errs with probability 0.05 / looks (Bonferroni), so that all looks from there on err with at most
+0.05 together. What was told before the declaration had its own error.
 """
 
 import math

@@ -2,14 +2,16 @@
 
 import ast
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
+from functools import reduce
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri, stdtrit
+from scipy.special import stdtrit
 
 from phenomena.runs.contract.errors import BadInput, nearest
 from phenomena.runs.store.chapters import Chapter, Claim
@@ -21,9 +23,26 @@ ERROR = 0.05  # of an interval, over all looks at a growing pool
 HAIR = 1.5  # half-widths from the threshold below which a decision is marked as close
 FOUR_OF_FIVE = 0.84  # standard errors beyond which a normal quantity lies in one case out of five
 MOST_SEEDS = 1000  # beyond which an estimate counts as lying on its threshold
-FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "abs": np.abs, "sqrt": np.sqrt, "log": np.log, "exp": np.exp, "min": np.minimum, "max": np.maximum,
-}  # fmt: skip  # what an expression may call
+ROUNDING = 1e-6  # of the scale of a quantity; single precision does not tell less apart
+
+
+def _least(*parts: Any) -> Any:
+    return reduce(np.minimum, parts)
+
+
+def _largest(*parts: Any) -> Any:
+    return reduce(np.maximum, parts)
+
+
+def _of_one(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """NumPy's functions take a second argument for their output."""
+    return lambda x: function(x)
+
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {  # what an expression may call
+    "min": _least, "max": _largest, "abs": _of_one(np.abs), "sqrt": _of_one(np.sqrt), "log": _of_one(np.log),
+    "exp": _of_one(np.exp),
+}  # fmt: skip
 NODES = (ast.Expression, ast.BinOp, ast.UnaryOp, ast.Compare, ast.Call, ast.Name, ast.Constant,
          ast.operator, ast.unaryop, ast.cmpop, ast.Load)  # fmt: skip
 
@@ -59,9 +78,8 @@ class Verdict:
         return self.verdict != "inconclusive" and self.margin is not None and self.margin < HAIR
 
     def quantile(self, seeds: Any) -> Any:
-        """How many standard errors half an interval is about wide, with so many seeds: Student's, a share's normal."""
-        upper = 1 - ERROR / self.looks / 2
-        return ndtri(upper) if self.claim.kind == "share" else stdtrit(seeds - 1, upper)
+        """How many standard errors half an interval is about wide, with so many seeds: Student's."""
+        return stdtrit(seeds - 1, 1 - ERROR / self.looks / 2)
 
     @property
     def distance(self) -> float | None:
@@ -127,12 +145,15 @@ def judge(chapter: Chapter, claim: Claim, record: Record) -> Verdict:
 
     how = _how(chapter, claim, record)
 
+    values = _without_rounding(values, (0.0, 1.0) if claim.kind == "share" else claim.bounds)
+
     def decided(error: float) -> tuple[str, float, float, float]:
         with np.errstate(all="ignore"):  # an infinite value has no interval, hence no verdict
             try:
                 mean, low, high = interval(values, 1 - error, **how)
             except ValueError as fault:
                 raise BadInput(f"{chapter.name}, claim {claim.name}, kind {claim.kind}: {fault}") from fault
+        low, high = min(low, mean), max(high, mean)  # nan stays
         return _inside(claim, low, high), mean, low, high
 
     error = ERROR / record.looks
@@ -141,6 +162,23 @@ def judge(chapter: Chapter, claim: Claim, record: Record) -> Verdict:
     p = _least_error(lambda e: decided(e / record.looks)[0]) if margin is not None else None
     known = [x if math.isfinite(x) else None for x in (mean, low, high)]  # JSON has neither nan nor infinity
     return Verdict(chapter.name, claim, verdict, known[0], known[1], known[2], seeds, runs, p, margin, record.looks)
+
+
+def _without_rounding(values: NDArray[np.float64], bounds: tuple[float, float] | None) -> NDArray[np.float64]:
+    """Values that differ by rounding alone made equal, and those that it took beyond their bounds put back.
+
+    A spread of the last bit is no spread: an interval made of it would decide anything.
+    """
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return values
+    scale = bounds[1] - bounds[0] if bounds else float(np.abs(known).max())
+    if bounds:
+        inside = np.clip(values, *bounds)
+        values = np.where(np.abs(values - inside) <= ROUNDING * scale, inside, values)
+    if np.ptp(known) <= ROUNDING * scale:
+        values = np.where(np.isfinite(values), np.median(known), values)
+    return values
 
 
 def _exact(claim: Claim, values: NDArray[np.float64]) -> tuple[str, float | None]:
@@ -188,7 +226,10 @@ def _how(chapter: Chapter, claim: Claim, record: Record) -> dict[str, Any]:
     if claim.kind == "mean":
         return {}
     place = f"{chapter.name}, claim {claim.name}"
-    names = sorted(_names(_parsed(claim.measured, place)) - set(FUNCTIONS))
+    tree = _parsed(claim.measured, place)
+    names = sorted(_names(tree) - set(FUNCTIONS))
+    if not re.fullmatch(r"(1 - )?[A-Za-z_]\w*", ast.unparse(tree)):
+        raise BadInput(f"{place}: {claim.measured!r} is no share of trials: must be NAME or 1 - NAME")
     found = [trials(chapter, name, record) for name in names]
     if not found or any(number is None for number in found):
         without = next((name for name, number in zip(names, found, strict=True) if number is None), claim.measured)
@@ -235,10 +276,13 @@ def per_seed(chapter: str, claim: Claim, record: Record) -> NDArray[np.float64]:
     nan where a seed gave none. Raises `BadInput` when it has no such value.
     """
     place = f"{chapter}, claim {claim.name}"
-    result = _evaluate(claim.measured, _columns(record), place)
+    columns = _columns(record)
+    result = _evaluate(claim.measured, columns, place)
     if not isinstance(result, np.ndarray):
         raise BadInput(f"{place}: {claim.measured!r} does not give one number a seed")
-    return result.astype(float)
+    used = [columns[name] for name in _names(_parsed(claim.measured, place)) & set(columns)]
+    broken = np.isnan(result) & ~np.isnan(used).any(axis=0)  # measured, but 0 / 0 or the like: not left out
+    return np.where(broken, np.inf, result.astype(float))
 
 
 def _columns(record: Record) -> dict[str, NDArray[np.float64]]:
@@ -263,7 +307,7 @@ def _evaluate(text: str, known: Mapping[str, NDArray[np.float64]], place: str) -
     try:
         with np.errstate(all="ignore"):
             return eval(compile(tree, place, "eval"), {"__builtins__": {}}, {**FUNCTIONS, **columns})
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ZeroDivisionError) as error:
         raise BadInput(f"{place}: {text!r} cannot be evaluated ({error})") from error
 
 
@@ -295,11 +339,10 @@ def count(verdicts: Iterable[Verdict]) -> dict[str, int]:
 def wrong_by_chance(verdicts: Sequence[Verdict]) -> float:
     """The most decided verdicts that are wrong by chance in expectation, however claims depend on each other.
 
-    The sum of what each interval may err: half of `ERROR` where there is one threshold, which an interval misses on one
-    side only, all of it where there are two.
+    The sum of what each interval may err. That it would miss on one side half as often does not hold for few seeds of a
+    skewed quantity, so that half is not counted on.
     """
-    tested = [v for v in verdicts if v.p is not None]
-    return sum(ERROR if v.claim.between else ERROR / 2 for v in tested)
+    return ERROR * sum(v.p is not None for v in verdicts)
 
 
 def after_holm(verdicts: Sequence[Verdict]) -> list[Verdict]:

@@ -60,7 +60,11 @@ class Registration:
     @property
     def short(self) -> str:
         """Day, commit and order for a table, in Markdown."""
-        return f"{self.day} `{self.commit[:7]}`, {self.relation}" if self.commit else self.day
+        if not self.commit:
+            return self.day
+        measure = self.changed and (self.changed.expression or self.changed.threshold)
+        younger = "; new since the first run" if self.late else "; changed since the first run" if measure else ""
+        return f"{self.day} `{self.commit[:7]}`, {self.relation}{younger}"
 
     @property
     def text(self) -> str:
