@@ -178,14 +178,23 @@ def test_verdicts_rest_on_the_published_pool_and_values_on_the_run(pooled):
 def test_a_pool_says_what_it_is_made_of(pooled):
     note = pages.run_note(pooled)
     assert "a pool of 7 seeds from 3 [runs]" in note
-    assert (
-        "Up to 4 looks at it as it grows, so each interval errs with probability 0.05 / 4 at most (Bonferroni)" in note
-    )
+    assert "It is looked at up to 4 times as it grows, so each interval errs with probability 0.05 / 4 at most" in note
     assert f"Of seeds that came more than once, one run counts: run `{pooled.record.key}` for seeds 2." in note
     parts = results.runs_page([pooled]).partition("## Pools")[2]
     assert f"| `{'b' * 16}` | 3 to 4 | 2 | a processor | `cccccccccccc` | 2026-01-01 00:00 | 1 |" in parts
     assert "7 seeds, 3 runs, 4 looks" in parts
     assert "a pool" not in pages.run_note(replace(pooled, edition="other"))
+
+
+def test_looks_declared_for_a_single_run_hold_for_it(toy):
+    run = record_of(toy)
+    publish(toy, run.model_copy(update={"looks": 5}))
+    page = page_of(toy, run)
+    assert (page.evidence.looks, page.evidence.pool) == (5, [])
+    assert page.verdicts[0].looks == 5
+    assert "Up to 5 looks at a growing pool were declared, so each interval errs with probability 0.05 / 5 at most" in (
+        pages.run_note(page)
+    )
 
 
 def test_pools_are_data_too(pooled):

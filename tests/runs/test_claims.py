@@ -17,7 +17,8 @@ ABOUT = {"name": "c", "statement": "s", "origin": "paper", "source": "p", "paper
 
 
 def record_with(parameters=None, looks=1, **values):
-    return Record.model_construct(values=values, parameters=parameters or {}, looks=looks, pool=[])
+    return Record.model_construct(key="0", seeds=[], values=values, parameters=parameters or {}, looks=looks, pool=[],
+                                  processor="A", commit=None, started="", seconds={"total": 1.0})  # fmt: skip
 
 
 def claim_with(measured="x", kind="mean", **threshold):

@@ -92,7 +92,6 @@ def test_a_failed_block_is_told_and_the_same_command_goes_on(project, phenomena)
             ["toy", "--until-decided", "--claim", "aprt"],
             "unknown claim 'aprt'; did you mean 'apart'? accepted: apart, small",
         ),
-        (["toy", "toy", "--until-decided", "--claim", "apart"], "--claim apart: of which chapter? give one"),
         (["toy", "--seeds", "9", "--budget", "30"], "--budget '30': must be a time above 0 in s, min or h"),
         (["toy", "--seeds", "9", "--budget", "-2h"], "--budget '-2h': must be"),
         (["toy", "--seeds", "9", "--budget", "0s"], "--budget '0s': must be"),
@@ -109,6 +108,19 @@ def test_bad_input_is_one_line_and_nothing_is_declared(ran, phenomena, chosen, m
     assert done.returncode == 2 and match in done.stderr, done.stderr
     assert len(done.stderr.splitlines()) == 1 and done.stdout == ""
     assert not (ran.runs / ".looks").exists()
+
+
+def test_a_claim_is_of_one_chapter(project, phenomena):
+    write_chapter(project.root)
+    write_chapter(project.root, "second")
+    done = phenomena(project.root, "extend", "--until-decided", "--claim", "apart")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "phenomena: --claim apart: of which chapter? give one\n"
+
+
+def test_a_chapter_given_twice_is_extended_once(ran, phenomena):
+    done = phenomena(ran.root, "extend", "toy", "toy", "--seeds", "2")
+    assert (done.returncode, done.stdout) == (0, "toy: nothing to do: 3 seeds are there\n")
 
 
 def test_seeds_beyond_the_parameter_s_range(project):

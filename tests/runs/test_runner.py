@@ -3,6 +3,7 @@
 import copy
 import errno
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -18,7 +19,7 @@ import torch
 from conftest import BODY, CHAPTER, PARAMETERS, values_of, write_chapter
 
 from phenomena.runs.contract.errors import BadInput, RunFailed
-from phenomena.runs.execute import runner
+from phenomena.runs.execute import kernels, runner
 from phenomena.runs.store import keys, runs
 from phenomena.runs.store.chapters import Project
 
@@ -180,7 +181,8 @@ def test_an_interrupted_book_ends_its_runs_and_starts_no_other(tmp_path, number,
     for name in ("one", "three", "two"):
         write_chapter(tmp_path, name, chapter=slow)
     process, found = started(["book", "--edition", "smoke"], tmp_path, kernels)
-    process.send_signal(number)
+    receiver = max(thread.id for thread in psutil.Process(process.pid).threads())  # any thread may get a signal
+    os.kill(receiver, number)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130, errors
     assert errors.strip() == "phenomena: interrupted; nothing half-made is kept"
@@ -197,6 +199,19 @@ def test_kernels_do_not_outlive_what_they_are_forked_from(project):
     assert process.returncode == 1
     assert errors.splitlines()[-1].startswith("phenomena: toy: the kernel failed: the kernel died")
     assert not psutil.wait_procs(found, timeout=20)[1]
+
+
+def test_a_server_ends_also_when_another_of_its_threads_gets_the_signal(tmp_path, monkeypatch):
+    (tmp_path / "threaded.py").write_text(
+        "import signal, threading\n"
+        "threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])\n"  # here, in the main thread, alone
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    server = kernels.Server(["threaded"])
+    assert server.ask({"poll": 0}) == -1  # it has imported and serves
+    server.close()
+    assert not server.alive()
 
 
 def test_a_run_whose_sources_change_meanwhile_is_not_kept(project, run, monkeypatch):

@@ -280,7 +280,7 @@ def _extend(studies: "list[Study]", scheduler: str | None, workers: int, budget:
 
 def _with_edition(project: Project, names: Sequence[str], edition: str) -> "list[Chapter]":
     """The chapters of these names, or all that have the edition. Raises `BadInput` if none of all has it."""
-    chapters = [project.chapter(name) for name in names] or project.chapters()
+    chapters = [project.chapter(name) for name in dict.fromkeys(names)] or project.chapters()
     if chapters and not any(edition in chapter.file.editions for chapter in chapters):
         chapters[0].resolve(edition)  # raises: unknown everywhere
     return chapters if names else [chapter for chapter in chapters if edition in chapter.file.editions]

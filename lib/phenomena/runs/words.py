@@ -20,9 +20,9 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def number(value: float | None, decimals: int = 3) -> str:
-    """That many decimals, a dash for none."""
-    return "-" if value is None else f"{value:.{decimals}f}"
+def decimals(low: float, high: float) -> int:
+    """How many show two digits of half an interval, so that none is told as if it had no width."""
+    return 1 - math.floor(math.log10((high - low) / 2))
 
 
 def columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
@@ -34,10 +34,10 @@ def columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
 def measured(verdict: "Verdict") -> tuple[str, ...]:
     """Verdict, claim, mean with interval, threshold and n."""
     v = verdict
-    decimals = 3
-    if v.low is not None and v.high is not None and v.high > v.low:  # no interval is told as if it had no width
-        decimals = max(3, min(1 - math.floor(math.log10((v.high - v.low) / 2)), 12))
-    mean, low, high = (number(x, decimals) for x in (v.measured, v.low, v.high))
+    digits = 3
+    if v.low is not None and v.high is not None and v.high > v.low:
+        digits = max(digits, min(decimals(v.low, v.high), 12))
+    mean, low, high = ("-" if x is None else f"{x:.{digits}f}" for x in (v.measured, v.low, v.high))
     interval = f"{mean} [{low}, {high}]"
     return v.verdict, v.claim.name, interval, v.claim.threshold, f"n = {v.seeds}"
 
@@ -77,8 +77,7 @@ def evidence(record: "Record") -> list[str]:
     """Over how many seeds and runs verdicts are given, and what was left out of a pool."""
     from phenomena.runs.store import claims
 
-    counted = [part for part in record.pool if part.seeds]
-    runs = f"{len(counted)} runs" if len(counted) > 1 else "1 run"
+    runs = f"{len(record.counted)} runs" if len(record.counted) > 1 else "1 run"
     looks = f", {record.looks} looks: intervals of error {claims.ERROR} / {record.looks}" if record.looks > 1 else ""
     lines = [f"{record.chapter}: seeds {ranges(record.seeds)}, n = {len(record.seeds)} in {runs}{looks}"]
     return lines + [

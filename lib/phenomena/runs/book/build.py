@@ -36,9 +36,8 @@ from phenomena.runs.book.results import Firm, all_verdicts, data_files, firm, re
 from phenomena.runs.contract.errors import RunFailed, nearest
 from phenomena.runs.contract.notebook import MIME
 from phenomena.runs.execute import runner
-from phenomena.runs.store import runs
+from phenomena.runs.store import keys, runs
 from phenomena.runs.store.chapters import Project
-from phenomena.runs.store.keys import code, sha256
 
 STAMP = "built"  # in the work folder: that what is staged there was built, and by what code
 VEGA = f"book/_static/vega-{version('vl-convert-python')}.js"  # draws interactive figures
@@ -82,16 +81,18 @@ def _builder() -> str:
     """A digest of what builds: this folder's code and the versions of what it calls."""
     texts = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
     versions = [version(name) for name in ("sphinx", "jupyter-book", "myst-nb", "sphinx-book-theme")]
-    return sha256(b"".join(texts) + " ".join(versions).encode())
+    return keys.sha256(b"".join(texts) + " ".join(versions).encode())
 
 
 def find_pages(project: Project, edition: str) -> list[Page]:
     """The runs to show: each chapter's in that edition, then its other editions that have been run (not in a draft)."""
     pages = []
+    lock = keys.sha256(project.lock.read_bytes())
     for chapter in project.chapters():
         others = [] if edition == DRAFT else [e for e in chapter.file.editions if e not in (edition, DRAFT)]
+        today = keys.sources(chapter, lock)  # once for all editions
         for name in [edition, *others]:
-            if run := runs.current(project, chapter, name):
+            if run := runs.read(project.runs / chapter.name / today.key(chapter.resolve(name))):
                 pages.append(Page(project, chapter, name, run))
     return pages
 
@@ -102,7 +103,7 @@ def validate(page: Page) -> None:
     So it does when a claim names a figure that the run does not show, though it measured what the claim is about.
     """
     notebook = page.run.notebook
-    if code(notebook) != code(page.chapter.source):
+    if keys.code(notebook) != keys.code(page.chapter.source):
         raise RunFailed(f"{page.name}: its run is of another source: phenomena run {page.chapter.name} --force")
     for number, cell in enumerate((c for c in notebook.cells if c.cell_type == "code"), 1):
         broken = any(output.output_type == "error" for output in cell.outputs)

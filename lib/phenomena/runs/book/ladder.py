@@ -74,7 +74,9 @@ def _ladder(page: Page, shown: dict[str, Page]) -> Ladder:
         if record is not None and record.study is not None:
             today = sources.study(parameters) == record.study
         verdicts: dict[str, claims.Verdict | None] = {}
-        for claim in chapter.file.claims if record else []:
+        if name in shown:
+            verdicts |= {v.claim.name: v for v in shown[name].verdicts}
+        for claim in chapter.file.claims if record and not verdicts else []:
             try:
                 verdicts[claim.name] = claims.judge(chapter, claim, record)  # type: ignore[arg-type]  # there is one
             except BadInput:  # values have other names in that code
@@ -164,7 +166,7 @@ def _told(rung: Rung) -> str:
     if r is None:
         return f"{text}**Not run.**"
     of = "" if rung.today else f" by older code or settings, commit `{(r.commit or 'none')[:12]}`,"
-    pooled = f" in {len(r.pool)} runs" if r.pool else ""
+    pooled = f" in {len(r.counted)} runs" if r.pool else ""
     fared = tally([v for v in rung.verdicts.values() if v is not None and v.seeds], "the paper's")
     return f"{text}Run{of} with seeds {ranges(r.seeds)}{pooled}: {fared}."
 

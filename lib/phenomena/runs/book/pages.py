@@ -10,7 +10,7 @@ from typing import Any
 from phenomena.runs.store import claims, published, registration, replication
 from phenomena.runs.store.chapters import Chapter, Project
 from phenomena.runs.store.runs import Record, Run
-from phenomena.runs.words import ranges
+from phenomena.runs.words import decimals, ranges
 
 DRAFT = "smoke"  # the edition that makes a draft
 DOWNLOADS = "downloads"  # folder of the built site
@@ -117,17 +117,17 @@ def replication_note(found: Sequence[replication.Comparison]) -> str:
 
 
 def pool_note(record: Record) -> str:
-    """What the verdicts of a pool rest on; nothing for a single run."""
+    """What the verdicts rest on, if that is a pool, and their error, if it may be looked at again; else nothing."""
+    error = f"so each interval errs with probability {claims.ERROR:g} / {record.looks} at most (Bonferroni). "
     if not record.pool:
-        return ""
+        return f"Up to {record.looks} looks at a growing pool were declared, {error}" if record.looks > 1 else ""
     twice = {seed for part in record.pool for seed in part.left_out}
     counted = {part.key: sorted(twice.intersection(part.seeds)) for part in record.pool}
     chosen = [f"run `{key}` for seeds {ranges(seeds)}" for key, seeds in counted.items() if seeds]
     choice = f"Of seeds that came more than once, one run counts: {'; '.join(chosen)}. " if chosen else ""
     return (
-        f"Verdicts rest on a pool of {len(record.seeds)} seeds from {len(record.pool)} [runs](../book/runs.md). "
-        f"Up to {record.looks} looks at it as it grows, so each interval errs with probability "
-        f"{claims.ERROR:g} / {record.looks} at most (Bonferroni). {choice}"
+        f"Verdicts rest on a pool of {len(record.seeds)} seeds from {len(record.counted)} [runs](../book/runs.md). "
+        f"It is looked at up to {record.looks} times as it grows, {error}{choice}"
         "Figures, and recorded values quoted in the text, are those of the run above. "
     )
 
@@ -250,8 +250,8 @@ def measured(mean: float | None, low: float | None, high: float | None, seeds: i
         return f"{number(mean)}, {n if seeds == 1 else f'the same in {many} seeds'}"
     form = ".3g"
     if high > low:
-        decimals = 1 - math.floor(math.log10((high - low) / 2))  # two digits of half the interval
-        form = f".{max(decimals, 0)}f" if decimals < 9 else form
+        digits = decimals(low, high)
+        form = f".{max(digits, 0)}f" if digits < 9 else form
     shown = [_minus(f"{x:{form}}") for x in (mean, low, high)]
     return f"{shown[0]} [{shown[1]}, {shown[2]}], {n}"
 

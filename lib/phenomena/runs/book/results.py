@@ -172,7 +172,7 @@ def _pools(pages: list[Page]) -> list[str]:
             for part in e.pool
         ]  # fmt: skip
         head = ("run", "seeds that count", "left out", "processor", "commit", "started", "seconds")
-        text += [f"{link(page)}: {len(e.seeds)} seeds, {len(e.pool)} runs, {e.looks} looks.", table(head, rows)]
+        text += [f"{link(page)}: {len(e.seeds)} seeds, {len(e.counted)} runs, {e.looks} looks.", table(head, rows)]
     return text
 
 
@@ -218,7 +218,7 @@ def data_files(pages: list[Page]) -> dict[str, bytes]:
     """Results and runs as CSV and JSON, by name of file."""
     stay, first = firm(pages), first_pages(pages)
     results = [
-        {"page": p.name, "edition": p.edition, "run": p.record.key, **v.row(), "looks": p.evidence.looks,
+        {"page": p.name, "edition": p.edition, "run": p.record.key, **v.row(),
          "holm": (v.chapter, v.claim.name) in stay if p in first else None, **_of_claim(v),
          **p.registrations[v.claim.name].row()}
         for p in pages

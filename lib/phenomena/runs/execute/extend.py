@@ -192,7 +192,7 @@ def declare(study: Study) -> None:
     To extend again adds looks, for which later intervals pay; the error of what was decided before is then that of the
     earlier declaration.
     """
-    made = len([part for part in study.pool.pool if part.seeds]) or 1 if study.pool else 0
+    made = len(study.pool.counted) if study.pool else 0
     name, _ = pools.study(study.project, study.chapter, study.edition, study.overrides)
     study.looks = pools.declare_looks(study.project, study.chapter.name, name, made + len(study.points))
     study.read()

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import psutil
 
@@ -106,11 +106,12 @@ class Server:
     def close(self) -> None:
         """Ends the server and its kernels, also while it still imports."""
         self.closed = True
-        self._process.terminate()
+        assert self._process.stdin and self._process.stdout
+        self._process.terminate()  # for a server that still imports: it reads nothing
+        with suppress(OSError):  # of a request that is not read any more
+            self._process.stdin.close()  # a signal that another of its threads gets does not end its wait for a line
         self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            with suppress(OSError):  # of a request that was not read any more
-                pipe.close()  # type: ignore[union-attr]  # both are pipes
+        self._process.stdout.close()
 
 
 class ForkedProcess:
@@ -192,7 +193,7 @@ def serve(modules: list[str]) -> None:
     for name in [*KERNEL, *modules]:
         with suppress(ImportError):  # the run itself will say so, if it needs it
             importlib.import_module(name)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    signal.signal(signal.SIGTERM, _end)
     try:
         for line in sys.stdin:
             request = json.loads(line)
@@ -206,13 +207,16 @@ def serve(modules: list[str]) -> None:
             answers.write(json.dumps(answer) + "\n")
             answers.flush()
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
-        left = psutil.Process().children()
-        for kernel in left:
-            with suppress(psutil.Error):
-                kernel.kill()
-        psutil.wait_procs(left, timeout=5)
-        os._exit(0)  # a second less than to take down all that was imported
+        _end()
+
+
+def _end(*_: object) -> NoReturn:
+    left = psutil.Process().children()
+    for kernel in left:
+        with suppress(psutil.Error):
+            kernel.kill()
+    psutil.wait_procs(left, timeout=5)
+    os._exit(0)  # a second less than to take down all that was imported
 
 
 def _status(pid: int) -> int | None:

@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -112,6 +112,8 @@ def run_all(
     with kernels.Server(modules) as server, ThreadPoolExecutor(workers) as pool:
         try:
             lines = [pool.submit(_run_job, project, *job, force, server, home) for job in jobs]
+            while wait(lines, timeout=0.5).not_done:
+                pass  # code that runs: a signal which reached another thread does not end a wait
             return [line.result() for line in lines if line.result()]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -34,7 +34,7 @@ def pool(records: Sequence[Record], looks: int = 1) -> Record:
         for place, seed in enumerate(record.seeds):
             if seed in fresh:
                 taken[seed] = {name: column[place] for name, column in record.values.items() if place < len(column)}
-        for part in record.pool or [_part(record)]:
+        for part in record.pool or record.counted:
             mine = [seed for seed in part.seeds if seed in fresh]
             left_out = sorted({*part.left_out, *part.seeds} - set(mine))
             parts.setdefault((part.key, part.started), part.model_copy(update={"seeds": mine, "left_out": left_out}))
@@ -53,11 +53,6 @@ def pool(records: Sequence[Record], looks: int = 1) -> Record:
             "looks": looks,
         }
     )
-
-
-def _part(record: Record) -> Part:
-    return Part(key=record.key, seeds=record.seeds, left_out=[], processor=record.processor, commit=record.commit,
-                started=record.started, seconds=record.seconds["total"])  # fmt: skip
 
 
 def differs(first: Record, second: Record) -> str:
@@ -120,11 +115,7 @@ def declared_looks(project: Project, chapter: str, study: str) -> int:
 def declare_looks(project: Project, chapter: str, study: str, looks: int) -> int:
     """Declares that many looks in all, unless more were declared before; returns how many are."""
     looks = max(looks, declared_looks(project, chapter, study))
-    path = _plan(project, chapter, study)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps({"looks": looks}))
-    fresh.replace(path)
+    runs.write(_plan(project, chapter, study), json.dumps({"looks": looks}).encode())
     return looks
 
 

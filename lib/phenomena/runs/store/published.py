@@ -51,9 +51,14 @@ def repeats(record: Record, reference: Record) -> bool:
 
 
 def evidence(project: Project, chapter: Chapter, edition: str, record: Record) -> Record:
-    """What verdicts on a run rest on: the published pool with it, if that is of the same study, or else the run."""
+    """What verdicts on a run rest on: the published pool with it, if that is of the same study, or else the run.
+
+    The looks that the published record declares hold for the run alone, too.
+    """
     kept = _of_study(project, chapter, edition, record.study)
-    return pools.pool([record, kept]) if kept and kept.pool else record
+    if kept is None:
+        return record
+    return pools.pool([record, kept]) if kept.pool else record.model_copy(update={"looks": kept.looks})
 
 
 def pooled(
@@ -104,12 +109,7 @@ def publish(project: Project, chapters: Sequence[Chapter] = (), pool: bool = Fal
                 continue
             record = pooled(project, chapter, edition) if pool else evidence(project, chapter, edition, run.record)
             assert record  # the run is there
-            if not record.pool:  # further looks may have been declared, but there was none
-                record = record.model_copy(update={"looks": 1})
             place = path(project, chapter, edition)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            fresh = place.with_suffix(".new")
-            fresh.write_text(record.model_dump_json(indent=1), encoding="utf-8")
-            fresh.replace(place)
+            runs.write(place, record.model_dump_json(indent=1).encode())
             written.append(place.relative_to(project.root))
     return written

@@ -160,7 +160,7 @@ class _Runs:
 
 
 def _runs(root: Path, history: History, record: Record) -> _Runs:
-    commits = [part.commit for part in record.pool if part.seeds] or [record.commit]
+    commits = [part.commit for part in record.counted]
     runs = [_run(root, history, commit) for commit in dict.fromkeys(commits)]
     return _Runs(
         len(commits),

@@ -230,9 +230,6 @@ def keep(project: Project, chapters: Iterable[Chapter]) -> list[Path]:
             content = (run.folder / runs.RECORD).read_bytes()
             place = published.beside(project, chapter) / f"{edition}-{keys.sha256(content)[:8]}.json"
             if not place.exists():
-                place.parent.mkdir(parents=True, exist_ok=True)
-                fresh = place.with_suffix(".new")
-                fresh.write_bytes(content)
-                fresh.replace(place)
+                runs.write(place, content)
                 written.append(place.relative_to(project.root))
     return written

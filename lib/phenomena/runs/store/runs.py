@@ -66,6 +66,13 @@ class Record(BaseModel):
     seconds: dict[str, float]  # "total", "overhead" (all but the cells), then one a section of the notebook
     peak_memory_mb: float
 
+    @property
+    def counted(self) -> list[Part]:
+        """The runs that its seeds come from: of a pool those with any that count, else the run itself."""
+        own = Part(key=self.key, seeds=self.seeds, left_out=[], processor=self.processor, commit=self.commit,
+                   started=self.started, seconds=self.seconds["total"])  # fmt: skip
+        return [part for part in self.pool if part.seeds] or [own]
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -153,6 +160,14 @@ def read_record(path: Path) -> Record:
         raise BadInput(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:
         raise BadInput(f"{path}: must be the record of a run, such as book/published/CHAPTER/default.json") from error
+
+
+def write(place: Path, content: bytes) -> None:
+    """Puts a whole file into place, in a folder that need not be there."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    fresh = place.with_name(f"{place.name}.new")
+    fresh.write_bytes(content)
+    fresh.replace(place)
 
 
 def current(project: Project, chapter: Chapter, edition: str = "default") -> Run | None:
