@@ -89,9 +89,14 @@ class Repository:
         return found_in(self.root, run, self.chapter)
 
 
+def record_of(commit, pool=()):
+    rest = {"key": "k", "seeds": [0], "processor": "p", "started": "s", "seconds": {"total": 1.0}}
+    return Record.model_construct(commit=commit, pool=list(pool), **rest)
+
+
 def found_in(root, run=None, chapter="toy"):
     project = Project(root)
-    return registration.registrations(project, project.chapter(chapter), Record.model_construct(commit=run))
+    return registration.registrations(project, project.chapter(chapter), record_of(run))
 
 
 @pytest.fixture
@@ -464,7 +469,7 @@ def test_a_pool_counts_by_all_its_runs(repository):
 
     def found(*parts):
         project = Project(repository.root)
-        record = Record.model_construct(commit=None, pool=list(parts))
+        record = record_of(None, parts)
         return registration.registrations(project, project.chapter("toy"), record)["high"]
 
     old = repository.commit(claim())
@@ -682,7 +687,7 @@ def test_registering_commits_of_this_project_have_the_text_and_their_parents_hav
         path = f"notebooks/{chapter.name}.yaml"
         now = registration._claims((ROOT / path).read_bytes())
         by_commit = {}
-        for name, found in registration.registrations(project, chapter, Record.model_construct(commit=None)).items():
+        for name, found in registration.registrations(project, chapter, record_of(None)).items():
             if found.standing == "registered":
                 by_commit.setdefault(found.commit, []).append(name)
         for commit, names in by_commit.items():

@@ -5,10 +5,12 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections import deque
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -291,6 +293,15 @@ def test_two_sweeps_at_once_run_no_point_twice(project, dask):
     assert sum(ended) == 6, "each point was run by one of the two"
     tables = [[line for line in out.splitlines() if line.startswith("  ")] for out, _ in outputs]
     assert tables[0] == tables[1] and len(tables[0]) == 7
+
+
+def test_two_sweeps_of_one_machine_do_not_quarrel_about_a_port(project):
+    with ExitStack() as stack:
+        with suppress(OSError):  # another cluster has it already
+            stack.enter_context(socket.create_server(("127.0.0.1", 8787)))
+        process = command(project, "sweep", "toy", "-g", "rate=0:0.1:0.1", "--workers", "1")
+        _, errors = process.communicate(timeout=100)
+        assert process.returncode == 0 and "8787" not in errors
 
 
 def test_the_scheduler_gone_is_said_and_nothing_is_lost(project, tmp_path_factory):

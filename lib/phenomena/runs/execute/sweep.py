@@ -228,7 +228,7 @@ def cluster(scheduler: str | None, workers: int, memory_mb: float = 2000) -> Ite
         made = LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # none asked for would be one on a port that two sweeps quarrel about
             memory_limit=0,  # none: kernels have limits of their own
             silence_logs=logging.CRITICAL,
         )

@@ -69,9 +69,12 @@ class Record(BaseModel):
     @property
     def counted(self) -> list[Part]:
         """The runs that its seeds come from: of a pool those with any that count, else the run itself."""
-        own = Part(key=self.key, seeds=self.seeds, left_out=[], processor=self.processor, commit=self.commit,
-                   started=self.started, seconds=self.seconds["total"])  # fmt: skip
-        return [part for part in self.pool if part.seeds] or [own]
+        if self.pool:
+            return [part for part in self.pool if part.seeds]
+        return [
+            Part(key=self.key, seeds=self.seeds, left_out=[], processor=self.processor, commit=self.commit,
+                 started=self.started, seconds=self.seconds["total"])
+        ]  # fmt: skip
 
 
 @dataclass(frozen=True)
