@@ -19,7 +19,7 @@ from phenomena.runs.book import images, quotes
 from phenomena.runs.contract.errors import BadInput
 from phenomena.runs.contract.parameters import parse_assignments
 from phenomena.runs.store import published as published_records
-from phenomena.runs.store.chapters import Chapter, Project
+from phenomena.runs.store.chapters import Chapter, Front, Project
 from phenomena.runs.store.runs import Record, Run
 from phenomena.science import plots
 
@@ -205,12 +205,14 @@ def test_an_unknown_name_is_refused_with_the_nearest(ran):
 @each
 def test_the_cover_names_a_figure_of_the_chapter(chapter):
     code = "\n".join(cell.source for cell in chapter.source.cells if cell.cell_type == "code")
-    assert chapter.file.cover in re.findall(r'\bname="([\w-]+)"', code)
+    assert chapter.file.front.figure in re.findall(r'\bname="([\w-]+)"', code)
 
 
 def with_cover(page: book.Page, name: str) -> book.Page:
     chapter = Chapter(page.chapter.notebook)
-    chapter.__dict__["file"] = page.chapter.file.model_copy(update={"cover": name})  # where the property keeps it
+    chapter.__dict__["file"] = page.chapter.file.model_copy(
+        update={"front": Front(figure=name, claims=[])}
+    )  # where the property keeps it
     return replace(page, chapter=chapter)
 
 
@@ -222,7 +224,7 @@ def test_a_cover_is_small_and_leads_to_its_chapter(ran):
     assert alt == "A line that rises."
     assert png.startswith(b"\x89PNG") and len(png) < 60_000
     assert f"[![{alt}](/book/covers/toy.png)](/notebooks/toy.ipynb)" in quotes.gallery_entry(shown)
-    with pytest.raises(BadInput, match=r"toy.yaml: cover: no figure 'lime'; did you mean 'line'\? accepted: line$"):
+    with pytest.raises(BadInput, match=r"toy.yaml: front: no figure 'lime'; did you mean 'line'\? accepted: line$"):
         quotes.cover(with_cover(page, "lime"))
 
 

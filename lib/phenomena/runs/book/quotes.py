@@ -75,18 +75,17 @@ def cover_name(page: Page) -> str:
 
 
 def cover(page: Page) -> tuple[str, bytes] | None:
-    """Alternative text and small picture of the figure that the chapter's yaml names as its cover.
+    """Alternative text and small picture of the chapter's front figure.
 
-    None where it names none. Raises `BadInput` when the run has no such figure.
+    None where its yaml names none. Raises `BadInput` when the run has no such figure.
     """
-    wanted = page.chapter.file.cover
-    if wanted is None:
+    if page.chapter.file.front is None:
         return None
-    figures = page.run.figures
+    wanted, figures = page.chapter.file.front.figure, page.run.figures
     if wanted in figures:
         return figures[wanted].alt, images.small(figures[wanted].picture)
     like = nearest(wanted, figures) or ";"
-    raise BadInput(f"{page.chapter.name}.yaml: cover: no figure {wanted!r}{like} accepted: {', '.join(figures)}")
+    raise BadInput(f"{page.chapter.name}.yaml: front: no figure {wanted!r}{like} accepted: {', '.join(figures)}")
 
 
 def gallery_entry(page: Page) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 import nbformat
 import yaml
-from annotated_types import Gt
+from annotated_types import Gt, MaxLen
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 try:
@@ -108,12 +108,20 @@ class Claim(Strict):
         return f"> {self.above:g}" if self.above is not None else f"< {self.below:g}"
 
 
+class Front(Strict):
+    """What a reader meets first: on the chapter's first screen, and of the figure on the book's cover too."""
+
+    figure: str
+    claims: Annotated[list[Slug], MaxLen(3)]  # shown with their verdicts
+
+
 class ChapterFile(Strict):
     """The whole yaml file of a chapter."""
 
     title: str
     summary: str
-    cover: str | None = None  # name of the figure on the book's first page
+    front: Front | None = None
+    vary: dict[str, str] = {}  # parameters to change first -> what one should then see
     editions: dict[Slug, Edition]
     # recorded values that are shares, as patterns -> of how many trials a seed: an expression of parameters and values
     trials: dict[str, str] = {}
@@ -130,6 +138,11 @@ class ChapterFile(Strict):
         twice = {name for name in names if names.count(name) > 1}
         if twice:
             raise ValueError(f"claims: {twice.pop()!r} stands twice")
+        unknown = [name for name in (self.front.claims if self.front else []) if name not in names]
+        if unknown:
+            raise ValueError(
+                f"front: no claim {unknown[0]!r}{nearest(unknown[0], names) or ';'} known: {', '.join(names)}"
+            )
         return self
 
 
