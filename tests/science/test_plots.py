@@ -166,7 +166,7 @@ def shown(spec, **at):
 def test_every_place_of_the_controls_shows_its_rows_and_says_so():
     spec = chart().to_dict()
     for (i, rate), arm in itertools.product(enumerate(RATES), ARMS):
-        rows, said = shown(spec, k0=i, at_k1=arm)
+        rows, said = shown(spec, rate=i, arm=arm)
         wanted = frames.select(MOVING, rate=rate, arm=arm)
         assert sorted(rows) == list(zip(wanted["x"], wanted["y"], strict=True))
         assert said == f"At {rate:g} <{arm}> “é”."
@@ -175,10 +175,18 @@ def test_every_place_of_the_controls_shows_its_rows_and_says_so():
 def test_numbers_make_a_slider_and_texts_a_menu():
     shuffled = MOVING.sort_values(["x", "rate"], ascending=False)  # arms appear in the other order
     found = parameters(chart(plots.Layer(MOVING.iloc[:1]), plots.Layer(shuffled)).to_dict())
-    assert list(found) == ["k0", "at_k1", "k1", "reading"]
-    assert found["k0"]["bind"] == {"input": "range", "min": 0, "max": 2, "step": 1, "name": "Rate"}
-    assert found["at_k1"]["bind"] == {"input": "select", "options": ["mixup", "erm"], "name": "Arm"}
-    assert (found["k0"]["value"], found["at_k1"]["value"]) == (0, "mixup")
+    assert list(found) == ["rate", "k0", "rate_ticks", "arm", "k1", "reading"]
+    assert found["rate"]["bind"] == {"input": "range", "min": 0, "max": 2, "step": 1, "name": "Rate"}
+    assert found["arm"]["bind"] == {"input": "select", "options": ["mixup", "erm"], "name": "Arm"}
+    assert (found["rate"]["value"], found["arm"]["value"]) == (0, "mixup")
+    assert found["rate_ticks"]["value"] == ["0.1", "1", "10"]
+
+
+def test_a_control_does_not_take_a_name_of_vegas_own():
+    wide = MOVING.rename(columns={"rate": "width"})
+    spec = chart(plots.Layer(wide, "point"), controls={"width": "Width"}, reading=lambda width: "At it").to_dict()
+    assert list(parameters(spec))[:3] == ["width_", "k0", "width__ticks"]
+    assert len(shown(spec, width_=2)[0]) == 8
 
 
 @pytest.mark.parametrize(
@@ -192,7 +200,7 @@ def test_numbers_make_a_slider_and_texts_a_menu():
 )
 def test_controls_start_at_the_nearest_value(start, rate, arm):
     found = parameters(chart(start=start).to_dict())
-    assert (found["k0"]["value"], found["at_k1"]["value"]) == (rate, arm)
+    assert (found["rate"]["value"], found["arm"]["value"]) == (rate, arm)
 
 
 def test_backgrounds_and_layers_without_the_column_stay():
@@ -204,7 +212,7 @@ def test_backgrounds_and_layers_without_the_column_stay():
     spec = chart(*layers).to_dict()
     still = [*zip(STILL["x"], STILL["y"], strict=True), *((2.0, y) for y in MOVING[MOVING["x"] == 2]["y"])]
     for i, y in ((0, 1.0), (2, 17.0)):
-        rows, _ = shown(spec, k0=i, at_k1="mixup")
+        rows, _ = shown(spec, rate=i, arm="mixup")
         assert sorted(rows) == sorted([*still, (1.0, y)])
     assert ["transform" in layer for layer in spec["layer"]] == [False, False, True]
 
@@ -214,7 +222,7 @@ def test_a_layer_with_one_of_the_controls_follows_that_one():
     rates = plots.Layer(frames.tidy([5.5, 6.5, 7.5], "y", rate=RATES).assign(x=0), "point")
     spec = chart(both, rates).to_dict()
     for arm in ARMS:
-        assert (0.0, 6.5) in shown(spec, k0=1, at_k1=arm)[0]
+        assert (0.0, 6.5) in shown(spec, rate=1, arm=arm)[0]
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -226,7 +234,7 @@ def test_one_to_three_controls(count):
         controls={name: name for name in names},
         reading=lambda **at: "At " + ", ".join(f"{name} {value}" for name, value in at.items()),
     ).to_dict()
-    rows, said = shown(spec, k0=1, at_k1="erm", k2=0)
+    rows, said = shown(spec, rate=1, arm="erm", layer=0)
     assert len(rows) == {1: 6, 3: 1}[count]
     assert said == {1: "At rate 1.0", 3: "At rate 1.0, arm erm, layer 1"}[count]
 
@@ -234,8 +242,8 @@ def test_one_to_three_controls(count):
 def test_numbers_of_one_value_in_several_layers_are_one_stop():
     whole = MOVING.assign(rate=MOVING["rate"].map({0.1: 0, 1.0: 1, 10.0: 10}))  # int beside float
     spec = chart(plots.Layer(whole, "point"), plots.Layer(MOVING[MOVING["rate"] > 0.5], "point")).to_dict()
-    assert parameters(spec)["k0"]["bind"]["max"] == 2
-    assert len(shown(spec, k0=1)[0]) == 8
+    assert parameters(spec)["rate"]["bind"]["max"] == 2
+    assert len(shown(spec, rate=1)[0]) == 8
 
 
 def test_a_value_keeps_colour_and_shape_where_others_are_not_in_view():

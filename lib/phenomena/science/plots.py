@@ -1,6 +1,7 @@
 """Figures in one style. Every function draws into the `ax` it is given and returns it."""
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -110,6 +111,9 @@ def label_axes(ax: Axes, x: str, y: str, title: str = "", chance: float | None =
 # --- figures that a reader moves --------------------------------------------------------------------------------------
 
 
+VEGA_SIGNALS = {"width", "height", "padding", "autosize", "background", "datum", "item", "event", "parent", "reading"}
+
+
 @dataclass(frozen=True)
 class Layer:
     """One kind of mark drawn from a tidy frame; x, y, y2, colour, shape, detail and order name its columns.
@@ -163,6 +167,9 @@ def slider(
     reading: called with the value of each control by name, says in words what is then seen.
     start: column -> value at which its control starts, or the nearest number that occurs; the first value by default.
 
+    The chart's bound parameters have the names of the columns. Where one is a slider's place among the numbers that
+    occur, a parameter `NAME_ticks` holds these as texts, which stand at the control and in the page's address.
+
     Raises `ValueError` for no or more than three controls, or one that is no column of any layer or lacks a value in
     some row.
     """
@@ -174,19 +181,27 @@ def slider(
     keys = {column: f"k{i}" for i, column in enumerate(controls)}
     parameters: list[Any] = []
     for column, title in controls.items():
-        values, wanted = stops[column], (start or {}).get(column)
+        values, wanted, name = stops[column], (start or {}).get(column), _signal(column)
         if isinstance(values[0], str):
             menu = alt.binding_select(options=values, name=title)
             at = values.index(wanted) if wanted in values else 0
-            parameters.append(alt.param(name=f"at_{keys[column]}", value=values[at], bind=menu))
-            parameters.append(alt.param(name=keys[column], expr=f"indexof({json.dumps(values)}, at_{keys[column]})"))
+            parameters.append(alt.param(name=name, value=values[at], bind=menu))
+            parameters.append(alt.param(name=keys[column], expr=f"indexof({json.dumps(values)}, {name})"))
         else:
             at = 0 if wanted is None else min(range(len(values)), key=lambda i: abs(values[i] - wanted))
             bind = alt.binding_range(min=0, max=len(values) - 1, step=1, name=title)
-            parameters.append(alt.param(name=keys[column], value=at, bind=bind))
+            parameters.append(alt.param(name=name, value=at, bind=bind))
+            parameters.append(alt.param(name=keys[column], expr=name))
+            parameters.append(alt.param(name=f"{name}_ticks", value=[f"{value:,.6g}" for value in values]))
     texts = _readings(list(stops), stops, {}, reading)
     parameters.append(alt.param(name="reading", expr=json.dumps(texts) + "".join(f"[{keys[c]}]" for c in stops)))
     return alt.layer(*(_drawn(layer, x, y, stops, keys) for layer in layers)).add_params(*parameters)
+
+
+def _signal(column: str) -> str:
+    """The column's name as one that Vega takes for a signal and has not given to one of its own."""
+    name = re.sub(r"\W", "_", column)
+    return f"{name}_" if name in VEGA_SIGNALS else name
 
 
 def _stops(column: str, layers: Sequence[Layer]) -> list[Any]:
