@@ -4,43 +4,27 @@ Staged pages take prose and metadata from the source notebooks and outputs from 
 needs no new run. Everything happens in `_build/`; nothing is written back into a source.
 """
 
-import base64
-import copy
-import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
 import vl_convert
 import yaml
-from nbformat.v4 import new_markdown_cell
 
-from phenomena.runs.book import downloads, images, ladder, quotes
-from phenomena.runs.book.pages import (
-    DOWNLOADS,
-    DRAFT,
-    Page,
-    checks,
-    download_list,
-    first_pages,
-    parameter_table,
-    run_note,
-    tally,
-    verdict_table,
-)
-from phenomena.runs.book.results import Firm, all_verdicts, data_files, firm, results_page, runs_page
+from phenomena.runs.book import downloads, ladder, quotes
+from phenomena.runs.book.pages import DOWNLOADS, DRAFT, Page, checks, first_pages, tally
+from phenomena.runs.book.results import all_verdicts, data_files, firm, results_page, runs_page
+from phenomena.runs.book.staged import VEGA, interactive_figures, staged_notebook
 from phenomena.runs.contract.errors import RunFailed, nearest
-from phenomena.runs.contract.notebook import MIME
 from phenomena.runs.execute import runner
 from phenomena.runs.store import keys, runs
 from phenomena.runs.store.chapters import Project
 
 STAMP = "built"  # in the work folder: that what is staged there was built, and by what code
-VEGA = f"book/_static/vega-{version('vl-convert-python')}.js"  # draws interactive figures
 EXTRA = "extra"  # what goes into the built site as it is
 VEGA_END = b"})();\n"
 
@@ -203,84 +187,6 @@ def _prose(files: Mapping[str, bytes], pages: list[Page]) -> dict[str, bytes]:
     filled = {name: quotes.fill(content.decode(), texts, name).encode() for name, content in files.items()
               if name == "index.md" or Path(name).match("book/*.md")}  # fmt: skip
     return filled | {name: shown[1] for name, shown in covers.items() if shown}
-
-
-# --- one page ---------------------------------------------------------------------------------------------------------
-
-
-def staged_notebook(
-    page: Page, paths: Iterable[str] = (), colab: str | None = None, stay: Firm = ()
-) -> nbformat.NotebookNode:
-    """The source notebook's cells with the run's outputs, and what the record says of the run.
-
-    paths: of the files that its list of downloads names. colab: where a copy opens in Colab. stay: the book's verdicts
-    that stay after Holm's correction, which is over the chapters' first pages alone.
-    """
-    executed = [cell for cell in page.run.notebook.cells if cell.cell_type == "code"]
-    interactive, quotable = interactive_figures(page), quotes.quotable(page)
-    staged = nbformat.from_dict({**page.chapter.source, "cells": []})
-    for cell in map(copy.deepcopy, page.chapter.source.cells):
-        tags = cell.metadata.get("tags", [])
-        if cell.cell_type == "code":
-            cell = _with_outputs(cell, executed.pop(0), page)
-        elif "verdicts" in tags:
-            cell.source = verdict_table(page, stay if first_pages([page]) else ())
-        else:
-            cell.source = quotes.fill(cell.source, quotable, page.chapter.notebook.name)
-        staged.cells.append(cell)
-        name = cell.metadata.get("mystnb", {}).get("figure", {}).get("name")
-        if name in interactive:
-            staged.cells.append(new_markdown_cell(f"```{{raw}} html\n:file: {name}.html\n```"))
-        if len(staged.cells) == 1:
-            if page.edition not in ("default", DRAFT):
-                cell.source = cell.source.replace("\n", f" ({page.edition})\n", 1)
-            staged.cells.append(new_markdown_cell(run_note(page, colab)))
-            staged.cells.append(new_markdown_cell(download_list(page, paths)))
-        if "parameters" in tags:
-            if executed and "injected-parameters" in executed[0].metadata.get("tags", []):
-                staged.cells.append(copy.deepcopy(executed.pop(0)))
-            staged.cells.append(new_markdown_cell(parameter_table(page)))
-    for number, cell in enumerate(staged.cells):
-        cell["id"] = f"cell-{number:03d}"  # the same at every staging
-    return staged
-
-
-def _with_outputs(cell: nbformat.NotebookNode, executed: nbformat.NotebookNode, page: Page) -> nbformat.NotebookNode:
-    """The source cell with the outputs that readers see; a figure's caption and alternative text become metadata."""
-    cell.outputs, cell.execution_count = [], executed.execution_count
-    for output in map(copy.deepcopy, executed.outputs):
-        bundle = output.get("data", {}).pop(MIME, None)
-        if output.get("name") == "stderr" or (bundle is not None and "figure" not in bundle):
-            continue
-        if bundle is not None:
-            figure = page.run.figures[bundle["figure"]["name"]]
-            output.data["image/png"] = base64.b64encode(images.light(figure.picture)).decode()
-            cell.metadata["mystnb"] = {
-                "image": {"alt": figure.alt},
-                "figure": {"caption": figure.caption, "name": page.label(figure.name)},
-            }
-        cell.outputs.append(output)
-    return cell
-
-
-def interactive_figures(page: Page) -> dict[str, str]:
-    """HTML of the page's interactive figures, by the figure's label in the book.
-
-    The chart stands in the page as data, and `interactive.js` puts it into the figure; the first brings the scripts.
-    Without JavaScript nothing happens and the static picture stays.
-    """
-    found: dict[str, str] = {}
-    for figure in page.run.figures.values():
-        if figure.interactive is not None:
-            spec = {**figure.interactive, "description": figure.alt}
-            del spec["$schema"]
-            # a less-than sign could end the script
-            data = json.dumps(spec, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-            label = page.label(figure.name)
-            html = f'<script type="application/json" class="interactive" data-figure="{label}">{data}</script>\n'
-            scripts = [] if found else [f"../_static/{Path(VEGA).name}", "../_static/interactive.js"]
-            found[label] = html + "".join(f'<script defer src="{path}"></script>\n' for path in scripts)
-    return found
 
 
 # --- building ---------------------------------------------------------------------------------------------------------

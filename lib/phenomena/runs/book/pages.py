@@ -1,6 +1,7 @@
 """What stands on a page beside prose and outputs: text compiled from records, nothing typed by hand."""
 
 import math
+import re
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -84,19 +85,25 @@ def first_pages(pages: Sequence[Page]) -> list[Page]:
 # --- one page ---------------------------------------------------------------------------------------------------------
 
 
-def run_note(page: Page, colab: str | None = None) -> str:
-    """What made this page, in a box, with a button to Colab where there is something to open."""
+def headlines(page: Page) -> str:
+    """The chapter's three foremost claims with their verdicts."""
+    front = page.chapter.file.front
+    found = {v.claim.name: v for v in page.verdicts}
+    chosen = [found[name] for name in (front.claims if front else [])]
+    return "\n".join(f"- {badge(v.verdict)} {v.claim.statement} {told(v)}" for v in chosen)
+
+
+def run_note(page: Page) -> str:
+    """What made this page."""
     r = page.record
-    button = f"\n\n```{{button-link}} {colab}\n:color: primary\n:outline:\nOpen in Colab\n```" if colab else ""
-    aside = "" if page.edition == "default" else "The words around the numbers were written for the default edition. "
+    aside = "" if page.edition == "default" else " The words around the numbers were written for the default edition."
     return (
-        f"````{{admonition}} This page\n:class: run\n```sh\n{page.command}\n```\n"
-        f"Edition `{page.edition}`: {page.chapter.file.editions[page.edition].summary}. "
+        f"**This page** is the edition `{page.edition}`: {page.chapter.file.editions[page.edition].summary}. "
         f"Seeds {r.seeds[0]} to {r.seeds[-1]}; {r.seconds['total']:.0f} s, {r.peak_memory_mb:.0f} MB, "
         f"{r.processor}, {r.threads} thread{'s' if r.threads != 1 else ''}{f', {r.gpu}' if r.gpu else ''}; "
         f"commit `{(r.commit or 'none')[:12]}`, run `{r.key}`. "
-        f"Intervals are 95 % over seeds. {pool_note(page.evidence)}{replication_note(page.replications)}{aside}"
-        f"See [how to re-run](../book/how_to_rerun.md).{button}\n````"
+        f"Intervals are 95 % over seeds. {pool_note(page.evidence)}{replication_note(page.replications)}".rstrip()
+        + aside
     )
 
 
@@ -143,7 +150,7 @@ def parameter_table(page: Page) -> str:
 
 
 def download_list(page: Page, paths: Iterable[str]) -> str:
-    """Links to what can be downloaded of a page, folded; paths: below the folder of downloads."""
+    """Links to what can be downloaded of a page; paths: below the folder of downloads."""
     descriptions = {
         f"{page.name}.ipynb": "the notebook as it is in the repository, without outputs",
         f"{page.name}-executed.ipynb": "the same as it was run for this page, with all outputs",
@@ -153,7 +160,7 @@ def download_list(page: Page, paths: Iterable[str]) -> str:
     captions = {f"{f.name}.csv": f"data of {figure_link(page, f.name)}" for f in page.record.figures}
     names = {Path(path).name: path for path in paths}
     lines = [f"- {download(names[n], n)}: {about}" for n, about in (descriptions | captions).items() if n in names]
-    return folded("Downloads", "\n".join(lines))
+    return "\n".join(lines)
 
 
 def verdict_table(page: Page, firm: Container[tuple[str, str]] = ()) -> str:
@@ -231,7 +238,8 @@ def table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
 
 def folded(title: str, text: str) -> str:
     """A box that opens at a click."""
-    return f"````{{dropdown}} {title}\n{text}\n````"
+    fence = "`" * max([4, *(len(ticks) + 1 for ticks in re.findall("^`+", text, re.MULTILINE))])
+    return f"{fence}{{dropdown}} {title}\n{text}\n{fence}"
 
 
 def seen(page: Page, v: claims.Verdict) -> str:
