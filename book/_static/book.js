@@ -15,7 +15,34 @@ document.addEventListener("DOMContentLoaded", () => {
     }
   });
   for (const box of document.querySelectorAll(".pst-scrollable-table-container, div.math")) wide.observe(box);
+
+  // one switch for all code of a page, remembered for the next page
+  const folds = document.querySelectorAll("article div.cell details.hide");
+  if (folds.length) {
+    const button = Object.assign(document.createElement("button"), { className: "btn btn-sm code-switch", type: "button", textContent: "Show all code" });
+    const turn = (on) => {
+      button.ariaPressed = String(on);
+      document.documentElement.classList.toggle("all-code", on);
+      for (const fold of folds) fold.open = on;
+    };
+    button.addEventListener("click", () => {
+      const on = button.ariaPressed !== "true";
+      turn(on);
+      remember(on);
+    });
+    document.querySelector(".article-header-buttons")?.prepend(button);
+    turn(remembered());
+  }
 });
+
+// a browser may refuse to keep anything
+const CODE = "phenomena-all-code";
+function remember(on) {
+  try { localStorage.setItem(CODE, on ? "1" : ""); } catch {}
+}
+function remembered() {
+  try { return localStorage.getItem(CODE) === "1"; } catch { return false; }
+}
 
 // what is folded is open on paper
 addEventListener("beforeprint", () => {

@@ -13,7 +13,45 @@
     view: { stroke: null },
   };
 
-  for (const source of document.querySelectorAll("script.interactive")) {
+  // A control with the numbers it passes below it and its value beside it. Where it stands is in the page's address:
+  // `?alpha=32`, and for all figures but the first `?FIGURE.alpha=32`.
+  const control = (input, view, prefix) => {
+    const name = input.name, range = input.type === "range", state = view.getState({ signals: () => true }).signals;
+    const ticks = range && state[`${name}_ticks`]; // texts of the places that it stops at
+    const text = () => (ticks ? ticks[view.signal(name)] : String(view.signal(name)));
+    const first = text(), asked = new URLSearchParams(location.search).get(prefix + name);
+    if (range) {
+      const places = ticks ? ticks.map((_, i) => i) : [0, 1, 2, 3, 4].map((i) => +input.min + (i / 4) * (input.max - input.min));
+      const every = Math.ceil((places.length - 1) / 6) || 1, last = places.length - 1;
+      const shown = places.map((_, i) => i).filter((i) => i === last || (i % every === 0 && last - i >= every));
+      const track = Object.assign(document.createElement("span"), { className: "track" });
+      const marks = Object.assign(document.createElement("span"), { className: "ticks", ariaHidden: "true" });
+      for (const i of shown) {
+        const mark = Object.assign(document.createElement("span"), { textContent: ticks ? ticks[i] : +places[i].toPrecision(3) });
+        mark.style.left = `${last ? (100 * i) / last : 0}%`;
+        marks.append(mark);
+      }
+      input.after(track);
+      track.append(input, marks);
+      track.nextSibling?.remove(); // Vega's own bare number
+      track.after(document.createElement("output"));
+    }
+    const output = input.closest("label").querySelector("output");
+    const tell = () => {
+      if (output) output.textContent = text();
+      const address = new URL(location);
+      if (text() === first) address.searchParams.delete(prefix + name);
+      else address.searchParams.set(prefix + name, text());
+      if (address.href !== location.href) history.replaceState(null, "", address);
+    };
+    const place = ticks ? ticks.indexOf(asked) : range ? Number(asked) : asked;
+    const known = ticks ? place >= 0 : range ? place >= input.min && place <= input.max : [...input.options].some((o) => o.value === asked);
+    if (asked !== null && asked !== "" && known) view.signal(name, place);
+    view.addSignalListener(name, tell);
+    if (output) output.textContent = text();
+  };
+
+  for (const [number, source] of document.querySelectorAll("script.interactive").entries()) {
     const figure = document.getElementById(source.dataset.figure);
     const caption = figure.querySelector("figcaption");
     const chart = Object.assign(document.createElement("div"), { className: "interactive" });
@@ -23,7 +61,9 @@
     figure.prepend(chart);
     const spec = { width: "container", autosize: { type: "fit-x", contains: "padding" }, ...JSON.parse(source.textContent) };
     vegaEmbed(chart, spec, { mode: "vega-lite", renderer: "svg", actions: false, defaultStyle: false, config })
-      .then(({ view }) => {
+      .then(async ({ view }) => {
+        for (const input of chart.querySelectorAll(".vega-bind [name]")) control(input, view, number ? `${source.dataset.figure}.` : "");
+        await view.runAsync();
         const tell = () => {
           reading.textContent = view.signal("reading");
           for (const slider of chart.querySelectorAll("input[type=range]")) slider.setAttribute("aria-valuetext", reading.textContent);

@@ -19,7 +19,7 @@ from phenomena.runs.book.results import data_files, results_page
 from phenomena.runs.contract.errors import BadInput, RunFailed
 from phenomena.runs.contract.notebook import MIME
 from phenomena.runs.store import runs
-from phenomena.runs.store.chapters import Project
+from phenomena.runs.store.chapters import Chapter, Project
 
 
 @pytest.fixture
@@ -44,22 +44,79 @@ def test_staged_page_is_source_prose_with_the_runs_outputs(shelf):
     nbformat.validate(staged)
     text = "\n".join(cell.source for cell in staged.cells)
     assert "New prose." in text
-    assert "```sh\nphenomena run toy\n```\nEdition `default`: all. Seeds 0 to 2" in text
+    assert "**This page** is the edition `default`: all. Seeds 0 to 2" in text
+    assert "```sh\nphenomena run toy\n```" in text
     assert "| `rate` | float, 0 to 1 | 0.5 | 0.5 | how fast |" in text
     assert "In the book, the verdicts stand here." not in text
     assert '<span class="verdict contradicted">contradicted</span>' in text
     outputs = [o for c in staged.cells for o in c.get("outputs", [])]
     assert len(outputs) == 1  # the figure; what was meant for the record is gone
     assert MIME not in outputs[0].data
-    (figure,) = [c.metadata["mystnb"] for c in staged.cells if "mystnb" in c.metadata]
+    (figure,) = [c.metadata["mystnb"] for c in staged.cells if "figure" in c.metadata.get("mystnb", {})]
     assert figure["image"]["alt"] == "A line that rises."
     assert figure["figure"] == {"caption": "Values from 0.5.", "name": "toy-line"}
 
 
+def source_with(shelf, *cells):
+    """The toy chapter with other cells around its figure; returns its page, run anew."""
+    chapter = shelf.chapter("toy")
+    notebook = nbformat.read(chapter.notebook, 4)
+    at = next(i for i, cell in enumerate(notebook.cells) if cell.source == "## Figure")
+    notebook.cells[at:at] = cells
+    nbformat.write(notebook, chapter.notebook)
+
+
+def test_code_that_stands_together_is_one_fold_up_to_what_it_shows(shelf, run_toy):
+    code, text = nbformat.v4.new_code_cell, nbformat.v4.new_markdown_cell
+    source_with(
+        shelf,
+        text("Two and a table."),
+        code("# Two numbers\na = 1"),
+        code("b = 2"),
+        code("# A table\nimport pandas as pd\n\npd.DataFrame({'a': [a, b]})"),
+        code("# The recipe\nc = a + b", metadata={"tags": ["open"]}),
+        code("# Kept\nrecord(c=[c, c, c])"),
+        text("After."),
+    )
+    run_toy(shelf)
+    staged = book.staged_notebook(page(shelf))
+    cells = [c for c in staged.cells if c.cell_type == "code"]
+    prompts = [c.metadata["mystnb"]["code_prompt_show"] for c in cells]
+    assert prompts[0] == "Code: imports and parameters"
+    assert prompts[-4:] == ["Code: Two numbers", "Code: The recipe", "Code: Kept", "Code"]
+    together, recipe, kept, figure = cells[-4:]
+    assert together.source.startswith("# Two numbers\na = 1\n\nb = 2\n\n# A table") and len(together.outputs) == 1
+    assert [c.metadata["tags"] for c in (together, recipe, kept)] == [["hide-input"], [], ["hide-input", "plumbing"]]
+    assert "figure" in figure.metadata["mystnb"] and "plumbing" not in figure.metadata["tags"]
+    of_source = [c.source for c in shelf.chapter("toy").source.cells if c.cell_type == "code"]
+    assert "\n\n".join(c.source for c in cells) == "\n\n".join(of_source)  # nothing is lost or moved
+
+
+def test_the_front_figure_and_claims_come_first(shelf):
+    path = shelf.root / "notebooks" / "toy.yaml"
+    path.write_text(path.read_text() + "front: {figure: line, claims: [apart]}\n")
+    shown = page(shelf)
+    before = book.staged_notebook(replace(shown, chapter=Chapter(shown.chapter.notebook)))
+    title, figure, claims = before.cells[:3]
+    assert title.source.startswith("# Toy")
+    assert figure.metadata["mystnb"]["figure"]["name"] == "toy-line" and figure.metadata["tags"] == ["remove-input"]
+    assert "apart" in claims.source or "reproduced" in claims.source
+    shows = [
+        c for c in before.cells if any("image/png" in o.get("data", {}) for c in [c] for o in c.get("outputs", []))
+    ]
+    assert shows == [figure]  # and not once more where it is made
+    (made,) = [
+        c
+        for c in before.cells
+        if ("{numref}`Fig. %s <toy-line>`" in c.source and "made" in c.source) or c.source.startswith("This makes")
+    ]
+    assert "at the top of the page" in made.source
+
+
 def test_a_changed_parameter_is_shown(shelf):
     staged = book.staged_notebook(page(shelf, "smoke"))
-    (injected,) = [c for c in staged.cells if "injected-parameters" in c.metadata.get("tags", [])]
-    assert "seeds = 2" in injected.source
+    (setup,) = [c for c in staged.cells if "# The values of this edition\n" in c.source]
+    assert "seeds = 2" in setup.source.partition("# The values of this edition")[2]
     assert "| `seeds` | int, 1 to 100 | **2** | 3 | how many seeds |" in "\n".join(c.source for c in staged.cells)
 
 

@@ -114,9 +114,7 @@ def test_staging_again_leaves_the_bundle_alone_and_drops_it_when_unused(shelf, r
     assert [c.source for c in staged.cells if c.source.startswith("```{raw}")] == [
         f"```{{raw}} html\n:file: toy-{name}.html\n```" for name in ("point", "again")
     ]
-    assert "interactive" not in nbformat.writes(staged).replace(
-        "interactive=chart", ""
-    )  # the notebook to download stays small
+    assert "vega" not in nbformat.writes(staged)  # the notebook stays small
     target = shelf / "_build" / "draft-work" / "source"
     before = (target / book.VEGA).stat().st_mtime_ns
     book.stage(Project(shelf), pages, target, draft=True)

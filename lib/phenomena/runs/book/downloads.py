@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from phenomena.runs.book import quotes
+from phenomena.runs.book import markdown, quotes
 from phenomena.runs.book.pages import Page
 from phenomena.runs.contract.errors import BadInput
 from phenomena.runs.contract.notebook import REPORTED
@@ -51,8 +51,8 @@ def files(page: Page) -> dict[str, bytes]:
     """The files of a page by their path below the folder of downloads."""
     name = page.name
     found = {
-        f"{name}.ipynb": page.chapter.notebook.read_bytes(),
-        f"{name}-executed.ipynb": nbformat.writes(executed(page)).encode(),
+        f"{name}.ipynb": nbformat.writes(legible(page, page.chapter.source)).encode(),
+        f"{name}-executed.ipynb": nbformat.writes(legible(page, page.run.notebook)).encode(),
         f"{name}-record.json": (page.run.folder / RECORD).read_bytes(),
         f"{name}.yaml": page.chapter.notebook.with_suffix(".yaml").read_bytes(),
     }
@@ -60,13 +60,13 @@ def files(page: Page) -> dict[str, bytes]:
     return {f"{name}/{path}": content for path, content in found.items()}
 
 
-def executed(page: Page) -> nbformat.NotebookNode:
-    """The run's notebook with the values that its prose quotes; its prose is that of the day when it was run."""
-    notebook, texts = copy.deepcopy(page.run.notebook), quotes.quotable(page)
-    for cell in notebook.cells:
+def legible(page: Page, notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """A copy of the page's source or executed notebook whose prose reads well outside the book."""
+    made, texts = copy.deepcopy(notebook), quotes.quotable(page)
+    for cell in made.cells:
         if cell.cell_type == "markdown":
-            cell.source = quotes.QUOTE.sub(lambda quote: texts.get(quote[1], quote[0]), cell.source)
-    return notebook
+            cell.source = markdown.for_readers(cell.source, page, texts)
+    return made
 
 
 def release() -> str:
@@ -107,7 +107,7 @@ def colab_copy(page: Page, source: str) -> nbformat.NotebookNode:
 
     source: what pip installs the library from, such as git+https://github.com/OWNER/NAME@v1.0.
     """
-    made = copy.deepcopy(page.chapter.source)
+    made = legible(page, page.chapter.source)
     injected = [cell for cell in page.run.notebook.cells if "injected-parameters" in cell.metadata.get("tags", [])]
     pins = json.dumps(needed(page), indent=4).replace("\n}", ",\n}")
     first = next(i for i, cell in enumerate(made.cells) if cell.cell_type == "code")

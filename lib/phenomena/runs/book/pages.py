@@ -152,7 +152,7 @@ def parameter_table(page: Page) -> str:
 def download_list(page: Page, paths: Iterable[str]) -> str:
     """Links to what can be downloaded of a page; paths: below the folder of downloads."""
     descriptions = {
-        f"{page.name}.ipynb": "the notebook as it is in the repository, without outputs",
+        f"{page.name}.ipynb": "the notebook without outputs, its quotations filled in",
         f"{page.name}-executed.ipynb": "the same as it was run for this page, with all outputs",
         f"{page.name}-record.json": "what determined the run, what it measured for every seed, what it cost",
         f"{page.name}.yaml": "editions and claims with their thresholds",

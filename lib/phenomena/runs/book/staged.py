@@ -16,7 +16,7 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
-from phenomena.runs.book import images, quotes
+from phenomena.runs.book import images, markdown, quotes
 from phenomena.runs.book.pages import (
     DRAFT,
     Page,
@@ -56,7 +56,7 @@ def staged_notebook(page: Page, paths: Iterable[str] = (), colab: str | None = N
         if "verdicts" in tags:
             cell.source = verdict_table(page, stay if first_pages([page]) else ())
         else:
-            cell.source = quotes.fill(cell.source, quotable, page.chapter.notebook.name)
+            cell.source = quotes.fill(markdown.for_book(cell.source, page), quotable, page.chapter.notebook.name)
         if "preamble" in tags:
             preamble.append(cell.source)
         else:

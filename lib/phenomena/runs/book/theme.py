@@ -10,6 +10,8 @@ MENDED = {
     r"<th></th>": "<td></td>",
     # the sidebar's arrows, by which a chapter's further editions unfold, have no name
     r'<summary><span class="toctree-toggle"': '<summary aria-label="further pages"><span class="toctree-toggle"',
+    # what folds has a name of its own, which this label would hide from those who listen
+    r'<summary aria-label="Toggle hidden content">': "<summary>",
     # an entry of the bibliography has a role that is no more, and that a list does not take
     r'role="doc-biblioentry"': 'role="listitem"',
     # fonts are asked for ahead in a manner that is refused to pages on disk; the styles ask for them all the same
