@@ -82,7 +82,7 @@ def test_code_that_stands_together_is_one_fold_up_to_what_it_shows(shelf, run_to
     staged = book.staged_notebook(page(shelf))
     cells = [c for c in staged.cells if c.cell_type == "code"]
     prompts = [c.metadata["mystnb"]["code_prompt_show"] for c in cells]
-    assert prompts[0] == "Code: imports and parameters"
+    assert "Code: imports and parameters" in prompts
     assert prompts[-4:] == ["Code: Two numbers", "Code: The recipe", "Code: Kept", "Code"]
     together, recipe, kept, figure = cells[-4:]
     assert together.source.startswith("# Two numbers\na = 1\n\nb = 2\n\n# A table") and len(together.outputs) == 1
@@ -101,15 +101,9 @@ def test_the_front_figure_and_claims_come_first(shelf):
     assert title.source.startswith("# Toy")
     assert figure.metadata["mystnb"]["figure"]["name"] == "toy-line" and figure.metadata["tags"] == ["remove-input"]
     assert "apart" in claims.source or "reproduced" in claims.source
-    shows = [
-        c for c in before.cells if any("image/png" in o.get("data", {}) for c in [c] for o in c.get("outputs", []))
-    ]
+    shows = [c for c in before.cells if any("image/png" in o.get("data", {}) for o in c.get("outputs", []))]
     assert shows == [figure]  # and not once more where it is made
-    (made,) = [
-        c
-        for c in before.cells
-        if ("{numref}`Fig. %s <toy-line>`" in c.source and "made" in c.source) or c.source.startswith("This makes")
-    ]
+    (made,) = [c for c in before.cells if c.source.startswith("This makes {numref}`Fig. %s <toy-line>`")]
     assert "at the top of the page" in made.source
 
 

@@ -192,7 +192,9 @@ def slider(
             bind = alt.binding_range(min=0, max=len(values) - 1, step=1, name=title)
             parameters.append(alt.param(name=name, value=at, bind=bind))
             parameters.append(alt.param(name=keys[column], expr=name))
-            parameters.append(alt.param(name=f"{name}_ticks", value=[f"{value:.6g}" for value in values]))
+            parameters.append(
+                alt.param(name=f"{name}_ticks", value=[f"{value:.6g}".replace("inf", "∞") for value in values])
+            )
     texts = _readings(list(stops), stops, {}, reading)
     parameters.append(alt.param(name="reading", expr=json.dumps(texts) + "".join(f"[{keys[c]}]" for c in stops)))
     return alt.layer(*(_drawn(layer, x, y, stops, keys) for layer in layers)).add_params(*parameters)
