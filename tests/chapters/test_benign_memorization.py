@@ -1,5 +1,6 @@
 """Views, experiments and figures of the chapter on benign memorization."""
 
+import json
 import math
 from pathlib import Path
 
@@ -188,24 +189,33 @@ def test_measure_reads_labels_where_they_are():
 
 def test_the_untrained_arm_is_the_network_as_initialised():
     setting = small_setting()
-    frame = study.train_arm(setting, [1], "untrained")
+    frame = study.train_arm(setting, [1], "untrained").probed
     data, labels, chance = setting.problems([1])[0]
     pair = views.augmented(data.x_train, setting.augmentation, setting.strength, 2, chance)
     expected = study.measure(setting.new_network(1), data, labels, pair, setting.k)
     pd.testing.assert_frame_equal(frame[expected.columns], expected)
 
 
+def test_an_arm_keeps_the_features_of_its_first_seed(monkeypatch):
+    monkeypatch.setattr(study, "KEPT_ROWS", 7)
+    setting = small_setting()
+    features = study.train_arm(setting, [1, 2], "untrained").features
+    expected = networks.layers(setting.new_network(1), setting.problems([1])[0].data.x_train[:7])
+    assert list(features) == list(expected)
+    assert all(torch.equal(features[layer], rows) for layer, rows in expected.items())
+
+
 def test_without_label_noise_the_arm_on_true_labels_is_that_with_augmentation():
     clean = small_setting(label_noise=0.0)
-    frames = [study.train_arm(clean, [1], arm).drop(columns="arm") for arm in ("augmentation", "true labels")]
+    frames = [study.train_arm(clean, [1], arm).probed.drop(columns="arm") for arm in ("augmentation", "true labels")]
     pd.testing.assert_frame_equal(*frames)
-    noisy = study.train_arm(small_setting(), [1], "augmentation").drop(columns="arm")
+    noisy = study.train_arm(small_setting(), [1], "augmentation").probed.drop(columns="arm")
     assert not noisy.equals(frames[0])
 
 
 def test_without_augmentation_the_number_of_copies_changes_nothing():
     setting = small_setting()
-    fresh, fixed = (study.train_arm(setting, [1], "no augmentation", copies) for copies in (study.FRESH, 3))
+    fresh, fixed = (study.train_arm(setting, [1], "no augmentation", copies).probed for copies in (study.FRESH, 3))
     pd.testing.assert_frame_equal(fresh, fixed)
 
 
@@ -250,8 +260,8 @@ def test_versions_share_a_label_unless_they_are_independent(monkeypatch):
 def test_seeds_do_not_depend_on_those_beside_them():
     setting, fixed = small_setting(), {"checkpoints": [0, 2, 4]}
     studies = [
-        lambda seeds: study.train_arm(setting, seeds, "augmentation"),
-        lambda seeds: study.train_arm(setting, seeds, "augmentation", 3),
+        lambda seeds: study.train_arm(setting, seeds, "augmentation").probed,
+        lambda seeds: study.train_arm(setting, seeds, "augmentation", 3).probed,
         lambda seeds: study.train_on_versions(setting, seeds, 40, 3, independent=True, mixed_batches=0.5, **fixed),
         lambda seeds: study.train_on_versions(setting, seeds, 40, study.FRESH, loss="mse"),
         lambda seeds: study.train_on_groups(setting, seeds, 20, 3),
@@ -276,7 +286,7 @@ def test_paper_edition_takes_its_first_steps():
     images, labels = torch.rand(300, 3, 32, 32, generator=generator()), torch.arange(300) % 10
     source = datasets.Dataset(images, labels, images[:60], labels[:60], 10)
     setting = setting_of(source, values, values["image_augmentation"])
-    frame = study.train_arm(setting, [0, 1], "augmentation", values["copies"])
+    frame = study.train_arm(setting, [0, 1], "augmentation", values["copies"]).probed
     layers = ["input", "stem", "stage1", "stage2", "stage3", "stage4", "pool", "hidden", "logits"]
     assert list(frame["layer"]) == 2 * layers and frame.notna().all(axis=None)
 
@@ -316,7 +326,7 @@ def test_figures_are_drawn_with_one_version_and_one_seed(seeds):
         figures.knn(main, 0.1, 50),
         figures.memory(main, 0.1, 20, 50),
         figures.invariance(main),
-        figures.diversity(last, study.at_equal_accuracy(path, 0.6), 0.6, 20, 50),  # no run reaches it
+        figures.diversity(last, study.at_equal_accuracy(path, 0.6), 0.6, 20, 0.1, 50),  # no run reaches it
         figures.paths(path, 0.6, 0.1),
         figures.capacity(fixed, 20, 0.1),
         figures.perfect(main, last, last[last["copies"] == 1], 4, 20, 0.1, 50),
@@ -332,14 +342,32 @@ def test_figures_are_drawn_with_one_version_and_one_seed(seeds):
         assert "nan" not in one["alt"] + one["caption"] and len(one["alt"]) > 40 and len(one["data"])
 
 
-def test_the_chart_of_paths_ends_with_fresh_versions():
-    shown = figures.paths(runs([4, 1, study.FRESH]), 0.6, 0.1)
+def test_the_moving_figure_has_every_layer_of_every_point_and_says_what_k_nn_finds():
+    layers, places = ["input", "pool", "logits"], torch.rand(2, 3, 20, 2, generator=generator())
+    arms = ("no augmentation", "augmentation")
+    maps = {arm: dict(zip(layers, at, strict=True)) for arm, at in zip(arms, places, strict=True)}
+    rows = [
+        {"seed": s, "arm": arm, "layer": layer, "knn": 0.2 + i / 10, "memorized": 0.9 - i / 10}
+        for s in (1, 2)
+        for arm in study.ARMS
+        for i, layer in enumerate(layers)
+    ]
+    problem = views.draw_problem(datasets.digits(), 60, 50, 1.0, 1)
+    shown = figures.embedding(maps, problem, pd.DataFrame(rows), 50)
     plt.close(shown["figure"])
     spec = shown["interactive"].to_dict()
-    texts = next(p["expr"] for p in spec["params"] if p["name"] == "reading")
-    starts = [text.partition(",")[0] for text in texts.split('"')[1::2] if "k-NN of the encoder:" in text]
-    assert starts == ["B = 1", "B = 4", "fresh versions at every visit"]
-    assert "50% of the views" in texts and "(mean of 2)" in texts
+    found = {p["name"]: p for p in spec["params"]}
+    assert found["layer"]["value"] == 1 and found["layer"]["bind"]["max"] == 2
+    assert found["layer_ticks"]["value"] == layers
+    assert found["colour"]["bind"]["options"] == ["true class", "random label"]
+    said = json.loads(found["reading"]["expr"].removesuffix("[layer][which]"))
+    assert said[1][0].startswith("Layer pool: k-NN finds a point's true class with accuracy 0.30 [")
+    assert said[2][1].startswith("Layer logits: k-NN finds a point's random label with accuracy 0.70 [")
+    points = spec["layer"][-1]["data"]["values"]
+    assert len(points) == 40 and points[27]["y"] == pytest.approx(places[1, :, 7, 1].tolist(), abs=6e-4)
+    assert points[27]["c"] == [int(problem.data.y_train[7]), int(problem.labels[7])]
+    assert all(0 <= x <= 1 for row in points[:20] for x in row["x"])  # the arms do not overlap
+    assert all(x > 1.1 for row in points[20:] for x in row["x"])
 
 
 def test_shares_are_whole_numbers_of_the_trials_that_the_claims_name():

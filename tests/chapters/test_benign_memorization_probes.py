@@ -1,7 +1,10 @@
 """Probes against scikit-learn and by hand."""
 
+import math
+
 import pytest
 import torch
+from conftest import generator
 from sklearn.linear_model import Ridge
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
@@ -66,3 +69,21 @@ def test_augmentation_distance_by_hand_and_at_its_limits():
     assert probes.augmentation_distance(a, a) == 0  # views equal: perfect invariance
     many = torch.randn(2, 5000, 5, generator=GENERATOR)
     assert probes.augmentation_distance(*many) == pytest.approx(1, abs=0.05)  # views unrelated: none
+
+
+def test_maps_keep_neighbours_together_and_are_the_same_each_time():
+    chance = generator()
+    group = torch.arange(60) % 3
+    apart = torch.eye(3)[group] + 0.05 * torch.randn(60, 3, generator=chance)
+    features = {"mixed": torch.randn(60, 5, generator=chance), "apart": apart}
+    maps, again = (probes.neighbour_maps(features, 5) for _ in range(2))
+    assert all(torch.equal(places, again[layer]) for layer, places in maps.items())
+    for places in maps.values():
+        assert places.shape == (60, 2) and places.min() == 0 and places.max() == 1
+    nearest = torch.cdist(maps["apart"], maps["apart"]).fill_diagonal_(math.inf).argmin(1)
+    assert torch.equal(group[nearest], group)
+
+
+def test_a_map_of_points_that_a_layer_does_not_tell_apart_is_finite():
+    maps = probes.neighbour_maps({"input": torch.randn(20, 4, generator=generator()), "dead": torch.zeros(20, 4)})
+    assert maps["dead"].isfinite().all()

@@ -1,42 +1,145 @@
 """Figures of the chapter: from tidy frames to what `show` takes beside a name."""
 # ruff: noqa: E501 - a caption is one string
 
-import math
+import json
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from torch import Tensor
 
 from phenomena.chapters.benign_memorization.study import ARMS, FRESH
 from phenomena.chapters.benign_memorization.views import Problem
 from phenomena.science import plots
-from phenomena.science.plots import Axis, Layer
+from phenomena.statistics import interval
 
 Shown = dict[str, Any]  # arguments of `show`: figure, caption, alt, data, interactive
 
-READINGS = {"k-NN of the encoder": "knn", "the network's own answers": "test"}
+GROUND = "#f5f5f5"  # of a panel without axes
+COLOURS = {"true class": "knn", "random label": "memorized"}  # of points -> the k-NN accuracy that belongs to it
 
 
-def examples(problem: Problem, versions: Float[Tensor, "m 4 ..."], dataset: str) -> Shown:
-    """The first training points with their augmentations, true class and noisy label."""
+def examples(problem: Problem, rows: Int[Tensor, " m"], versions: Float[Tensor, "m 4 ..."], dataset: str) -> Shown:
+    """Rows of the training points with their augmentations, true class and noisy label."""
     data, labels, _ = problem
     figure, axes = plots.panels(len(versions), height=2.2)
-    for i, ax in enumerate(axes):
-        title = f"class {data.y_train[i]}, label {labels[i]}"
-        plots.samples(ax, data.x_train[i].cpu(), versions[i].cpu(), title)
+    for ax, row, seen in zip(axes, rows, versions, strict=True):
+        plots.samples(ax, data.x_train[row].cpu(), seen.cpu(), f"class {data.y_train[row]}, label {labels[row]}")
     return {
         "figure": figure,
-        "caption": "Training points (strong) with four augmentations each (faint), their true class and the label they are trained on.",
+        "caption": "Training points (blue) with four augmentations each (grey), their true class and the label they are trained on; points whose label differs from their class come first.",
         "alt": f"Training samples of {dataset}, each with four augmentations that keep its form, and with a label that has nothing to do with its class.",
     }
+
+
+def embedding(maps: Mapping[str, Mapping[str, Tensor]], problem: Problem, main: pd.DataFrame, tested: int) -> Shown:
+    """Training points of the first seed as the layers see them, the arms side by side; the reader picks the layer.
+
+    maps: arm -> layer -> places in the unit square, from `probes.neighbour_maps`. problem: that of the first seed.
+    """
+    shown = [
+        pd.DataFrame({"arm": arm, "layer": layer, "point": range(len(at)), "x": at[:, 0], "y": at[:, 1]})
+        for arm, places in maps.items()
+        for layer, at in places.items()
+    ]
+    points = pd.concat(shown)
+    points["true class"] = problem.data.y_train.cpu().numpy()[points["point"]]
+    points["random label"] = problem.labels.cpu().numpy()[points["point"]]
+    trials = {"knn": tested, "memorized": len(problem.labels)}
+    found = {
+        (arm, layer, colour): interval(rows[quantity], trials=trials[quantity])
+        for (arm, layer), rows in main.groupby(["arm", "layer"])
+        for colour, quantity in COLOURS.items()
+    }
+    count = main["seed"].nunique()
+
+    def reading(layer: str, colour: str) -> str:
+        each = " and ".join(f"{_quoted(*found[arm, layer, colour])} with {arm}" for arm in maps)
+        return (
+            f"Layer {layer}: k-NN finds a point's {colour} with accuracy {each} (mean and 95 % interval, n = {count})."
+        )
+
+    figure, axes = plots.panels(len(maps), width=4.6, height=2.6)
+    for ax, arm in zip(axes, maps, strict=True):
+        rows = points[(points["arm"] == arm) & (points["layer"] == "pool")]
+        ax.scatter(rows["x"], rows["y"], s=14, color=[f"C{c % 10}" for c in rows["true class"]], linewidths=0)
+        ax.set(title=arm, xticks=[], yticks=[], xlabel=_found(*found[arm, "pool", "true class"]), facecolor=GROUND)
+        ax.spines[:].set_visible(False)
+    figure.suptitle("Trained on random labels; colours: true classes", fontsize=10)
+    return {
+        "figure": figure,
+        "caption": f"{rows['point'].nunique()} training points of one seed at the encoder's output (in the moving figure, at any layer), in networks trained on random labels without and with augmentation. Near neighbours stay near (t-SNE); distances between groups mean nothing. Colours: true classes (in the moving figure, the random labels as well). Below each panel: accuracy of the k-NN probe, mean over {count} seeds.",
+        "alt": f"Training points at the encoder's output. {reading('pool', 'true class')} {reading('pool', 'random label')}",
+        "data": points,
+        "interactive": _embedding_chart(points, found, reading),
+    }
+
+
+def _embedding_chart(points: pd.DataFrame, found: Mapping[Any, Any], reading: Any) -> Any:
+    """One view with the arms side by side: only a single view takes the width of the page.
+
+    A point carries its places in all layers, a third of the bytes that a row for each would need.
+    """
+    import altair as alt  # a second of import that only notebooks with such a chart need
+
+    arms, layers = list(dict.fromkeys(points["arm"])), list(dict.fromkeys(points["layer"]))
+    left = {arm: 1.15 * i for i, arm in enumerate(arms)}
+    heads = [
+        {"x": left[arm], "arm": arm, "said": [[_found(*found[arm, layer, c]) for c in COLOURS] for layer in layers]}
+        for arm in arms
+    ]
+    dots = [
+        {
+            "x": (left[arm] + rows["x"].astype(float)).round(3).tolist(),
+            "y": rows["y"].astype(float).round(3).tolist(),
+            "c": rows[list(COLOURS)].iloc[0].tolist(),
+        }
+        for (arm, _), rows in points.groupby(["arm", "point"], sort=False)
+    ]
+    sentences = [[reading(layer, colour) for colour in COLOURS] for layer in layers]
+    stops = alt.binding_range(min=0, max=len(layers) - 1, step=1, name="layer")
+    parameters = [
+        alt.param(name="layer", value=layers.index("pool"), bind=stops),
+        alt.param(name="layer_ticks", value=layers),
+        alt.param(name="colour", value="true class", bind=alt.binding_select(options=list(COLOURS), name="colours")),
+        alt.param(name="which", expr=f"indexof({json.dumps(list(COLOURS))}, colour)"),
+        alt.param(name="reading", expr=f"{json.dumps(sentences)}[layer][which]"),
+    ]
+    classes = sorted({c for colour in COLOURS for c in points[colour].tolist()})
+    legend = alt.Legend(title="class or label", columns=10)
+    x = alt.X("at:Q", axis=None, scale=alt.Scale(domain=[-0.04, max(left.values()) + 1.04], nice=False))
+    y: dict[str, Any] = {"axis": None, "scale": alt.Scale(domain=[-0.2, 1.2], nice=False)}
+    titled = alt.Chart(alt.Data(values=heads))
+    middle = titled.transform_calculate(at="datum.x + 0.5", found="datum.said[layer][which]")
+    return alt.layer(
+        titled.transform_calculate(at="datum.x - 0.04", end="datum.x + 1.04")
+        .mark_rect(color=GROUND)
+        .encode(x=x, x2="end:Q", y=alt.YDatum(-0.05, **y), y2=alt.Y2Datum(1.05)),
+        middle.mark_text(fontSize=14, fontWeight="bold").encode(x=x, y=alt.YDatum(1.13, **y), text="arm:N"),
+        middle.mark_text(fontSize=14).encode(x=x, y=alt.YDatum(-0.13, **y), text="found:N"),
+        alt.Chart(alt.Data(values=dots))
+        .transform_calculate(at="datum.x[layer]", up="datum.y[layer]", class_="datum.c[which]")
+        .mark_circle(size=45, opacity=0.9)
+        .encode(x=x, y=alt.Y("up:Q", **y), color=alt.Color("class_:N", scale=alt.Scale(domain=classes), legend=legend)),
+        height=340,
+    ).add_params(*parameters)
+
+
+def _quoted(mean: float, low: float, high: float) -> str:
+    return f"{mean:.2f}" + (f" [{low:.2f}, {high:.2f}]" if low == low else "")
+
+
+def _found(mean: float, *_: float) -> str:
+    return f"k-NN accuracy {mean:.2f}"
 
 
 def knn(main: pd.DataFrame, chance: float, tested: int) -> Shown:
     """True classes, read from every layer by k-NN. tested: how many points."""
     figure, (ax,) = plots.panels(1, height=3.8)
     _layer_panel(ax, main, "knn", "k-NN accuracy, true labels", "Random labels, true classes", chance, tested).legend()
+    ax.set_ylim(0, 1)
     pool = _means(main[main["layer"] == "pool"], "arm")
     fitted, knn = pool["fitted"], pool["knn"]
     return {
@@ -51,8 +154,11 @@ def memory(main: pd.DataFrame, chance: float, samples: int, tested: int) -> Show
     """Random labels of the samples, read from every layer, beside a linear probe for the true ones of tested points."""
     figure, (left, right) = plots.panels(2, height=3.6)
     ylabel = "leave-one-out k-NN accuracy,\ntraining labels"
-    _layer_panel(left, main, "memorized", ylabel, "Random labels, read from each layer", chance, samples).legend()
+    _layer_panel(left, main, "memorized", ylabel, "Random labels, read from each layer", chance, samples)
     _layer_panel(right, main, "linear", "accuracy, true labels", "True labels, linear probe", chance, tested)
+    for ax in (left, right):
+        ax.set_ylim(0, 1.03)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     memorized = _means(main[main["arm"] == "augmentation"], "layer")["memorized"]
     return {
         "figure": figure,
@@ -66,6 +172,7 @@ def invariance(main: pd.DataFrame) -> Shown:
     """Distance between two augmentations of a sample at every layer."""
     figure, (ax,) = plots.panels(1, height=3.4)
     _layer_panel(ax, main, "distance", "relative distance Q", "Two versions of a sample").legend()
+    ax.set_ylim(0, None)
     distance = _means(main[main["layer"] == "pool"], "arm")["distance"]
     return {
         "figure": figure,
@@ -75,7 +182,7 @@ def invariance(main: pd.DataFrame) -> Shown:
     }
 
 
-def diversity(last: pd.DataFrame, equal: pd.DataFrame, level: float, samples: int, tested: int) -> Shown:
+def diversity(last: pd.DataFrame, equal: pd.DataFrame, level: float, samples: int, chance: float, tested: int) -> Shown:
     """Labels fitted and features learnt against the number of distinct augmentations.
 
     last: from `at_the_end`; equal: from `at_equal_accuracy` at this level. The versions of a sample share its label, so
@@ -85,9 +192,12 @@ def diversity(last: pd.DataFrame, equal: pd.DataFrame, level: float, samples: in
     ended, equalled = (_named(frame) for frame in (last, equal))
     both = pd.concat([ended.assign(at="after all steps"), equalled.assign(at=f"at {level:.0%} training accuracy")])
     plots.bands(left, ended.assign(what="random labels fitted"), x="versions", y="fitted", hue="what", trials=samples)
-    plots.label_axes(left, "distinct augmentations of a sample", "training accuracy", "Memorizing").legend()
     plots.bands(right, both, x="versions", y="knn", hue="at", trials=tested)
-    plots.label_axes(right, "distinct augmentations of a sample", "k-NN accuracy, encoder", "Generalising").legend()
+    for ax, ylabel, title in ((left, "training accuracy", "Labels"), (right, "k-NN accuracy, encoder", "Features")):
+        plots.label_axes(ax, "distinct augmentations B of a sample", ylabel, title, chance).set_ylim(0, 1.03)
+        _upright(ax)
+    left.legend(loc="center left")
+    right.legend(loc="upper left")
     means = _means(last, "copies")
     few = min(b for b in means.index if b != FRESH)
     fitted, knn = means["fitted"], means["knn"]
@@ -100,59 +210,33 @@ def diversity(last: pd.DataFrame, equal: pd.DataFrame, level: float, samples: in
 
 
 def paths(frame: pd.DataFrame, level: float, chance: float) -> Shown:
-    """Accuracy on true labels against random labels fitted, along training; the reader picks the number of versions.
+    """The encoder's accuracy on true labels against random labels fitted, along training.
 
     frame: from `train_on_versions`, with checkpoints along the way. level: training accuracy marked by a line.
     """
-    frame = frame.assign(copies=frame["copies"].astype(float).replace(FRESH, math.inf)).sort_values(
-        "copies", kind="stable"
+    named = _named(frame)
+    figure, (ax,) = plots.panels(1, height=3.6)
+    for i, (versions, runs) in enumerate(named.groupby("versions", sort=False)):
+        for _, run in runs.groupby("seed"):
+            ax.plot(run["fitted"], run["knn"], color=f"C{i}", linewidth=0.7, alpha=0.5)
+        mean = _means(runs, "step")
+        ax.plot(mean["fitted"], mean["knn"], marker=plots.MARKERS[i], color=f"C{i}", label=versions)
+    ax.axvline(level, color="0.4", linestyle=":", linewidth=1)
+    title = "Along training, from left to right"
+    plots.label_axes(ax, "fraction of views that get their random label", "k-NN accuracy, encoder", title, chance)
+    ax.set(xlim=(0, 1.02), ylim=(0, None))
+    figure.legend(loc="outside lower center", ncols=4)
+    count, ends = frame["seed"].nunique(), _means(named.groupby(["versions", "seed"]).last(), "versions")
+    each = " ".join(
+        f"{versions}: at the end {end['fitted']:.0%} of the views get their random label, and k-NN accuracy is {end['knn']:.2f}."
+        for versions, end in ends.loc[list(dict.fromkeys(named["versions"]))].iterrows()
     )
-    ends = frame.groupby(["copies", "seed"]).last().groupby("copies").mean(numeric_only=True)
-    count = frame["seed"].nunique()
-
-    def reading(copies: float, what: str) -> str:
-        end = ends.loc[copies]
-        fitted = f"{end['fitted']:.0%} of the views get their random label"
-        return f"{_versions(copies)}, {what}: at the end {fitted}, and accuracy on true labels is {end[READINGS[what]]:.2f} (mean of {count})."
-
-    figure, axes = plots.panels(2, height=3.4)
-    for ax, (title, what) in zip(axes, READINGS.items(), strict=True):
-        for i, copies in enumerate(ends.index):
-            for j, (_, run) in enumerate(frame[frame["copies"] == copies].groupby("seed")):
-                label = None if j else _versions(copies)
-                ax.plot(run["fitted"], run[what], marker=plots.MARKERS[i], color=f"C{i}", linewidth=1, label=label)
-        ax.axvline(level, color="0.4", linestyle=":", linewidth=1)
-        ylabel = "" if what == "test" else "accuracy, true labels"
-        plots.label_axes(ax, "views that get their random label", ylabel, title, chance).set_ylim(0, 1)
-    axes[1].legend(fontsize=7)
-    ending = " ".join(reading(copies, "k-NN of the encoder") for copies in ends.index)
     return {
         "figure": figure,
-        "caption": f"Accuracy on true labels against the fraction of views that get their random label. Each line is a training run, from left to right, with {frame['step'].nunique()} checkpoints; {count} runs for every number of distinct augmentations, of which the interactive form highlights one and the static form draws all. Vertical line: the training accuracy at which the figure above compares; horizontal line: chance.",
-        "alt": f"Paths of training. {ending}",
-        "data": frame[["copies", "seed", "step", "fitted", *READINGS.values()]],
-        "interactive": _path_chart(frame, level, chance, reading),
+        "caption": f"k-NN accuracy of the encoder's output on true labels against the fraction of views that get their random label, at {frame['step'].nunique()} checkpoints of training. Thin: one run; with markers: mean of {count} runs at each checkpoint. Dotted: the training accuracy at which the figure above compares, and chance.",
+        "alt": f"Paths of training. {each}",
+        "data": frame[["copies", "seed", "step", "fitted", "knn", "test"]],
     }
-
-
-def _path_chart(frame: pd.DataFrame, level: float, chance: float, reading: Any) -> Any:
-    """The runs of one number of versions in front of all others in grey; three digits keep the chart small."""
-    runs = frame.assign(run=frame.groupby(["copies", "seed"]).ngroup())
-    runs = runs.rename(columns={column: name for name, column in READINGS.items()})
-    runs = runs.melt(["copies", "run", "step", "fitted"], list(READINGS), "what", "accuracy").round(3)
-    others, marked = runs.drop(columns="copies"), pd.DataFrame({"level": [level], "chance": [chance]})
-    grey, dashed = {"color": "#bbb", "strokeWidth": 1}, {"strokeDash": [2, 3]}
-    return plots.slider(
-        Layer(others, "line", "fitted", "accuracy", detail="run", order="step", style=grey),
-        Layer(marked, "rule", x="level", y=None, style=dashed),
-        Layer(marked, "rule", x=None, y="chance", style=dashed),
-        Layer(runs, "line", "fitted", "accuracy", detail="run", order="step", style={"strokeWidth": 2.5}),
-        Layer(runs, "circle", "fitted", "accuracy", detail="run", order="step", style={"size": 50, "opacity": 1}),
-        x=Axis("fraction of views that get their random label", (0, 1)),
-        y=Axis("accuracy, true labels", (0, 1)),
-        controls={"copies": "distinct augmentations B of a sample", "what": "accuracy of"},
-        reading=reading,
-    )
 
 
 def capacity(frame: pd.DataFrame, samples: int, chance: float) -> Shown:
@@ -163,13 +247,16 @@ def capacity(frame: pd.DataFrame, samples: int, chance: float) -> Shown:
     """
     words = {True: "one for each version", False: "shared by the versions"}
     frame = frame.assign(inputs=samples * frame["copies"], labels=frame["independent"].map(words))
+    versions = sorted(frame["copies"].unique())
     figure, (ax,) = plots.panels(1, height=3.4)
     plots.bands(ax, frame, x="inputs", y="fitted", hue="labels", trials=samples)
     ax.set_xscale("log", base=2)
+    ax.set_xticks([samples * b for b in versions], [f"{samples * b:,}\nB = {b}" for b in versions])
     title = "Shared against independent labels"
     plots.label_axes(ax, "number of inputs n × B", "training accuracy on random labels", title, chance)
-    ax.legend(title="random labels")
-    many = frame["copies"].max()
+    ax.set_ylim(0, 1.03)
+    ax.legend(title="random labels", loc="center left")
+    many = max(versions)
     fitted = _means(frame[frame["copies"] == many], "labels")["fitted"]
     shared, own = fitted[words[False]], fitted.get(words[True], fitted[words[False]])  # one version shares with none
     return {
@@ -194,7 +281,10 @@ def perfect(
     figure, (ax,) = plots.panels(1, height=3.4)
     plots.bands(ax, table.assign(what="encoder"), x="versions", y="knn", hue="what", joined=False, trials=tested)
     title = "Augmentations against samples of the class"
-    plots.label_axes(ax, "what stands in for a sample", "k-NN accuracy, true labels", title, chance).legend()
+    plots.label_axes(ax, "what stands in for a sample", "k-NN accuracy, true labels", title, chance)
+    _upright(ax)
+    ax.set_ylim(0, None)
+    ax.legend(loc="lower right")
     return {
         "figure": figure,
         "caption": f"k-NN accuracy of the encoder's output: untrained, with B versions of each of {samples} samples, with fresh augmentations, and with {size} real samples of a class in place of augmentations. Mean and 95 % interval.",
@@ -206,14 +296,15 @@ def perfect(
 def partial(frame: pd.DataFrame, samples: int, chance: float, tested: int) -> Shown:
     """Accuracies against the fraction of random labels. frame: from `at_the_end`."""
     names = {
-        "knn": "k-NN of the encoder, true labels",
-        "test": "network's own test accuracy",
-        "fitted": "training labels fitted",
+        "knn": "encoder's k-NN, true classes",
+        "test": "network's own answers, true classes",
+        "fitted": "labels fitted",
     }
     long = _long(frame, "label_noise", names)
     figure, (ax,) = plots.panels(1, height=3.4)
     _accuracies(ax, long, "label_noise", samples, tested)
-    plots.label_axes(ax, "fraction of random labels", "accuracy", "Partial noise", chance).legend()
+    plots.label_axes(ax, "fraction of random labels", "accuracy", "Partial noise", chance).set_ylim(0, 1.03)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     ends = _means(frame, "label_noise")
     (least, most), test, knn = ends.index[[0, -1]], ends["test"], ends["knn"]
     return {
@@ -226,10 +317,12 @@ def partial(frame: pd.DataFrame, samples: int, chance: float, tested: int) -> Sh
 
 def variants(frame: pd.DataFrame, samples: int, chance: float, tested: int) -> Shown:
     """Features and labels fitted by each variant of the training. frame: with the columns variant, seed, knn, fitted."""
-    long = _long(frame, "variant", {"knn": "k-NN of the encoder, true labels", "fitted": "random labels fitted"})
+    long = _long(frame, "variant", {"knn": "encoder's k-NN, true classes", "fitted": "random labels fitted"})
     figure, (ax,) = plots.panels(1, height=3.4)
     _accuracies(ax, long, "variant", samples, tested, joined=False)
-    plots.label_axes(ax, "", "accuracy", "Variants of the training", chance).legend()
+    plots.label_axes(ax, "", "accuracy", "Variants of the training", chance).set_ylim(0, 1)
+    _upright(ax)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     means = frame.groupby("variant")[["knn", "fitted"]].mean()
     each = "; ".join(f"{name} {row['knn']:.2f} and {row['fitted']:.2f}" for name, row in means.iterrows())
     return {
@@ -272,9 +365,11 @@ def _long(frame: pd.DataFrame, by: str, names: dict[str, str]) -> pd.DataFrame:
 
 def _named(frame: pd.DataFrame) -> pd.DataFrame:
     """With the number of versions as text for the axis, fresh ones last."""
-    named = frame.assign(versions=frame["copies"].map(lambda b: "fresh" if b == FRESH else str(b)))
+    named = frame.assign(versions=frame["copies"].map(lambda b: "fresh" if b == FRESH else f"B = {b}"))
     return named.sort_values("copies", key=lambda b: b.replace(FRESH, 10**9), kind="stable")
 
 
-def _versions(copies: float) -> str:
-    return "fresh versions at every visit" if copies == math.inf else f"B = {copies:g}"
+def _upright(ax: Axes) -> None:
+    """Short texts below their ticks, where `plots.bands` has turned them."""
+    for text in ax.get_xticklabels():
+        text.set(rotation=0, ha="center")

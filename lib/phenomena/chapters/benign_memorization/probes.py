@@ -1,8 +1,12 @@
 """What can be read from a layer's features: k-nearest-neighbour and linear probes, and invariance to augmentation."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
+from sklearn.manifold import TSNE
 from torch import Tensor
 
 
@@ -72,3 +76,27 @@ def augmentation_distance(first: Float[Tensor, "n d"], second: Float[Tensor, "n 
     total = a.square().sum() / n + b.square().sum() / n - 2 * a.mean(0) @ b.mean(0)  # over all n^2 pairs
     strangers = (total - same / n) * n / (n - 1)
     return (same / strangers.clamp(min=1e-12)).item()
+
+
+def neighbour_maps(features: Mapping[str, Float[Tensor, "m _"]], k: int = 20) -> dict[str, Float[Tensor, "m 2"]]:
+    """Each layer's rows laid out in the plane so that neighbours by cosine similarity stay neighbours: t-SNE.
+
+    Distances between groups mean nothing. The first layer starts from its principal components and every other one
+    from the layer before it, so that a row moves little from layer to layer.
+
+    features: layer -> rows, the same ones in every layer.
+    k: about how many neighbours count (perplexity), less where there are fewer than 3 k rows.
+    Returns layer -> places, scaled to [0, 1] along both axes.
+
+    References: van der Maaten and Hinton 2008, "Visualizing data using t-SNE".
+    """
+    maps = {}
+    start: Any = "pca"
+    for layer, rows in features.items():
+        unit = F.normalize(rows.double(), dim=1).cpu().numpy()
+        tsne = TSNE(perplexity=min(k, len(rows) / 3), metric="cosine", init=start, random_state=0, max_iter=500)
+        places = torch.from_numpy(tsne.fit_transform(unit))
+        start = (places / places.std(0)[:1] * 1e-4).numpy()  # the spread of scikit-learn's own starts
+        least, most = places.aminmax(dim=0)
+        maps[layer] = (places - least) / (most - least)
+    return maps

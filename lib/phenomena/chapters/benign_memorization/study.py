@@ -6,7 +6,7 @@ Letters: n samples, B (in signatures v) versions of a sample.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -27,6 +27,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 FRESH = 0  # a number of versions: a new augmentation at every visit
 PROBED_ENTRIES = 2**27  # of a layer's features, for the linear probe and pairs of views; further rows are left out
 PROBED_VERSIONS = 1000  # on which training accuracy is measured during training
+KEPT_ROWS = 200  # whose features an arm returns
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,23 @@ class Setting:
         return networks.encoder_projector(**architecture, seed=seed).to(x.device)
 
 
-def train_arm(setting: Setting, seeds: Sequence[int], arm: str, copies: int = FRESH) -> pd.DataFrame:
-    """One arm of the main study: `measure` of every seed's network, and its accuracy on the training labels.
+class Arm(NamedTuple):
+    """What an arm of the main study gives.
+
+    probed: `measure` of every seed's network, with further columns fitted (accuracy on the training labels, the same
+        for every layer), seed, arm.
+    features: layer -> its activations on the first training rows of the first seed, at most `KEPT_ROWS`.
+    """
+
+    probed: pd.DataFrame
+    features: dict[str, Float[Tensor, "m _"]]
+
+
+def train_arm(setting: Setting, seeds: Sequence[int], arm: str, copies: int = FRESH) -> Arm:
+    """Trains and probes one arm of the main study.
 
     arm: one of `ARMS`; all but "true labels" have the noisy labels.
     copies: fixed augmentations of a sample, or `FRESH`.
-    Returns the columns of `measure`, then fitted (the same for every layer), seed, arm.
     """
     problems = setting.problems(seeds)
     labels = [problem.data.y_train if arm == "true labels" else problem.labels for problem in problems]
@@ -97,7 +109,7 @@ def train_arm(setting: Setting, seeds: Sequence[int], arm: str, copies: int = FR
         pair = views.augmented(data.x_train, setting.augmentation, strength, 2, problem.generator)
         fitted = metrics.accuracy(answer, given)
         frames.append(measure(network, data, given, pair, setting.k).assign(fitted=fitted, seed=seed, arm=arm))
-    return pd.concat(frames)
+    return Arm(pd.concat(frames), networks.layers(trained[0], problems[0].data.x_train[:KEPT_ROWS]))
 
 
 def train_on_versions(
