@@ -29,7 +29,7 @@ def examples(problem: Problem, rows: Int[Tensor, " m"], versions: Float[Tensor, 
         plots.samples(ax, data.x_train[row].cpu(), seen.cpu(), f"class {data.y_train[row]}, label {labels[row]}")
     return {
         "figure": figure,
-        "caption": "Training points (blue) with four augmentations each (grey), their true class and the label they are trained on; points whose label differs from their class come first.",
+        "caption": "Training points with four augmentations each (of a signal: in grey), their true class and the label they are trained on; points whose label differs from their class come first.",
         "alt": f"Training samples of {dataset}, each with four augmentations that keep its form, and with a label that has nothing to do with its class.",
     }
 
@@ -108,7 +108,7 @@ def _embedding_chart(points: pd.DataFrame, found: Mapping[Any, Any], reading: An
         alt.param(name="reading", expr=f"{json.dumps(sentences)}[layer][which]"),
     ]
     classes = sorted({c for colour in COLOURS for c in points[colour].tolist()})
-    legend = alt.Legend(title="class or label", columns=10)
+    legend = alt.Legend(title="class or label", columns=5, symbolSize=120)
     x = alt.X("at:Q", axis=None, scale=alt.Scale(domain=[-0.04, max(left.values()) + 1.04], nice=False))
     y: dict[str, Any] = {"axis": None, "scale": alt.Scale(domain=[-0.2, 1.2], nice=False)}
     titled = alt.Chart(alt.Data(values=heads))
@@ -297,7 +297,7 @@ def partial(frame: pd.DataFrame, samples: int, chance: float, tested: int) -> Sh
     """Accuracies against the fraction of random labels. frame: from `at_the_end`."""
     names = {
         "knn": "encoder's k-NN, true classes",
-        "test": "network's own answers, true classes",
+        "test": "network's test accuracy",
         "fitted": "labels fitted",
     }
     long = _long(frame, "label_noise", names)
