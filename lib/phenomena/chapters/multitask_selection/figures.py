@@ -1,16 +1,22 @@
 """Figures and tables of the chapter: each figure with its caption, alternative text and data, as `show` takes them."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import json
+import textwrap
+from collections.abc import Mapping
+from itertools import product
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from jaxtyping import Float, Int
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.patches import Patch, Rectangle
 
 from phenomena.chapters.multitask_selection import published
 from phenomena.chapters.multitask_selection.data import MedicalData, TaskData
-from phenomena.chapters.multitask_selection.study import Simulation
+from phenomena.chapters.multitask_selection.study import Simulation, acting
 from phenomena.chapters.multitask_selection.theory import entry_ratio
 from phenomena.science import plots
 from phenomena.science.frames import select
@@ -19,11 +25,29 @@ from phenomena.statistics import interval
 SPREAD = "Mean and 95 % interval over seeds."
 R2 = {"classification": "R² of classification", "regression": "R² of regression", "all": "R² of all tasks"}
 SELECTION = "fraction of features found"
+NAMED = ["MTLComb", "plain sum", "MTLBin", "lasso"]  # the methods that claims are about, in colour
 
 
 def _kind(what: str, active: int) -> dict[str, Any]:
     """What a score is, as for `statistics.interval`: selection a share of the active features, R² in [0, 1]."""
     return {"trials": active} if what == "selection" else {"bounds": (0, 1)}
+
+
+def _beside(ax: Axes, frame: pd.DataFrame, x: str, y: str, hue: str, **kind: Any) -> Axes:
+    """Means with 95 % intervals at places without an order, the values of `hue` side by side."""
+    places, groups = list(dict.fromkeys(frame[x])), list(dict.fromkeys(frame[hue]))
+    for i, group in enumerate(groups):
+        rows = frame[frame[hue] == group].dropna(subset=[y])
+        samples = {places.index(place): part[y].to_numpy() for place, part in rows.groupby(x, sort=False)}
+        mean, low, high = np.array([interval(s, **kind) for s in samples.values()]).T
+        at = np.array(list(samples)) + 0.2 * (i - (len(groups) - 1) / 2)
+        ax.errorbar(
+            at, mean, (mean - low, high - mean), linestyle="none", capsize=3, marker=plots.MARKERS[i], color=f"C{i}",
+            label=f"{group} (n = {min(map(len, samples.values()))})",
+        )  # fmt: skip
+    ax.set_xticks(range(len(places)), [textwrap.fill(place, 12) for place in places])
+    ax.set_xlim(-0.5, len(places) - 0.5)
+    return ax
 
 
 def _stored(ax: Axes, frame: pd.DataFrame, x: str, y: str, limit: float, label: str | None = None) -> None:
@@ -84,31 +108,29 @@ def main(frame: pd.DataFrame, active: int) -> dict[str, Any]:
     figure, axes = plots.panels(2, 2, height=3.0)
     limit = frame["ratio"].max()
     titles = {"all": "All tasks", "classification": "Classification", "regression": "Regression"}
+    named, others = frame[frame["method"].isin(NAMED)], frame[~frame["method"].isin(NAMED)]
     for ax, (what, title) in zip(axes, {**titles, "selection": "Features found"}.items(), strict=True):
-        plots.bands(ax, frame, x="ratio", y=what, hue="method", **_kind(what, active))
+        plots.bands(ax, named, x="ratio", y=what, hue="method", order=NAMED, **_kind(what, active))
+        for _, part in others.groupby("method", sort=False):
+            mean = part.groupby("ratio")[what].mean()
+            ax.plot(mean.index, mean, color="0.6", linewidth=1.2, zorder=1)
+        ax.lines[-1].set_label(f"other separate models (n = {others['seed'].nunique()})")
         plots.label_axes(ax, "rows over features, n/p", "fraction found" if what == "selection" else "R²", title)
         if what in published.MAIN:
             _stored(ax, published.MAIN, "ratio", what, limit)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=7)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     last = frame[frame["ratio"] == limit].groupby("method", sort=False)["all"].mean()
     return {
         "figure": figure,
         "caption": f"R² on test rows, and fraction of the {active} true features among the {active} most important, "
-        "against rows over features. The separate models are trained on their own labels. Crosses: the stored results "
-        f"of the official repository. {SPREAD} {_counts(frame)}",
+        "against rows over features. The separate models are trained on their own labels; grey, in the mean alone: "
+        f"{', '.join(dict.fromkeys(others['method']))}. Crosses: the stored results of the official repository. "
+        f"{SPREAD}",
         "alt": f"R² over all tasks at {limit:g} rows a feature: "
         + ", ".join(f"{name} {v:.2f}" for name, v in last.items())
         + ".",
         "data": frame,
     }
-
-
-def _counts(frame: pd.DataFrame) -> str:
-    """How many seeds methods have, where not all have the same number."""
-    seeds = frame.groupby("method", sort=False)["seed"].nunique()
-    if seeds.nunique() == 1:
-        return f"n = {seeds.iloc[0]}."
-    return "; ".join(f"n = {n} for {', '.join(part.index)}" for n, part in seeds.groupby(seeds, sort=False)) + "."
 
 
 def _summary(numbers: pd.Series, **kind: Any) -> str:
@@ -138,18 +160,22 @@ def _styled(table: pd.DataFrame, name: str) -> Any:
 
 def paths(frame: pd.DataFrame, entries: pd.DataFrame, active: int) -> dict[str, Any]:
     """Joint paths, and where the first feature enters. frame: of `entering`; entries: of `entry_ratios`."""
-    figure, axes = plots.panels(3, height=3.2, width=9.5)
+    figure, axes = plots.panels(3, height=3.4, width=8.5)
     for ax, name in zip(axes, frame["loss"].unique(), strict=False):
-        part = frame[frame["loss"] == name]
+        part = frame[(frame["loss"] == name) & (frame["kind"] != "none")]
         at = part.assign(λ=part["lambda"].round(4))
         plots.bands(ax, at, x="λ", y="in", hue="kind", trials=active // 2)  # half of them act in one kind of task
-        _falling(ax, "fraction of true features in", f"Joint path, {name}").legend(fontsize=7)
+        ax.set(xscale="log", xticks=[1, 0.5, 0.2, 0.1], xticklabels=["1", "0.5", "0.2", "0.1"])
+        ax.minorticks_off()
+        ax.invert_xaxis()
+        plots.label_axes(ax, "λ / λmax", "fraction of true features in", f"Joint path, {name}")
+    axes[1].legend(loc="lower right", fontsize=8)
     plots.bands(axes[2], entries, x="minority", y="ratio", hue="loss")
     fine = np.linspace(0.02, 0.5, 100)
-    axes[2].plot(fine, [entry_ratio(q) for q in fine], color="0.4", linestyle=":", label="2φ(c)")
-    plots.label_axes(axes[2], "fraction of rows in the rarer class", "λ of classification / λ of regression")
-    axes[2].set_title("First feature")
-    axes[2].legend(fontsize=7)
+    axes[2].plot(fine, [entry_ratio(q) for q in fine], color="0.2", linestyle=":", label="2φ(c)")
+    plots.label_axes(axes[2], "fraction of rows in the rarer class", "λ, classification / regression", "First feature")
+    axes[2].set_ylim(0, 1.25)
+    axes[2].legend(loc="upper left", fontsize=8)
     plain, weighted = (
         select(entries, minority=0.5).groupby("loss", sort=False)["ratio"].mean()[["no weights", "weights 2 and ½"]]
     )
@@ -164,64 +190,196 @@ def paths(frame: pd.DataFrame, entries: pd.DataFrame, active: int) -> dict[str, 
     }
 
 
-def _falling(ax: Axes, y: str, title: str) -> Axes:
-    ax.set_xscale("log")
-    ax.invert_xaxis()
-    return plots.label_axes(ax, "λ / λmax", y, title)
+# Where a feature acts -> the map's word for it, its colour.
+KINDS = {"classification": ("classification", "C0"), "regression": ("regression", "C1"), "none": ("no task", "0.35")}
+FEATURES_SHOWN, TASKS_SHOWN = 25, 10  # of each kind at most
+LEVELS = 9  # of strength in the map, digits in the moving figure's data
 
 
-def entering(frame: pd.DataFrame, active: int) -> dict[str, Any]:
-    """Classification features on a joint path with and without weights. frame: of `entering`."""
-    figure, (ax,) = plots.panels(1, height=3)
-    classification = frame[frame["kind"] == "classification"]
-    at = classification.assign(λ=classification["lambda"].round(4))
-    plots.bands(ax, at, x="λ", y="in", hue="loss", trials=active // 2)
-    _falling(ax, "fraction in, classification features", "What the weights move").legend()
-    rounded = frame.assign(penalty=frame["lambda"].round(4))
-    mean = rounded.groupby(["loss", "kind", "penalty"], sort=False)["in"].mean()
-    curves = mean.reset_index()
-    curves = curves.assign(x=curves["penalty"], curve=curves["loss"] + curves["kind"])
+class Map(NamedTuple):
+    """What the map of coefficients shows: features in the order of `KINDS`, classification tasks first."""
 
-    def reading(loss: str, penalty: float) -> str:
-        c, r = mean[loss, "classification", penalty], mean[loss, "regression", penalty]
-        return (
-            f"{loss.capitalize()}, λ / λmax = {penalty:.2f}: {c:.2f} of the classification features "
-            f"and {r:.2f} of the regression features are in."
-        )
+    names: list[str]  # of the losses, a side each
+    kinds: list[str]  # of the features shown
+    numbers: dict[str, int]  # of features of each kind, shown or not
+    classes: Int[np.ndarray, " t"]  # 1 for a classification task
+    levels: Int[np.ndarray, "side k t p"]  # strength of each coefficient, 0 where it is zero
 
-    stops = sorted(curves["penalty"].unique(), reverse=True)
-    start = {"loss": "no weights", "penalty": stops[len(stops) // 3]}
-    lines = curves.drop(columns="penalty")
-    chart = plots.slider(
-        plots.Layer(lines, y="in", detail="curve", background=True, style={"color": "#bbb", "strokeWidth": 1}),
-        plots.Layer(lines, y="in", colour="kind"),
-        plots.Layer(curves, mark="point", y="in", colour="kind", style={"filled": True, "size": 120}),
-        x=plots.Axis("λ / λmax", (float(stops[-1]), 1), "log"),
-        y=plots.Axis("fraction of true features in", (0, 1)),
-        controls={"loss": "losses", "penalty": "λ / λmax"},
-        reading=reading,
-        start=start,
-    )
+    def truth(self) -> list[tuple[int, int, int, int]]:
+        """Left, top, width and height of the blocks where the true coefficients are not zero."""
+        c, r, top = self.kinds.count("classification"), self.kinds.count("regression"), int(self.classes.sum())
+        return [(0, 0, c, top), (c, top, r, len(self.classes) - top)]
+
+
+def _map(data: TaskData, coefficients: Mapping[str, Float[np.ndarray, "k t p"]]) -> Map:
+    acts = acting(data)._asdict()
+    shown = [(kind, j) for kind in KINDS for j in np.flatnonzero(acts[kind])[:FEATURES_SHOWN]]
+    rows = [t for kind in (True, False) for t in np.flatnonzero(data.classes == kind)[:TASKS_SHOWN]]
+    size = np.abs(np.array(list(coefficients.values()))[:, :, rows][..., [j for _, j in shown]])
+    strong = np.quantile(size[size > 0], 0.99) if size.any() else 1.0
+    levels = np.ceil(LEVELS * np.sqrt(np.minimum(size / strong, 1))).astype(int)  # the root lets weak ones be seen
+    numbers = {kind: int(own.sum()) for kind, own in acts.items()}
+    return Map(list(coefficients), [kind for kind, _ in shown], numbers, data.classes[rows].astype(int), levels)
+
+
+def coefficients(
+    data: TaskData,
+    paths: Mapping[str, Float[np.ndarray, "k t p"]],
+    lambdas: Float[np.ndarray, " k"],
+    frame: pd.DataFrame,
+    start: float = 0.4,
+) -> dict[str, Any]:
+    """The map features by tasks on joint paths, a side for each pair of weights.
+
+    data: tasks of one seed without shared features. paths: its coefficients by name of the weights. lambdas: over the
+    largest, falling in even steps. frame: of `entering` at these lambdas, that seed first. start: the lambda at first.
+    """
+    drawn, at = _map(data, paths), int(np.abs(lambdas - start).argmin())
+    heads, found = _found(frame, drawn.numbers)
+    figure, axes = plots.panels(len(paths), width=5.0, height=3.4)
+    for side, (ax, name) in enumerate(zip(axes, drawn.names, strict=True)):
+        _cells(ax, drawn, side, at)
+        ax.set_title(f"{name}:\n{heads[name][at]}", fontsize=10)
+        ax.set_xlabel("features", fontsize=10)
+    axes[0].set_yticks(_middles(drawn.classes), ["classification", "regression"], rotation=90, va="center")
+    handles = [Patch(color=colour, label=name) for name, colour in KINDS.values()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=10, title="feature acts in")
+    readings = [
+        f"λ / λmax = {lam:.2f}. " + " ".join(f"{name.capitalize()}: {found[name][k]}." for name in paths)
+        for k, lam in enumerate(lambdas)
+    ]
+    seeds = frame["seed"].nunique()
     return {
         "figure": figure,
-        "caption": "Fraction of the classification features that a joint path has let in as λ falls, with and without "
-        "weights; classification and regression share no feature. In the interactive figure, both kinds of feature: "
-        f"choose the losses and move λ; the other losses are grey. Mean over {frame['seed'].nunique()} seeds"
-        ", in the static figure with 95 % interval.",
-        "alt": "Without weights the classification features wait until nearly all regression features are in; with "
-        f"weights they come in together. {reading(**start)} {reading(**(start | {'loss': 'weights'}))}",
-        "data": curves[["loss", "kind", "penalty", "in"]],
-        "interactive": chart,
+        "caption": "Coefficients of joint models, features by tasks; the stronger the colour, the larger the "
+        f"coefficient. Dark frames: where the true coefficients are not zero. At most {FEATURES_SHOWN} features of a "
+        f"kind are drawn, of {drawn.numbers['none']} that act in no task; the numbers are of all. The path of one seed "
+        f"at λ / λmax = {lambdas[at]:.2f}; in the moving figure at any λ, with means and 95 % intervals over {seeds} "
+        "seeds in brackets.",
+        "alt": f"Two maps of features by tasks. {readings[at]}",
+        "data": frame,
+        "interactive": _moving_map(drawn, lambdas, at, heads, readings),
     }
+
+
+def _found(frame: pd.DataFrame, numbers: Mapping[str, int]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """How many features are in at each lambda, by loss: in short for the first seed, and with the mean over seeds."""
+    place = frame.groupby(["seed", "loss", "kind"], sort=False).cumcount()
+    shares = frame.assign(place=place).pivot(index=["loss", "place"], columns=["kind", "seed"], values="in")
+    words = {"classification": "classification features", "regression": "regression features", "none": "others"}
+    heads: dict[str, list[str]] = {}
+    said: dict[str, list[str]] = {}
+    for (loss, _), row in shares.iterrows():
+        first = {kind: round(row[kind].iloc[0] * numbers[kind]) for kind in KINDS if kind in row}
+        right, active = (sum(n[kind] for kind in first if kind != "none") for n in (first, numbers))
+        heads.setdefault(loss, []).append(f"{right} of {active} right, {first.get('none', 0)} wrong")
+        parts = [f"{n} of {numbers[kind]} {words[kind]}{_mean(row[kind], numbers[kind])}" for kind, n in first.items()]
+        said.setdefault(loss, []).append(", ".join(parts))
+    return heads, said
+
+
+def _mean(shares: pd.Series, number: int) -> str:
+    """Mean and interval of a number of features, given as shares of all such features; nothing for one seed."""
+    mean, low, high = (number * value for value in interval(shares, trials=number))
+    return "" if np.isnan(low) else f" ({mean:.3g} [{low:.3g}, {high:.3g}])"
+
+
+def _middles(classes: Int[np.ndarray, " t"]) -> list[float]:
+    """Middles of the rows of classification and of regression."""
+    return [classes.sum() / 2, (len(classes) + classes.sum()) / 2]
+
+
+def _strength(level: Any) -> Any:
+    """Opacity of a coefficient: a weak one is seen, none is not drawn."""
+    return np.where(level > 0, 0.15 + 0.85 * level / LEVELS, 0.0)
+
+
+def _cells(ax: Axes, drawn: Map, side: int, at: int) -> None:
+    """One side of the map at one lambda."""
+    ink = np.array([to_rgb(KINDS[kind][1]) for kind in drawn.kinds])
+    opacity = _strength(drawn.levels[side, at])[..., None]
+    extent = (0, len(drawn.kinds), len(drawn.classes), 0)
+    ax.imshow(1 - opacity * (1 - ink), aspect="auto", interpolation="nearest", extent=extent)
+    for left, top, width, height in drawn.truth():
+        ax.add_patch(Rectangle((left, top), width, height, fill=False, edgecolor="0.2", linewidth=1))
+    ax.grid(False)
+    ax.set(xticks=[], yticks=[])
+
+
+def _moving_map(
+    drawn: Map, lambdas: Float[np.ndarray, " k"], at: int, heads: Mapping[str, list[str]], readings: list[str]
+) -> Any:
+    """The map as an Altair chart. Each feature carries its path as digits of strength, from where it enters."""
+    import altair as alt
+
+    n_sides, _, n_tasks, n_features = drawn.levels.shape
+    step, gap = float(lambdas[0] - lambdas[1]), max(1, n_features // 20)
+    lefts = [side * (n_features + gap) for side in range(n_sides)]
+    rows = []
+    for (side, left), j in product(enumerate(lefts), range(n_features)):
+        strength = drawn.levels[side, :, :, j]
+        if strength.any():
+            first = int(strength.any(1).argmax())
+            digits = "".join(map(str, strength[first:].ravel()))
+            rows.append({"x": left + j, "c": KINDS[drawn.kinds[j]][0], "a": first, "p": digits})
+    words, colours = zip(*KINDS.values(), strict=True)
+    ink = alt.Scale(domain=words, range=[to_hex(colour) for colour in colours])
+    across = alt.Scale(domain=[0, lefts[-1] + n_features], nice=False, zero=False)
+    down = alt.Scale(domain=[0, n_tasks], reverse=True, nice=False, zero=False)
+    middles = _middles(drawn.classes)
+    ticks = alt.Axis(
+        values=middles, ticks=False, grid=False, labelAngle=-90, labelAlign="center", labelBaseline="bottom",
+        labelExpr=f"datum.value < {sum(middles) / 2} ? 'classification' : 'regression'",
+    )  # fmt: skip
+    x = alt.X("x:Q", scale=across, title="features", axis=alt.Axis(labels=False, ticks=False, grid=False))
+    y = alt.Y("t:Q", scale=down, title="tasks", axis=ticks)
+    cells = (
+        alt.Chart(pd.DataFrame(rows))
+        .transform_filter("datum.a <= place")
+        .transform_calculate(
+            v=f"split(substring(datum.p, (place - datum.a) * {n_tasks}, (place - datum.a + 1) * {n_tasks}), '')",
+            t=f"sequence({n_tasks})", right="datum.x + 1",
+        )
+        .transform_flatten(["v", "t"])
+        .transform_filter("datum.v > 0")
+        .transform_calculate(below="datum.t + 1", o=f"0.15 + 0.85 * datum.v / {LEVELS}")
+        .mark_rect(strokeWidth=0)
+        .encode(
+            x=x, x2="right:Q", y=y, y2="below:Q", color=alt.Color("c:N", scale=ink, title="feature acts in"),
+            opacity=alt.Opacity("o:Q", scale=None, legend=None),
+        )
+    )  # fmt: skip
+    whole = (0, 0, n_features, n_tasks, "#bbb")
+    blocks = pd.DataFrame(
+        [(left + begin, top, left + begin + width, top + height, edge) for left in lefts
+         for begin, top, width, height, edge in [whole, *((*block, "#222") for block in drawn.truth())]],
+        columns=["x", "t", "right", "below", "edge"],
+    )  # fmt: skip
+    frames = alt.Chart(blocks).mark_rect(fillOpacity=0, strokeWidth=1.5)
+    frames = frames.encode(x=x, x2="right:Q", y=y, y2="below:Q", stroke=alt.Stroke("edge:N", scale=None))
+    said = pd.DataFrame({"x": lefts, "t": 0, "h": [[f"{name}: {h}" for h in heads[name]] for name in drawn.names]})
+    titles = alt.Chart(said).transform_calculate(now="datum.h[place]")
+    titles = titles.mark_text(align="left", baseline="bottom", dy=-5, fontSize=13, fontWeight="bold")
+    titles = titles.encode(x=x, y=y, text="now:N")
+    slide = alt.binding_range(min=float(lambdas[-1]), max=float(lambdas[0]), step=step, name="λ / λmax")
+    return (
+        alt.layer(cells, frames, titles)
+        .properties(height=240, padding={"top": 24})
+        .add_params(
+            alt.param(name="lambda", value=float(lambdas[at]), bind=slide),
+            alt.param(name="place", expr=f"round(({float(lambdas[0])} - lambda) / {step})"),
+            alt.param(name="reading", expr=f"{json.dumps(readings)}[place]"),
+        )
+    )
 
 
 def weights(frame: pd.DataFrame, rows: int, active: int) -> dict[str, Any]:
     """Scores for several pairs of weights. frame: of `compare_weights`."""
-    figure, axes = plots.panels(2, 2, height=3.4)
+    figure, axes = plots.panels(2, 2, height=2.9)
     for ax, (what, name) in zip(axes, {**R2, "selection": SELECTION}.items(), strict=True):
-        plots.bands(ax, frame, x="arm", y=what, hue="loss", joined=False, **_kind(what, active))
+        _beside(ax, frame, x="arm", y=what, hue="loss", **_kind(what, active))
         plots.label_axes(ax, "", name)
-    axes[0].legend(fontsize=7)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     kinds = ["classification", "regression"]
     means = frame.pivot_table(index=["arm", "seed"], columns="loss", values=kinds, sort=False)
     said = []
@@ -239,12 +397,12 @@ def weights(frame: pd.DataFrame, rows: int, active: int) -> dict[str, Any]:
 
 def imbalance(frame: pd.DataFrame, rows: int, active: int) -> dict[str, Any]:
     """Scores against the fraction of the rarer class. frame: of `rare_classes`, with equal classes if there are."""
-    figure, axes = plots.panels(2, height=3.0)
+    figure, axes = plots.panels(2, height=3.4)
     for ax, (what, name) in zip(axes, {"all": R2["all"], "selection": SELECTION}.items(), strict=True):
         plots.bands(ax, frame, x="minority", y=what, hue="method", **_kind(what, active))
         _stored(ax, published.IMBALANCE, "minority", what, 0.5, "paper")
         plots.label_axes(ax, "fraction of rows in the rarer class", name)
-    axes[0].legend(fontsize=7)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     rarest = frame["minority"].min()
     found = frame[frame["minority"] == rarest].groupby("method", sort=False)["selection"].mean()
     missing = "" if (frame["minority"] == 0.5).any() else f" Equal classes are missing: no ratio gives {rows} rows."
@@ -263,9 +421,9 @@ def coded(frame: pd.DataFrame, ratio: float, active: int) -> dict[str, Any]:
     """Separate models on their own labels and as in the official script. frame: scores with the column way."""
     figure, (left, right) = plots.panels(2, height=3.2)
     for ax, what, name in ((left, "all", R2["all"]), (right, "selection", SELECTION)):
-        plots.bands(ax, frame, x="method", y=what, hue="way", joined=False, **_kind(what, active))
+        _beside(ax, frame, x="method", y=what, hue="way", **_kind(what, active))
         plots.label_axes(ax, "", name)
-    left.legend(fontsize=7)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     pairs = frame.groupby(["method", "way"], sort=False)["all"].mean().unstack("way")[["own labels", "as coded"]]
     return {
         "figure": figure,
@@ -282,14 +440,22 @@ def coded(frame: pd.DataFrame, ratio: float, active: int) -> dict[str, Any]:
 
 def medical(scores: pd.DataFrame, coefficients: pd.DataFrame, sets: Mapping[str, MedicalData]) -> dict[str, Any]:
     """Mean coefficients of joint and separate models. scores, coefficients: of `study.medical`."""
-    figure, axes = plots.panels(2, 2, height=3.6, width=8.5)
+    figure, axes = plots.panels(2 * len(sets), height=4.6)
     used = scores.groupby(["data", "model"])["used"].mean()
     parts = []
-    for column, (name, people) in enumerate(sets.items()):
-        for ax, model in ((axes[column], "joint"), (axes[2 + column], "separate")):
-            there = select(coefficients, data=name, model=model)
-            _effects(ax, there, people.tasks, people.features, model == "separate")
-            ax.set_title(f"{name}, {model}")
+    for i, (name, people) in enumerate(sets.items()):
+        pair = {model: select(coefficients, data=name, model=model) for model in ("joint", "separate")}
+        tables = {m: p.groupby(["feature", "task"])["coefficient"].mean().unstack("task") for m, p in pair.items()}
+        largest = max(table.abs().max(axis=None) for table in tables.values())
+        both = axes[2 * i : 2 * i + 2]
+        for ax, (model, table) in zip(both, tables.items(), strict=True):
+            there = table.loc[list(people.features), list(people.tasks)]
+            image = ax.imshow(there, cmap="vlag", vmin=-largest, vmax=largest, aspect="auto", interpolation="nearest")
+            ax.set_xticks(range(len(people.tasks)), people.tasks, rotation=90, fontsize=8)
+            ax.set_yticks(range(len(people.features)), people.features if model == "joint" else [], fontsize=8)
+            ax.grid(False)
+            ax.set_title(f"{name},\n{model}", fontsize=9)
+        figure.colorbar(image, ax=both, label="effect", location="bottom", aspect=30)
         parts.append(
             f"{name}: {used[name, 'joint']:.1f} of {len(people.features)} features for all tasks together, "
             f"{used[name, 'separate']:.1f} for a separate task"
@@ -297,23 +463,12 @@ def medical(scores: pd.DataFrame, coefficients: pd.DataFrame, sets: Mapping[str,
     said = "; ".join(parts)
     return {
         "figure": figure,
-        "caption": f"Coefficients in standard units, means over {scores['seed'].nunique()} random halves: joint models "
-        f"above, separate below. Features used on average: {said}.",
-        "alt": "Heat maps of effects by task and feature; the joint model uses one set of features for all tasks. "
+        "caption": "Coefficients of joint and of separate models in standard units, means over "
+        f"{scores['seed'].nunique()} random halves. Features used on average: {said}.",
+        "alt": "Heat maps of effects by feature and task; the joint model uses one set of features for all tasks. "
         f"{said}.",
         "data": scores,
     }
-
-
-def _effects(ax: Axes, frame: pd.DataFrame, rows: Sequence[str], columns: Sequence[str], named: bool) -> None:
-    mean = frame.groupby(["task", "feature"])["coefficient"].mean().unstack("feature").loc[list(rows), list(columns)]
-    bar = {"label": "effect"}
-    sns.heatmap(
-        mean, ax=ax, center=0, cmap="vlag", cbar_kws=bar, yticklabels=rows, xticklabels=columns if named else False
-    )
-    ax.set(xlabel="", ylabel="")
-    ax.tick_params(labelsize=6.5)
-    ax.tick_params("y", rotation=0)
 
 
 def medical_table(scores: pd.DataFrame) -> Any:

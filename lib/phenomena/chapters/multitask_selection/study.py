@@ -5,7 +5,7 @@ have the columns all, classification, regression (explained fraction, means over
 true features among as many of the most important ones).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any, NamedTuple
@@ -233,16 +233,35 @@ def entry_ratios(
 
 
 class Acting(NamedTuple):
-    """Features that act in classification tasks, and those that act in regression tasks."""
+    """Features that act in classification tasks, those that act in regression tasks, and those that act in none."""
 
     classification: Bool[np.ndarray, " p"]
     regression: Bool[np.ndarray, " p"]
+    none: Bool[np.ndarray, " p"]
 
 
 def acting(data: TaskData) -> Acting:
     """By the true coefficients."""
     acts = data.w != 0
-    return Acting(acts[data.classes].any(0), acts[~data.classes].any(0))
+    return Acting(acts[data.classes].any(0), acts[~data.classes].any(0), ~acts.any(0))
+
+
+def joint_path(
+    data: TaskData,
+    weights: Weights,
+    alpha: float,
+    beta: float,
+    fractions: Float[np.ndarray, " k"],
+    tol: float,
+) -> Iterator[tuple[float, Float[np.ndarray, "t p"]]]:
+    """Lambda (over the largest) and coefficients in standard units along a path.
+
+    fractions: of the largest lambda, falling.
+    """
+    problem = pose(data, weights, alpha, beta)
+    lambdas = lambda_max(problem) * fractions
+    for lam, solution in zip(lambdas, path(problem, lambdas, tol), strict=True):
+        yield lam / lambdas[0], solution.w
 
 
 def entering(
@@ -252,23 +271,21 @@ def entering(
     weights: Mapping[str, Weights],
     alpha: float,
     beta: float,
-    n_lambdas: int,
-    lambda_min_ratio: float,
+    fractions: Float[np.ndarray, " k"],
     tol: float,
 ) -> pd.DataFrame:
     """Fraction of each kind of feature that a joint path has let in, where the kinds of task share no feature.
 
-    Returns seed, loss (a name of weights), lambda (over the largest), kind (of the features), in.
+    fractions: of the largest lambda, from 1 down.
+    Returns seed, loss (a name of weights), lambda (over the largest), kind (of the features, as in `Acting`), in.
     """
     found = []
     for seed, (name, pair) in product(seeds, weights.items()):
         data = simulation.tasks(seed, rows, separate_features=True)
-        problem = pose(data, pair, alpha, beta)
-        lambdas = grid(lambda_max(problem), n_lambdas, lambda_min_ratio)
-        for lam, solution in zip(lambdas, path(problem, lambdas, tol), strict=True):
-            selected = norms(solution.w) > 0
-            at = {"seed": seed, "loss": name, "lambda": lam / lambdas[0]}
-            found += [{**at, "kind": kind, "in": selected[own].mean()} for kind, own in acting(data)._asdict().items()]
+        for lam, w in joint_path(data, pair, alpha, beta, fractions, tol):
+            at, selected = {"seed": seed, "loss": name, "lambda": lam}, norms(w) > 0
+            kinds = {kind: own for kind, own in acting(data)._asdict().items() if own.any()}
+            found += [{**at, "kind": kind, "in": selected[own].mean()} for kind, own in kinds.items()]
     return pd.DataFrame(found)
 
 
