@@ -1,5 +1,6 @@
 """The chapter's simulations, scores and baselines against closed forms, limits and scikit-learn."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ from scipy.integrate import quad
 from scipy.stats import norm
 from sklearn.linear_model import LinearRegression
 
-from phenomena.chapters.multitask_selection import baselines, data, scores, study, theory
+from phenomena.chapters.multitask_selection import baselines, data, figures, scores, study, theory
 from phenomena.chapters.multitask_selection.problem import grid
 
 
@@ -300,17 +301,60 @@ def test_entry_ratios_without_weights_are_a_quarter_of_those_with():
 
 
 def test_paths_start_at_the_first_feature_and_lags_compare_where_half_of_the_features_are_in():
-    found = study.entering([0, 1], SIMULATION, 60, LOSSES, 0.0, 0.0, 12, 0.05, 1e-6)
+    found = study.entering([0, 1], SIMULATION, 60, LOSSES, 0.0, 0.0, grid(1.0, 12, 0.05), 1e-6)
     entered = found[found["lambda"] == 1].groupby(["seed", "loss"])["in"].sum()
     assert (entered <= 0.5).all()  # one feature of the two of a kind at most, by rounding
     assert found["in"].between(0, 1).all()
-    assert len(found) == 2 * 2 * 12 * 2
+    assert len(found) == 2 * 2 * 12 * 3
     lags = study.entry_lags(found).set_index(["loss", "seed"])["lag"]
     part = found[(found["loss"] == "weights") & (found["seed"] == 1) & (found["in"] >= 0.5)]
     first = part.groupby("kind")["lambda"].max()
     assert lags["weights", 1] == first["classification"] / first["regression"]
     never = found.assign(**{"in": found["in"].where(found["kind"] == "regression", 0.0)})
     assert study.entry_lags(never)["lag"].isna().all()
+
+
+def test_every_feature_acts_in_one_kind_of_task_or_in_none():
+    d = sample(separate_features=True, active=6)
+    kinds = study.acting(d)
+    assert (np.sum(kinds, 0) == 1).all()
+    assert [kind.nonzero()[0].tolist() for kind in kinds] == [[0, 1, 2], [3, 4, 5], list(range(6, 30))]
+    whole = replace(SIMULATION, active=20)  # no feature is left that acts in none
+    found = study.entering([0], whole, 60, LOSSES, 0.0, 0.0, grid(1.0, 3, 0.5), 1e-4)
+    assert set(found["kind"]) == {"classification", "regression"}
+
+
+def test_the_map_carries_the_strengths_of_all_coefficients_and_says_how_many_features_are_in():
+    """What the moving figure decodes from its digits, at one lambda, against the coefficients."""
+    d = SIMULATION.tasks(0, 60, separate_features=True)
+    stops = np.linspace(1, 0.1, 10)
+    paths = {
+        name: np.stack([w for _, w in study.joint_path(d, pair, 0.0, 0.0, stops, 1e-6)])
+        for name, pair in LOSSES.items()
+    }
+    frame = study.entering([0, 1], SIMULATION, 60, LOSSES, 0.0, 0.0, stops, 1e-6)
+    shown = figures.coefficients(d, paths, stops, frame, start=0.5)
+    spec = shown["interactive"].to_dict()
+    at = {p["name"]: p for p in spec["params"]}
+    assert at["lambda"]["value"] == pytest.approx(0.5) and at["lambda"]["bind"]["step"] == pytest.approx(0.1)
+    rows = next(rows for rows in spec["datasets"].values() if "p" in rows[0])
+    place, n_tasks = 5, 4
+    strong = np.zeros((2, n_tasks, 20), int)
+    for row in rows:
+        side, j = divmod(row["x"], 20 + 1)
+        digits = row["p"][n_tasks * (place - row["a"]) :][:n_tasks] if row["a"] <= place else "0" * n_tasks
+        strong[side, :, j] = list(map(int, digits))
+    order = np.concatenate([kind.nonzero()[0] for kind in study.acting(d)])
+    size = np.stack([np.abs(path[place]) for path in paths.values()])[..., order]
+    assert ((strong > 0) == (size > 0)).all() and strong.max() <= 9
+    level = [size[strong == k].mean() for k in np.unique(strong)]
+    assert len(level) > 4 and (np.diff(level) > 0).all()  # stronger in the picture, larger in truth
+    for path, loss in zip(paths.values(), ("No weights", "Weights"), strict=True):
+        n = [int((np.abs(path[place]).sum(0) > 0)[kind].sum()) for kind in study.acting(d)]
+        said = re.search(
+            rf"{loss}: (\d+) of 2 classification .*?(\d+) of 2 regression .*?(\d+) of 16 others", shown["alt"]
+        )
+        assert list(map(int, said.groups())) == n
 
 
 def test_features_of_importance_zero_are_not_found():

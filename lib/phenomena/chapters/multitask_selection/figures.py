@@ -269,19 +269,20 @@ def _found(frame: pd.DataFrame, numbers: Mapping[str, int]) -> tuple[dict[str, l
     words = {"classification": "classification features", "regression": "regression features", "none": "others"}
     heads: dict[str, list[str]] = {}
     said: dict[str, list[str]] = {}
-    for (loss, _), row in shares.iterrows():
-        first = {kind: round(row[kind].iloc[0] * numbers[kind]) for kind in KINDS if kind in row}
-        right, active = (sum(n[kind] for kind in first if kind != "none") for n in (first, numbers))
-        heads.setdefault(loss, []).append(f"{right} of {active} right, {first.get('none', 0)} wrong")
-        parts = [f"{n} of {numbers[kind]} {words[kind]}{_mean(row[kind], numbers[kind])}" for kind, n in first.items()]
-        said.setdefault(loss, []).append(", ".join(parts))
+    for loss in dict.fromkeys(frame["loss"]):
+        heads[loss], said[loss] = [], []
+        for _, row in shares.loc[loss].iterrows():
+            n = {kind: round(row[kind].iloc[0] * numbers[kind]) for kind in KINDS if kind in row}
+            heads[loss].append(f"{n['classification'] + n['regression']} right, {n.get('none', 0)} wrong")
+            parts = [f"{n[kind]} of {numbers[kind]} {words[kind]}{_mean(row[kind], numbers[kind])}" for kind in n]
+            said[loss].append(", ".join(parts))
     return heads, said
 
 
 def _mean(shares: pd.Series, number: int) -> str:
     """Mean and interval of a number of features, given as shares of all such features; nothing for one seed."""
-    mean, low, high = (number * value for value in interval(shares, trials=number))
-    return "" if np.isnan(low) else f" ({mean:.3g} [{low:.3g}, {high:.3g}])"
+    mean, low, high = (f"{number * value:.{1 if number < 100 else 0}f}" for value in interval(shares, trials=number))
+    return "" if low == "nan" else f" ({mean} [{low}, {high}])"
 
 
 def _middles(classes: Int[np.ndarray, " t"]) -> list[float]:
@@ -302,6 +303,7 @@ def _cells(ax: Axes, drawn: Map, side: int, at: int) -> None:
     ax.imshow(1 - opacity * (1 - ink), aspect="auto", interpolation="nearest", extent=extent)
     for left, top, width, height in drawn.truth():
         ax.add_patch(Rectangle((left, top), width, height, fill=False, edgecolor="0.2", linewidth=1))
+    ax.spines[:].set(visible=True, color="0.75")
     ax.grid(False)
     ax.set(xticks=[], yticks=[])
 
@@ -333,6 +335,7 @@ def _moving_map(
     )  # fmt: skip
     x = alt.X("x:Q", scale=across, title="features", axis=alt.Axis(labels=False, ticks=False, grid=False))
     y = alt.Y("t:Q", scale=down, title="tasks", axis=ticks)
+    legend = alt.Legend(title="feature acts in", titleOrient="top")
     cells = (
         alt.Chart(pd.DataFrame(rows))
         .transform_filter("datum.a <= place")
@@ -345,7 +348,7 @@ def _moving_map(
         .transform_calculate(below="datum.t + 1", o=f"0.15 + 0.85 * datum.v / {LEVELS}")
         .mark_rect(strokeWidth=0)
         .encode(
-            x=x, x2="right:Q", y=y, y2="below:Q", color=alt.Color("c:N", scale=ink, title="feature acts in"),
+            x=x, x2="right:Q", y=y, y2="below:Q", color=alt.Color("c:N", scale=ink, legend=legend),
             opacity=alt.Opacity("o:Q", scale=None, legend=None),
         )
     )  # fmt: skip
@@ -357,14 +360,16 @@ def _moving_map(
     )  # fmt: skip
     frames = alt.Chart(blocks).mark_rect(fillOpacity=0, strokeWidth=1.5)
     frames = frames.encode(x=x, x2="right:Q", y=y, y2="below:Q", stroke=alt.Stroke("edge:N", scale=None))
-    said = pd.DataFrame({"x": lefts, "t": 0, "h": [[f"{name}: {h}" for h in heads[name]] for name in drawn.names]})
+    said = pd.DataFrame({"x": lefts, "t": 0, "h": [[f"{name}:\n{h}" for h in heads[name]] for name in drawn.names]})
     titles = alt.Chart(said).transform_calculate(now="datum.h[place]")
-    titles = titles.mark_text(align="left", baseline="bottom", dy=-5, fontSize=13, fontWeight="bold")
+    titles = titles.mark_text(
+        align="left", baseline="line-bottom", dy=-21, fontSize=13, fontWeight="bold", lineBreak="\n"
+    )
     titles = titles.encode(x=x, y=y, text="now:N")
     slide = alt.binding_range(min=float(lambdas[-1]), max=float(lambdas[0]), step=step, name="λ / λmax")
     return (
         alt.layer(cells, frames, titles)
-        .properties(height=240, padding={"top": 24})
+        .properties(height=240, padding={"top": 42})
         .add_params(
             alt.param(name="lambda", value=float(lambdas[at]), bind=slide),
             alt.param(name="place", expr=f"round(({float(lambdas[0])} - lambda) / {step})"),
@@ -446,7 +451,7 @@ def medical(scores: pd.DataFrame, coefficients: pd.DataFrame, sets: Mapping[str,
     for i, (name, people) in enumerate(sets.items()):
         pair = {model: select(coefficients, data=name, model=model) for model in ("joint", "separate")}
         tables = {m: p.groupby(["feature", "task"])["coefficient"].mean().unstack("task") for m, p in pair.items()}
-        largest = max(table.abs().max(axis=None) for table in tables.values())
+        largest = max(float(np.abs(table.to_numpy()).max()) for table in tables.values())
         both = axes[2 * i : 2 * i + 2]
         for ax, (model, table) in zip(both, tables.items(), strict=True):
             there = table.loc[list(people.features), list(people.tasks)]
