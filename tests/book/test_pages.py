@@ -15,7 +15,7 @@ from PIL import Image
 from scipy.stats import norm
 
 from phenomena.runs.book import build as book
-from phenomena.runs.book import images, quotes
+from phenomena.runs.book import images, markdown, quotes
 from phenomena.runs.contract.errors import BadInput
 from phenomena.runs.contract.parameters import parse_assignments
 from phenomena.runs.store import published as published_records
@@ -63,7 +63,8 @@ FORMULAS = {
 
 def typed(text: str, accepted: frozenset[float] = frozenset(), formulas: dict[str, float] | None = None) -> list[str]:
     """Numbers that look measured and are not accounted for, each with its sentence."""
-    shown = NUMBERED.sub("", CODE.sub("", text))
+    cited = re.sub(r"\]\(\.\./book/references\.bib#\w+\)", "]{cite}", text)
+    shown = NUMBERED.sub("", CODE.sub("", cited))
     blocks = re.split(r"\n\s*\n|\n(?=\s*(?:[-*|]|\d+\.) )", shown)
     sentences = [s for b in blocks for s in re.split(r"(?<=[.!?])\**\s+(?=\**[^a-z\d\s])", " ".join(b.split()))]
     found = []
@@ -110,8 +111,9 @@ def test_no_measured_number_is_typed_on_a_page(path):
         "- In the paper it is 0.9 {cite}`a`.\n- Here it is 0.93.",
         "The paper has 0.9 {cite}`a`. Here it is 0.93.",
         "With $\\alpha = 1$ it is $p = 0.93$.",
-        "```{dropdown} Solution\nIt falls to 0.93.\n```",
+        "<details><summary>Solution</summary>\n\nIt falls to 0.93.\n\n</details>",
         "Weights leave 0.36 of it.",
+        "See [0.93](toy.yaml) of it.",
     ],
 )
 def test_a_planted_number_is_found(planted):
@@ -124,6 +126,7 @@ def test_a_planted_number_is_found(planted):
     [
         "Its accuracy is {{ toy.accuracy }}.",
         "In the paper it is 0.93 {cite}`a`.",
+        "[Poe (2020)](../book/references.bib#a) has 0.93.",
         "| paper {cite}`a` | 0.93 |",
         "Run `phenomena run toy -p rate=0.93`.",
         "```\nphenomena run toy -p rate=0.93\n```",
@@ -157,7 +160,7 @@ def test_every_quotation_names_something_recorded(published):
         own = quotes.quotable(page)
         everywhere |= own
         for text in words(page.chapter):
-            assert "{{" not in quotes.fill(text, own, page.name)
+            assert "{{" not in quotes.fill(markdown.for_book(text, page), own, page.name)
     for path in [ROOT / "index.md", *(ROOT / "book").glob("*.md")]:
         assert "{{" not in quotes.fill(path.read_text(), everywhere, path.name)
 
@@ -248,9 +251,9 @@ def test_a_cover_keeps_the_colours_of_its_lines_apart():
 def test_three_exercises_or_more_with_a_command_in_every_solution(chapter):
     (text,) = [text for text in words(chapter) if "## Exercises" in text]
     exercises = text.partition("## Exercises")[2].partition("## References")[0]
-    solutions = re.findall(r"^(`{3,})\{dropdown\} Solution\n(.*?)^\1$", exercises, re.S | re.M)
+    solutions = re.findall(r"<details><summary>Solution</summary>\n(.*?)</details>", exercises, re.S)
     assert len(solutions) == len(re.findall(r"^\d+\. ", exercises, re.M)) >= 3
-    commands = [re.findall(rf"phenomena run {chapter.name}\b([^`\n]*)", solution) for _, solution in solutions]
+    commands = [re.findall(rf"phenomena run {chapter.name}\b([^`\n]*)", solution) for solution in solutions]
     assert sum(bool(c) for c in commands) >= 3
     for options in [o for c in commands for o in c]:
         edition = re.search(r"--edition (\w+)", options)
@@ -267,18 +270,28 @@ def test_every_page_stands_in_the_table_of_contents():
 
 
 @each
-def test_the_first_cell_says_what_was_expected_and_what_this_run_gave(chapter):
-    first = words(chapter)[0]
-    expected, run = first.partition("**Expected.**")[2].partition("**In this run.**")[::2]
-    assert "{cite}`" in expected and "{{ " not in expected
-    assert run.partition("**Time.**")[0].count("{{ ") >= 3
+def test_a_chapter_says_what_was_expected_and_what_this_run_gave(chapter):
+    title, numbers, preamble = chapter.source.cells[:3]
+    assert re.fullmatch(r"# [^\n]+\n\n[^\n]+", title.source), "a title and one paragraph"
+    assert (numbers.metadata.tags, preamble.metadata.tags) == (["numbers"], ["preamble"])
+    assert numbers.source.count("](../book/published/") >= 2 and "\n" not in numbers.source
+    expected = preamble.source.partition("**Expected.**")[2].partition("\n\n")[0]
+    assert "references.bib#" in expected and "../book/published/" not in expected
+    for word in ("**Source.**", "**Expected.**", "**Time.**", "**What would refute it.**"):
+        assert word in preamble.source
 
 
 @each
-def test_terms_and_entries_of_the_index_are_marked(chapter):
-    text = "\n".join(words(chapter))
-    assert text.count("{term}`") >= 3, "terms are linked at their first use"
-    assert "{index}`" in text
+def test_what_a_reader_meets_first_and_what_to_vary_are_named(chapter):
+    assert len(chapter.file.front.claims) == min(3, len(chapter.file.claims))
+    assert 2 <= len(chapter.file.vary) <= 5
+    assert not set(chapter.file.vary) - set(chapter.declaration), "each is a parameter"
+    assert all(said.endswith(".") for said in chapter.file.vary.values())
+
+
+@each
+def test_terms_are_marked(chapter):
+    assert "\n".join(words(chapter)).count("](../book/glossary.md#") >= 3, "terms are linked at their first use"
 
 
 # --- bibliography -----------------------------------------------------------------------------------------------------
@@ -288,6 +301,7 @@ def test_every_entry_of_the_bibliography_has_a_link_and_is_cited():
     entries = re.split(r"^(?=@)", (ROOT / "book" / "references.bib").read_text(), flags=re.M)[1:]
     everything = "\n".join([path.read_text() for path in PAGES] + [text for c in CHAPTERS for text in words(c)])
     cited = {key for keys in re.findall(r"\{cite(?::\w+)?\}`([^`]+)`", everything) for key in keys.split(",")}
+    cited |= set(re.findall(r"references\.bib#(\w+)", everything))
     links = [
         r"doi = \{10\.\d{4,}/\S+\}",
         r"eprint = \{\d{4}\.\d{4,5}\},\n  archiveprefix = \{arXiv\}",

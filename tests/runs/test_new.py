@@ -54,7 +54,7 @@ def test_what_it_makes(checkout):
     assert not [p for p in checkout.rglob("*.new")]
     assert [chapter.name for chapter in Project(checkout).chapters()][-1] == "grokking"
     text = "".join((checkout / name).read_text() for name in MADE)
-    assert not any(word in text for word in ("CHAPTER", "TITLE", "KEY"))
+    assert not any(word in text for word in ("CHAPTER", "TITLE", "SLUG", "KEY", "YEAR"))
 
 
 def test_style_and_tests_are_green_at_once(checkout):

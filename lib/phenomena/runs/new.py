@@ -34,9 +34,10 @@ def new(project: Project, name: str) -> list[Path]:
     there += [path.relative_to(project.root) for path in (project.root / "tests").glob(f"*/test_{name}.py")]
     if there:  # pytest knows its files by their names alone
         raise BadInput(f"new {name}: {there[0]} is there already")
-    key = f"{name.replace('_', '')}{datetime.date.today().year}"
+    year = str(datetime.date.today().year)
     title = name.replace("_", " ").capitalize()
-    words = {"CHAPTER": name, "TITLE": title, "TERM": f"{title.lower()} (term)", "KEY": key}
+    words = {"CHAPTER": name, "TITLE": title, "TERM": f"{title.lower()} (term)",
+             "SLUG": f"{name.replace('_', '-')}-term", "KEY": f"{name.replace('_', '')}{year}", "YEAR": year}  # fmt: skip
     texts = {path: _filled(source, words) for path, source in made.items()}
     texts[folder / "__init__.py"] = f'"""{title}."""\n'
     grown = {Path("book/_toc.yml"): _listed(_read(project, "book/_toc.yml"), name)}
@@ -54,7 +55,7 @@ def new(project: Project, name: str) -> list[Path]:
 
 def _filled(source: str, words: dict[str, str]) -> str:
     text = (SKELETON / f"{source}.txt").read_text(encoding="utf-8")
-    return re.sub(r"\b(CHAPTER|TITLE|TERM|KEY)\b", lambda found: words[found[0]], text)
+    return re.sub(r"\b(CHAPTER|TITLE|TERM|SLUG|KEY|YEAR)\b", lambda found: words[found[0]], text)
 
 
 def _read(project: Project, path: str) -> str:

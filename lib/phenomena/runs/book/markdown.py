@@ -96,7 +96,11 @@ def glossary(root: Path) -> dict[str, str]:
     """The glossary's terms by their addresses."""
     text = (root / "book" / "glossary.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```\{glossary\}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    return {re.sub(r"\W+", "-", t).lower(): t for block in blocks for t in re.findall(r"^(\S.*)$", block, re.MULTILINE)}
+    return {
+        re.sub(r"\W+", "-", t).strip("-").lower(): t
+        for block in blocks
+        for t in re.findall(r"^(\S.*)$", block, re.MULTILINE)
+    }
 
 
 @cache
