@@ -286,21 +286,72 @@ def test_no_band_of_a_share_leaves_its_bounds_or_has_no_width():
 def test_the_table_has_the_papers_figures_only_where_they_belong(trained):
     frame = study.outcomes(trained, 40)
     paper = figures.table(frame, with_paper=True).data
-    assert paper["accuracy, paper"].tolist() == ["1.00", "0.58"] and paper["r of β, paper"].tolist() == ["1.13", ""]
-    assert (figures.table(frame, with_paper=False).data["accuracy, paper"] == "").all()
+    assert paper["accuracy", "paper"].tolist() == ["1.00", "0.58"]
+    assert paper["tail index of β, I-model", "paper"].tolist() == ["1.13", ""]
+    assert (figures.table(frame, with_paper=False).data["accuracy", "paper"] == "").all()
 
 
-def test_the_moving_figure_says_how_far_half_of_the_paths_separate():
+def test_rows_of_the_diagram_say_where_half_of_the_paths_separate():
     grid = (0.4, 1.0, 1.6)
     rows = [(s, a, b, float(a < 0.5)) for s in (0, 1) for b in (*grid, math.inf) for a in grid if b > 0.5]
     rows += [(s, a, 0.4, 0.0) for s in (0, 1) for a in grid]
     diagram = pd.DataFrame(rows, columns=["seed", "alpha", "beta", "separated"])
     named = pd.DataFrame({"case": ["separated_early", "separated_late"], "separated": [1.0, 0.25]})
-    shown = figures.slices(diagram, named, 1e4, 1)
+    shown = figures.slices(diagram, named, 1e12, 1)
     plt.close(shown["figure"])
-    assert "below 0.40; here half of them do nowhere." in shown["alt"]
-    assert "below 1.00; here half of them do up to 0.40." in shown["alt"]
+    separate = "up to 0.40 for tail index 1.00, up to 0.40 for tail index 1.60, up to 0.40 for β = 0."
+    assert f"Half of them or more separate {separate}" in shown["alt"] and "at T = 10¹² " in shown["caption"]
     assert "1.00 at 0.7 and 0.25 at 1.3" in shown["alt"]
     assert set(shown["data"]["β"]) == {"tail index 0.40", "tail index 1.00", "tail index 1.60", "β = 0"}
-    (control,) = [p for p in shown["interactive"].to_dict()["params"] if "bind" in p]
-    assert control["value"] == 1 and control["bind"]["max"] == 2
+
+
+# --- the plane of the logits ----------------------------------------------------------------------
+
+
+def test_an_image_lies_towards_its_corner_by_its_logits_lead():
+    """Of three classes; the corners themselves are a regular polygon whatever their number."""
+    for classes in (2, 3, 7):
+        ends = study.corners(classes)
+        assert ends[0].tolist() == pytest.approx([0, 1], abs=1e-15)
+        torch.testing.assert_close(ends.norm(dim=1), torch.ones(classes, dtype=F64))
+        torch.testing.assert_close(ends.sum(0), torch.zeros(2, dtype=F64), rtol=0, atol=1e-12)
+    z = torch.randn(5, 3, generator=generator(), dtype=F64)
+    lead = 1.5 * (z - z.mean(1, keepdim=True))  # own logit less the mean of the others, for each class as its own
+    torch.testing.assert_close((z @ study.corners(3)) @ study.corners(3).T, lead)
+
+
+def test_places_and_leads_are_those_of_the_observed_images(trained):
+    frame, leads = study.on_the_plane(trained, 8, [0, 5]), study.leads(trained, [0, 5])
+    assert frame["step"].unique().tolist() == [0, 100] and frame["label_noise"].unique().tolist() == [0, 0.5]
+    assert len(frame) == 2 * 2 * 12 and frame.groupby("class")["image"].nunique().tolist() == [4] * 3
+    ends = select(frame, label_noise=0.5, step=100)
+    assert ends[["x", "y"]].mean().abs().max() < 1e-6, "their common mean is taken off"
+    own = study.corners(3).numpy()[ends["class"]]
+    lead = per_seed(leads, "lead", [8], label_noise=0.5, step=100)
+    assert (ends[["x", "y"]].to_numpy() * own).sum(1).mean() == pytest.approx(lead[0], abs=1e-6)
+    right = (trained.logits[3, 5].argmax(1) == trained.classes).double().mean()
+    assert per_seed(leads, "right", [8], label_noise=0.5, step=100)[0] == pytest.approx(right.item())
+
+
+@pytest.mark.parametrize(("classes", "noises"), [(2, (0.0,)), (3, (0.0, 0.501, 0.504)), (10, (0.2, 0.9))])
+def test_the_moving_plane_has_a_place_for_every_step_and_fraction(classes, noises):
+    logits = torch.randn(2 * len(noises), 3, 2 * classes, classes, generator=generator())
+    fields = {"accuracy": None, "constant": None, "means": None, "seen": None, "true": None, "given": None, "kept": {}}
+    trained = study.Trained(
+        label_noise=np.repeat(noises, 2),
+        seed=np.tile([0, 1], len(noises)),
+        times=torch.tensor([0, 500, 1000]),
+        logits=logits,
+        classes=torch.arange(classes).repeat_interleave(2),
+        **fields,
+    )
+    plane, leads = study.on_the_plane(trained, 0, range(3)), study.leads(trained, range(3))
+    names = figures.class_names("geomnist", classes)
+    shown = figures.apart(plane, leads, names=names, critical=1 - 1 / classes)
+    plt.close(shown["figure"])
+    found = {p["name"]: p for p in shown["interactive"].to_dict()["params"]}
+    assert found["step_ticks"]["value"] == ["0", "500", "1,000"] and found["step"]["bind"]["max"] == 2
+    percent = found["wrong_labels_ticks"]["value"]
+    assert len(set(percent)) == len(noises) == found["wrong_labels"]["bind"]["max"] + 1
+    assert percent == {2: ["0 %"], 3: ["0 %", "50.1 %", "50.4 %"], 10: ["20 %", "90 %"]}[classes]
+    assert all(text in found["reading"]["expr"] for text in ("[wrong_labels][step]", "share of right answers"))

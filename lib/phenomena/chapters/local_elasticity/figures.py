@@ -1,18 +1,31 @@
 """The figures of the chapter: frames in, what `show` takes out (figure, caption, alternative text, data)."""
 
+import json
 import math
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
 from pandas.io.formats.style import Styler
+from pandas.io.formats.style_render import CSSDict
 
-from phenomena.chapters.local_elasticity.study import MODELS, Prediction
-from phenomena.science import datasets, plots
+from phenomena.chapters.local_elasticity.study import MODELS, Prediction, corners
+from phenomena.science import datasets, geomnist, plots
 from phenomena.science.frames import select
+from phenomena.statistics import interval
 
 Shown = dict[str, Any]
+Places = npt.NDArray[Any]
+
+
+def class_names(dataset: str, classes: int) -> list[str]:
+    """What the classes are called on the figures."""
+    return list(geomnist.SHAPES)[:classes] if dataset == "geomnist" else [f"class {k}" for k in range(classes)]
 
 
 def images(data: datasets.Dataset, name: str, each: int = 10) -> Shown:
@@ -21,15 +34,211 @@ def images(data: datasets.Dataset, name: str, each: int = 10) -> Shown:
     figure, (ax,) = plots.panels(1, height=0.6 * classes + 0.6)
     rows = [torch.cat(list(data.x_train[data.y_train == k][:each]), 2) for k in range(classes)]
     ax.imshow(torch.cat(rows, 1).permute(1, 2, 0).squeeze(2).numpy(), cmap="gray")
-    ax.set_yticks([side * (k + 0.5) for k in range(classes)], [f"class {k}" for k in range(classes)])
+    ax.set_yticks([side * (k + 0.5) for k in range(classes)], class_names(name, classes))
     ax.set_xticks([])
     ax.grid(False)
-    plots.label_axes(ax, f"{each} training images of each class", "", name)
+    plots.label_axes(ax, f"{each} training images of each class", "")
     caption = (
         f"Training images of each of the {classes} classes of {name}; {len(data.y_train) // classes} a class are used."
     )
     alt = f"Rows of {each} small images, one row for each of the {classes} classes of {name}, in varied positions."
     return {"figure": figure, "caption": caption, "alt": alt}
+
+
+# --- classes on the plane of their logits -----------------------------------------------------------------------------
+
+UNIT = 0.05  # logits: distances are drawn about linearly below it, logarithmically above
+RINGS = (0.1, 1.0, 10.0)  # logits
+MARKS = {"^": "triangle-up", "s": "square", "o": "circle", "D": "diamond", "P": "cross", "v": "triangle-down",
+         "<": "triangle-left", ">": "triangle-right", "_": "stroke", "*": "wedge"}  # fmt: skip
+
+
+def _radius(logits: float) -> float:
+    """Where a distance is drawn: 1 is the outermost ring."""
+    return math.log1p(logits / UNIT) / math.log1p(RINGS[-1] / UNIT)
+
+
+def _placed(xy: Places) -> Places:
+    """Points of the plane with their distance from its middle on the scale of `_radius`."""
+    r = np.linalg.norm(xy, axis=-1, keepdims=True)
+    return xy * np.log1p(r / UNIT) / math.log1p(RINGS[-1] / UNIT) / np.where(r > 0, r, 1)
+
+
+def _between(classes: int) -> Places:
+    """The direction halfway between the first two corners, where the rings have their numbers."""
+    angle = math.pi / 2 + math.pi / classes
+    return np.array([math.cos(angle), math.sin(angle)])
+
+
+def _board(ax: Axes, classes: int, lowest: float) -> None:
+    """Rings, and a ray to each class's corner, above `lowest`."""
+    for ring in RINGS:
+        ax.add_patch(plt.Circle((0, 0), _radius(ring), fill=False, color="0.8", linewidth=0.8))
+        box = {"color": "white", "pad": 0.5}
+        x, y = _radius(ring) * _between(classes)
+        ax.text(x, y, f"{ring:g}", color="0.4", ha="center", va="center", bbox=box)
+    for k, (right, up) in enumerate(corners(classes).tolist()):
+        ax.plot([0, right], [0, up], color=f"C{k}", linewidth=0.8, alpha=0.5)
+    ax.set(aspect="equal", xlim=(-1.12, 1.12), ylim=(lowest, 1.12))
+    ax.axis("off")
+
+
+def apart(plane: pd.DataFrame, leads: pd.DataFrame, *, names: list[str], critical: float) -> Shown:
+    """Logits of one network's test images, by training step and fraction of wrong labels.
+
+    plane: columns label_noise, step, image, class, x, y, of one seed. leads: label_noise, seed, step, lead, right.
+    """
+    steps, noises = sorted(plane["step"].unique()), sorted(plane["label_noise"].unique())
+    images, n = plane["image"].nunique(), leads["seed"].nunique()
+    table = plane.sort_values(["label_noise", "image", "step"])
+    xy = table[["x", "y"]].to_numpy().reshape(len(noises), images, len(steps), 2)
+    of = table["class"].to_numpy().reshape(len(noises), images, len(steps))[0, :, 0]
+    means = np.stack([xy[:, of == k].mean(1) for k in range(len(names))], 1)
+    groups = leads.groupby(["label_noise", "step"])
+    told = [[_told(groups.get_group((p, step)), images) for step in steps] for p in noises]
+    percent = [f"{100 * p:.0f} %" for p in noises]
+    if len(set(percent)) < len(noises):
+        percent = [f"{100 * p:.4g} %" for p in noises]
+    lowest = min(-0.7, _placed(xy)[..., 1].min() - 0.1)
+
+    figure, axes = plt.subplots(1, 2, figsize=(6, 3.4), layout="constrained")
+    many = min(range(len(noises)), key=lambda i: abs(noises[i] - critical))
+    for ax, i in zip(axes, (0, many), strict=True):
+        _board(ax, len(names), lowest)
+        for k, (name, mark) in enumerate(zip(names, MARKS, strict=False)):
+            ax.plot(*_placed(means[i, k]).T, color=f"C{k}", linewidth=1.3)
+            ends = _placed(xy[i, of == k, -1])
+            ax.plot(*ends.T, mark, color=f"C{k}", markersize=6, alpha=0.75, markeredgewidth=0, label=name)
+        ax.set_title(f"{percent[i]} wrong labels", fontsize=14)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=13, handletextpad=0.1)
+    caption = (
+        f"Logits of {images} test images in one network, less their common mean; an image lies the further towards a "
+        "class's corner the larger that logit is beside the others. Rings: distance in logits, on a logarithmic scale. "
+        f"Coloured lines: the way of the class means since step 0. The picture shows step {steps[-1]:,}, with the "
+        "fewest wrong labels and with about as many as make labels uninformative; the moving figure, any step and "
+        f"fraction, and below it means over {n} trials with their 95 % intervals."
+    )
+    alt = (
+        f"Logits of {images} images of {len(names)} classes on a plane. With {percent[0]} wrong labels each class "
+        f"has gone to a place of its own: {told[0][-1]}. With {percent[many]}: {told[many][-1]}."
+    )
+    chart = _apart_moving(xy, means, of, names, steps=steps, percent=percent, told=told, lowest=lowest)
+    return {"figure": figure, "caption": caption, "alt": alt, "data": plane.round(4), "interactive": chart}
+
+
+def _told(trials: pd.DataFrame, images: int) -> str:
+    """Lead and share of right answers over trials, in words."""
+    lead, low, high = interval(trials["lead"])
+    right, least, most = interval(trials["right"], trials=images)
+    return (
+        f"an image’s own logit less the mean of the others is {lead:.2f} [{low:.2f}, {high:.2f}], the share of right "
+        f"answers {right:.2f} [{least:.2f}, {most:.2f}]"
+    ).replace("-", "−")
+
+
+def _apart_moving(
+    xy: Places,
+    means: Places,
+    of: Places,
+    names: list[str],
+    *,
+    steps: list[int],
+    percent: list[str],
+    told: list[list[str]],
+    lowest: float,
+) -> Any:
+    """The chart of `apart`. A point has its places at all steps in one row: a row a step would be ten times as long.
+
+    xy: (fractions of wrong labels, images, steps, 2); means: the same of the classes; of: the classes of the images.
+    """
+    import altair as alt
+
+    def rows(places: Places, classes: Any) -> Any:
+        """The places in thousandths."""
+        short = np.round(1000 * _placed(places)).astype(int).tolist()
+        return alt.Data(values=[
+            {"p": i, "o": o, "c": names[k], "x": [x for x, _ in way], "y": [y for _, y in way]}
+            for i, part in enumerate(short) for o, (k, way) in enumerate(zip(classes, part, strict=True))
+        ])  # fmt: skip
+
+    # as wide as the page, with equal units on both axes, and room for the names of the corners on a phone
+    half, middle = f"max({(1.2 - lowest) / 2}, 1.6 * height / width)", (1.2 + lowest) / 2
+    wide = [alt.expr(f"{sign} {half} * width / height") for sign in "-+"]
+    high = [alt.expr(f"{middle} {sign} {half}") for sign in "-+"]
+    at: dict[str, Any] = {
+        "x": alt.X("px:Q", axis=None, scale=alt.Scale(domain=wide, nice=False, zero=False)),
+        "y": alt.Y("py:Q", axis=None, scale=alt.Scale(domain=high, nice=False, zero=False)),
+    }
+    colour = alt.Color("c:N", legend=None, scale=alt.Scale(domain=names), sort=None)
+    marks = alt.Scale(domain=names, range=list(MARKS.values())[: len(names)])
+
+    circle = alt.Chart(alt.sequence(0, 361, 6, as_="a")).mark_line(color="#d0d0d0", strokeWidth=1, clip=True)
+    rings = [
+        circle.transform_calculate(
+            px=f"{_radius(ring)} * sin(datum.a * PI / 180)", py=f"{_radius(ring)} * cos(datum.a * PI / 180)"
+        ).encode(**at, order="a:Q")
+        for ring in RINGS
+    ]
+    x, y = np.outer(_between(len(names)), [_radius(ring) for ring in RINGS])
+    texts = [f"{ring:g}" for ring in RINGS[:-1]] + [f"{RINGS[-1]:g} logits"]
+    numbers = alt.Chart(pd.DataFrame({"px": x, "py": y, "t": texts})).encode(**at, text="t:N")
+    board = pd.DataFrame(corners(len(names)).numpy(), columns=["px", "py"]).assign(c=names, zero=0.0)
+    rays = alt.Chart(board).mark_rule(opacity=0.4).encode(**at, x2="zero:Q", y2="zero:Q", color=colour)
+    corner = alt.Chart(board.assign(px=1.1 * board["px"], py=1.1 * board["py"])).encode(**at, text="c:N", color=colour)
+
+    def now(data: Any) -> Any:
+        there = alt.Chart(data).transform_filter("datum.p == wrong_labels")
+        return there.transform_calculate(px="datum.x[step] / 1000", py="datum.y[step] / 1000")
+
+    order = [*range(len(names)), 0]
+    of_classes = rows(means[:, order], order)
+    way = (
+        alt.Chart(of_classes)
+        .transform_filter(f"datum.p == wrong_labels && datum.o < {len(names)}")
+        .transform_calculate(t=f"sequence({len(steps)})")
+        .transform_flatten(["x", "y", "t"])
+        .transform_filter("datum.t <= step")
+        .transform_calculate(px="datum.x / 1000", py="datum.y / 1000")
+    )
+    reading = (
+        "'Step ' + step_ticks[step] + ' with ' + wrong_labels_ticks[wrong_labels] + ' wrong labels: ' + "
+        f"{json.dumps(told)}[wrong_labels][step] + '.'"
+    )
+    parameters = [
+        alt.param("step", value=len(steps) - 1, bind=_range("training step", len(steps))),
+        alt.param("step_ticks", value=[f"{step:,}" for step in steps]),
+        alt.param("wrong_labels", value=0, bind=_range("wrong labels", len(percent))),
+        alt.param("wrong_labels_ticks", value=percent),
+        alt.param("reading", expr=reading),
+    ]
+    layers = [
+        *rings,
+        rays,
+        numbers.mark_text(fontSize=12, stroke="white", strokeWidth=4),
+        numbers.mark_text(fontSize=12, color="#555"),
+        corner.mark_text(fontSize=15, fontWeight="bold"),
+        way.mark_line(strokeWidth=1.5).encode(**at, color=colour, order="t:Q"),
+        now(of_classes).mark_line(color="#888", strokeWidth=1).encode(**at, order="o:Q"),
+        now(rows(xy, of))
+        .mark_point(filled=True, size=70, opacity=0.75)
+        .encode(**at, color=colour, shape=alt.Shape("c:N", legend=None, scale=marks)),
+    ]
+    return alt.layer(*layers).properties(height=380).add_params(*parameters)
+
+
+def _range(name: str, count: int) -> Any:
+    """A slider over `count` places."""
+    import altair as alt
+
+    return alt.binding_range(min=0, max=count - 1, step=1, name=name)
+
+
+def _number(value: float) -> str:
+    """A time: a power of ten as one where it is long."""
+    power = round(math.log10(value))
+    if value < 1e5 or not math.isclose(value, 10.0**power):
+        return f"{value:,.6g}"
+    return "10" + str(power).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 # --- the equation -----------------------------------------------------------------------------------------------------
@@ -51,18 +260,19 @@ def phase(
     table = mean.unstack("alpha")
     ends = diagram["alpha"].min(), diagram["alpha"].max()
     mesh = left.pcolormesh(table.columns, table.index, table.to_numpy(), cmap="cividis", vmin=0, vmax=1)
-    figure.colorbar(mesh, ax=left, label="fraction separated")
+    figure.colorbar(mesh, ax=left)
     left.plot([ends[0], 1, 1], [ends[0], 1, ends[1]], color="white", linewidth=2, linestyle="--")
     left.grid(False)
-    plots.label_axes(left, "tail index of α", "tail index of β", f"T = {horizon:g}, dashed: theorem")
-    at_end = slices.assign(T=[f"T = {end:g}" for end in slices["horizon"]])
+    plots.label_axes(left, "tail index of α", "tail index of β", f"Share of paths separated at T = {_number(horizon)}")
+    at_end = slices.assign(T=[f"T = {_number(end)}" for end in slices["horizon"]])
     plots.bands(right, at_end, "c", "separated", "T", trials=paths)
     right.axvline(classes / 2, color="0.4", linestyle="--")
-    plots.label_axes(right, "c, for α − β = c / t", "fraction separated", "Critical slice r = 1").legend(fontsize=7)
+    plots.label_axes(right, "c, for α − β = c / t", "share of paths separated", "In between, at r = 1")
+    right.legend(loc="lower right")
     at = named.groupby("case")["separated"].mean()
     caption = (
-        f"Left: fraction of paths separated at T = {horizon:g} for α = {amplitude:g} t^−r and β likewise, mean over "
-        f"{diagram['seed'].nunique()} seeds with {paths} paths; dashed, the theorem's border for T → ∞. Right: "
+        f"Left: share of paths separated at T = {_number(horizon)} for α = {amplitude:g} t^−r and β likewise, "
+        f"mean over {diagram['seed'].nunique()} seeds with {paths} paths; dashed, the theorem's border for T → ∞. Right: "
         "α − β = c/t; dashed, c = K/2; mean and 95 % interval."
     )
     alt = (
@@ -74,53 +284,27 @@ def phase(
 
 
 def slices(diagram: pd.DataFrame, named: pd.DataFrame, horizon: float, paths: int) -> Shown:
-    """Rows of the phase diagram: three of them and beta = 0, or one at a time. paths: a seed and cell."""
+    """Rows of the phase diagram: three of them and beta = 0. paths: a seed and cell."""
     grid = sorted(diagram["alpha"].unique())
-    rows = diagram[diagram["beta"] < math.inf]
-    mean = rows.groupby(["beta", "alpha"])["separated"].mean().reset_index()
-
-    def reading(beta: float) -> str:
-        reached = mean.loc[(mean["beta"] == beta) & (mean["separated"] >= 0.5), "alpha"]
-        here = f"up to {reached.max():.2f}" if len(reached) else "nowhere"
-        return (
-            f"β falls with tail index {beta:.2f}: in the limit paths separate where that of α is below "
-            f"{min(beta, 1.0):.2f}; here half of them do {here}."
-        )
-
     drawn = sorted({grid[0], grid[len(grid) // 2], grid[-1]})
     words = {beta: f"tail index {beta:.2f}" for beta in drawn} | {math.inf: "β = 0"}
     lines = diagram[diagram["beta"].isin(list(words))]
     lines = lines.assign(β=lines["beta"].map(words))[["seed", "alpha", "separated", "β"]]
     figure, (ax,) = plots.panels(1, height=3)
     plots.bands(ax, lines, x="alpha", y="separated", hue="β", order=list(words.values()), trials=paths)
-    title = "Rows of the diagram"
-    plots.label_axes(ax, "tail index of α", "fraction of paths separated", title).legend(title="β", fontsize=7)
-    chart = plots.slider(
-        plots.Layer(mean, x="alpha", y="separated", style={"point": True}),
-        plots.Layer(
-            pd.DataFrame({"beta": grid, "border": np.minimum(grid, 1.0)}),
-            "rule",
-            x="border",
-            y=None,
-            style={"strokeDash": [5, 4]},
-        ),
-        x=plots.Axis("tail index of α", (grid[0], grid[-1])),
-        y=plots.Axis("fraction of paths separated", (0, 1)),
-        controls={"beta": "tail index of β"},
-        reading=reading,
-        start={"beta": grid[len(grid) // 2]},
-    )
+    plots.label_axes(ax, "tail index of α", "share of paths separated").legend(title="β")
     at = named.groupby("case")["separated"].mean()
     caption = (
-        f"Fraction of paths separated at T = {horizon:g} against the tail index of α. Three tail indices of β, and "
-        f"β = 0, with mean and 95 % interval over {diagram['seed'].nunique()} seeds; or, in the interactive form, the "
-        "mean for one tail index of β at a time, with the theorem's border for T → ∞ dashed."
+        f"Share of paths separated at T = {_number(horizon)} against the tail index of α, for three tail indices of "
+        f"β and for β = 0; mean and 95 % interval over {diagram['seed'].nunique()} seeds."
     )
+    reached = lines[lines["separated"] >= 0.5].groupby("β")["alpha"].max()
+    half = ", ".join(f"up to {reached[word]:.2f} for {word}" for word in words.values() if word in reached) or "nowhere"
     alt = (
-        f"Fraction of separated paths against the tail index of α. {' '.join(reading(beta) for beta in drawn)} With "
-        f"β = 0 the fraction is {at['separated_early']:.2f} at 0.7 and {at['separated_late']:.2f} at 1.3."
+        f"Share of separated paths against the tail index of α. Half of them or more separate {half}. With β = 0 the "
+        f"share is {at['separated_early']:.2f} at 0.7 and {at['separated_late']:.2f} at 1.3."
     )
-    return {"figure": figure, "caption": caption, "alt": alt, "data": lines, "interactive": chart}
+    return {"figure": figure, "caption": caption, "alt": alt, "data": lines}
 
 
 def paths(stepped: pd.DataFrame, count: int) -> Shown:
@@ -129,7 +313,7 @@ def paths(stepped: pd.DataFrame, count: int) -> Shown:
     words = {"exact": "I-model, exact law", "I": "I-model, stepped", "L": "L-model, stepped"}
     named = stepped.assign(model=stepped["model"].map(words))
     plots.bands(ax, named, x="r", y="separated", hue="model", trials=count)
-    plots.label_axes(ax, "tail index r of α (β = 0)", "fraction of paths separated", "T = 100").legend(fontsize=7)
+    plots.label_axes(ax, "tail index r of α (β = 0)", "fraction of paths separated", "T = 100").legend()
     means = stepped.groupby(["model", "r"])["separated"].mean()
     apart = (means["I"] - means["exact"]).abs().max()
     caption = (
@@ -152,7 +336,7 @@ def collapse_of_equation(frame: pd.DataFrame, classes: int) -> Shown:
     plots.bands(right, thin, x="A", y="duality", hue="case", bounds=(0, 4))
     plots.label_axes(left, "A(t)", "unequal angles (NC2)", f"Class means of the LE-ODE, K = {classes}")
     plots.label_axes(right, "A(t)", "distance from the d_k (NC3)")
-    figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=7)
+    figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     ends = select(frame, A=frame["A"].max()).groupby("case", sort=False)[["angles", "duality"]].mean()
     summary = "; ".join(f"{name}: {r['angles']:.3f} and {r['duality']:.3f}" for name, r in ends.iterrows())
     caption = (
@@ -183,8 +367,8 @@ def transition(outcomes: pd.DataFrame, *, tested: int, critical: float, steps: i
     right.plot(marked["label_noise"], marked["r"], "x", color="0.3", markersize=5, label="marked")
     for ax in (left, right):
         ax.axvline(critical, color="0.4", linestyle="--", linewidth=1)
-    plots.label_axes(left, "fraction p of wrong labels", "test accuracy", f"After {steps} steps", chance=1 - critical)
-    plots.label_axes(right, "fraction p of wrong labels", "tail index of α").legend(fontsize=7)
+    plots.label_axes(left, "fraction p of wrong labels", "test accuracy", f"After {steps:,} steps", chance=1 - critical)
+    plots.label_axes(right, "fraction p of wrong labels", "tail index of α").legend()
     groups = outcomes.groupby("label_noise")
     constant = ", ".join(f"{n} at p = {p:g}" for p, n in groups["constant"].sum().items() if n) or "none"
     caption = (
@@ -220,30 +404,33 @@ PAPER: dict[str, tuple[float, float, float | None]] = {
 
 
 def table(outcomes: pd.DataFrame, with_paper: bool) -> Styler:
-    """Means over trials with their standard deviation and the number of marked trials, beside the paper's figures."""
+    """Means over trials with their standard deviation, and how many are marked, beside the paper's figures."""
     rows = []
     for p, part in outcomes.groupby("label_noise", sort=False):
         paper = PAPER.get(f"{p:.2f}", (None, None, None)) if with_paper else (None, None, None)
         accuracy, alpha, beta = ("" if v is None else f"{v:.2f}" for v in paper)
         rows.append(
             {
-                "p": f"{p:.2f}",
-                "accuracy": _spread(part, "accuracy"),
-                "accuracy, paper": accuracy,
-                **{f"r of α ({m})": _spread(part, f"r_alpha_{m}", f"marked_alpha_{m}") for m in MODELS},
-                "r of α (I), paper": alpha,
-                "r of β (I)": _spread(part, "r_beta_I", "marked_beta_I"),
-                "r of β, paper": beta,
-                "A (I)": _spread(part, "A_I", digits=1),
+                ("", "p"): f"{p:.2f}",
+                ("accuracy", "here"): _spread(part, "accuracy"),
+                ("accuracy", "paper"): accuracy,
+                ("tail index of α, I-model", "here"): _spread(part, "r_alpha_I"),
+                ("tail index of α, I-model", "marked"): f"{part['marked_alpha_I'].sum()} of {len(part)}",
+                ("tail index of α, I-model", "paper"): alpha,
+                ("tail index of β, I-model", "here"): _spread(part, "r_beta_I"),
+                ("tail index of β, I-model", "marked"): f"{part['marked_beta_I'].sum()} of {len(part)}",
+                ("tail index of β, I-model", "paper"): beta,
             }
         )
-    return pd.DataFrame(rows).style.hide(axis="index")
+    cells: list[CSSDict] = [
+        {"selector": "th, td", "props": "padding: 0.2em 0.7em; text-align: right; white-space: nowrap"},
+        {"selector": "thead th", "props": "white-space: normal"},
+    ]
+    return pd.DataFrame(rows).style.hide(axis="index").set_table_styles(cells)
 
 
-def _spread(part: pd.DataFrame, column: str, mark: str | None = None, digits: int = 2) -> str:
-    marked = int(part[mark].sum()) if mark else 0
-    text = f"{part[column].mean():.{digits}f} ± {part[column].std():.{digits}f}"
-    return text + (f" ({marked} of {len(part)} marked)" if marked else "")
+def _spread(part: pd.DataFrame, column: str) -> str:
+    return f"{part[column].mean():.2f} ± {part[column].std():.2f}"
 
 
 def impacts(frame: pd.DataFrame, *, label_noise: float, window: int) -> Shown:
@@ -254,16 +441,17 @@ def impacts(frame: pd.DataFrame, *, label_noise: float, window: int) -> Shown:
     for ax, names, count in ((left, integrals, 25), (right, {"alpha": "α", "beta": "β"}, 50)):
         thin = frame[frame["step"].isin(steps[:: max(1, len(steps) // count)])]
         plots.bands(ax, _long(thin, names), x="step", y="value", hue="of")
-    plots.label_axes(left, "step", "A(t), B(t)", f"p = {label_noise:g}").legend(fontsize=7)
-    plots.label_axes(right, "step", "α(t), β(t), I-model", f"window of {window} steps").legend(fontsize=7)
+    plots.label_axes(left, "step", "A(t), B(t)", "Integrated impacts")
+    plots.label_axes(right, "step", "α(t), β(t)", "Impacts, I-model").legend()
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=4, columnspacing=1, fontsize=8)
     mean = frame.groupby("step").mean()
     # the derivative at the edge is extrapolated
     alpha = mean["alpha"].where(mean.index >= window / 2, 0.0)
     peak = steps[alpha.argmax()]
     ends = ", ".join(f"{word} = {mean[name].iloc[-1]:.1f}" for name, word in integrals.items())
     caption = (
-        f"Integrated impacts A and B under both models, and the impacts of the I-model, p = {label_noise:g}. Mean and "
-        f"95 % interval over {frame['seed'].nunique()} trials."
+        f"Integrated impacts A and B under both models, and the impacts of the I-model (derivatives within a "
+        f"window of {window} steps), p = {label_noise:g}. Mean and 95 % interval over {frame['seed'].nunique()} trials."
     )
     alt = (
         f"The integrals A and B and their derivatives over training; at the end {ends}. The mean impact alpha of the "
@@ -279,40 +467,49 @@ def _long(frame: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
     return long.assign(of=long["of"].map(names))
 
 
-def prediction(found: Prediction) -> Shown:
-    """Mean logits of the first network beside both models."""
-    network, classes = found.network[0].numpy(), found.network.shape[-1]
-    figure, axes = plots.panels(2, height=3.2)
-    bound = 1.3 * np.abs(network).max()
-    for ax, (m, fit) in zip(axes, found.fits.items(), strict=True):
-        for k in range(classes):
-            for j, alpha in ((k, 1.0), ((k + 1) % classes, 0.4)):
-                label = f"class {k}, own logit" if j == k else None
-                ax.plot(found.times, network[:, k, j], color=f"C{k}", alpha=alpha, label=label)
-                ax.plot(found.times, fit[0, :, k, j].numpy(), color=f"C{k}", alpha=alpha, linestyle="--")
-        ax.set_ylim(-bound, bound)
-        plots.label_axes(ax, "step", "mean logit", f"{m}-model (dashed) and network")
-    axes[0].legend(fontsize=7)
-    curves = {"network": network} | {f"{m}-model": fit[0].numpy() for m, fit in found.fits.items()}
+def prediction(found: Prediction, names: list[str]) -> Shown:
+    """Class means of the first network beside those of both models, on the plane of the logits."""
+    figure, axes = plt.subplots(1, 2, figsize=(7, 4), layout="constrained")
+    thin = slice(None, None, max(1, len(found.times) // 40))
+    network = _on_plane(found.network[0])
+    fits = {f"{m}-model": _on_plane(fit[0]) for m, fit in found.fits.items()}
+    lowest = min(-0.7, *(_placed(places)[..., 1].min() - 0.1 for places in (network, *fits.values())))
+    for ax, (model, fit) in zip(axes, fits.items(), strict=True):
+        _board(ax, len(names), lowest)
+        for k, (name, mark) in enumerate(zip(names, MARKS, strict=False)):
+            shown, equation = _placed(network[thin, k]).T, _placed(fit[thin, k]).T
+            ax.plot(*shown, color=f"C{k}", alpha=0.4, linewidth=1.2)
+            ax.plot(*equation, color=f"C{k}", linestyle="--", linewidth=1.2)
+            ax.plot(*shown[:, -1:], mark, color=f"C{k}", markersize=10, label=f"{name}, network")
+            ax.plot(*equation[:, -1:], mark, color=f"C{k}", markersize=10, fillstyle="none", label=f"{name}, equation")
+        ax.set_title(model)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     data = pd.DataFrame(
-        {"step": int(t), "of": name, "images of": k, "logit": j, "mean": values[i, k, j]}
-        for name, values in curves.items()
+        {"step": int(t), "of": name, "class": names[k], "x": places[i, k, 0], "y": places[i, k, 1]}
+        for name, places in ({"network": network} | fits).items()
         for i, t in enumerate(found.times)
-        for k in range(classes)
-        for j in (k, (k + 1) % classes)
+        for k in range(len(names))
     )
     groups = found.scores.groupby("model")
     error, alike = groups["error"].median(), groups["alike"].mean()
     caption = (
-        "Mean logits of one network (solid; faint: of a wrong class) and of the equation with the impacts estimated "
-        f"from it (dashed). Median relative error over {found.scores['seed'].nunique()} trials: I {error['I']:.2f}, L "
+        "Mean logits of each class, less their common mean, from step "
+        f"{int(found.times[0]):,} on: one network (solid, filled mark at the end) and the equation with the impacts "
+        "estimated from it (dashed, open mark). Rays lead to the labels; rings: distance in logits, on a logarithmic "
+        f"scale. Median relative error over {found.scores['seed'].nunique()} trials: I {error['I']:.2f}, L "
         f"{error['L']:.2f}; mean cosine of the centred class means at the end: I {alike['I']:.2f}, L {alike['L']:.2f}."
     )
     alt = (
-        f"Two panels of logit curves. The L-model's dashed curves have cosine {alike['L']:.2f} with the network's "
-        f"class means at the end, the I-model's {alike['I']:.2f}."
+        "Ways of the class means on the plane of their logits. At the end the L-model's means have cosine "
+        f"{alike['L']:.2f} with the network's, the I-model's {alike['I']:.2f}."
     )
     return {"figure": figure, "caption": caption, "alt": alt, "data": data}
+
+
+def _on_plane(means: torch.Tensor) -> Places:
+    """Class means less their mean, on the plane. means: (t, K, K)."""
+    centred = means - means.mean(1, keepdim=True)
+    return (centred @ corners(means.shape[2])).numpy()
 
 
 def grouping(margins: pd.DataFrame, training: pd.DataFrame, *, label_noise: float, least: float, window: int) -> Shown:
@@ -320,7 +517,7 @@ def grouping(margins: pd.DataFrame, training: pd.DataFrame, *, label_noise: floa
     figure, (ax,) = plots.panels(1, width=5, height=3)
     plots.bands(ax, margins, x="step", y="margin", hue="by")
     title = f"Training images, p = {label_noise:g}"
-    plots.label_axes(ax, "step", "own logit minus the others'", title).legend(fontsize=8)
+    plots.label_axes(ax, "step", "own logit minus the others'", title).legend()
     ends = margins[margins["step"] == margins["step"].max()].groupby("by")["margin"].mean()
     caption = (
         "Mean logit of a group's own class minus the mean of its other logits, for training images before their step, "
@@ -343,7 +540,7 @@ def direct(frame: pd.DataFrame, label_noise: float) -> Shown:
     plots.bands(ax, moved.assign(step=moved["step"].astype(str)), x="step", y="change", hue="image")
     ax.axhline(0, color="0.4", linewidth=0.8)
     title = "One step on class l"
-    plots.label_axes(ax, "steps of training before", "move along d_l, relative to x itself", title).legend(fontsize=8)
+    plots.label_axes(ax, "steps of training before", "move along d_l, relative to x itself", title).legend()
     means = frame.groupby("step")[list(words)].mean()
     summary = ", ".join(f"{r['within']:.2f} and {r['between']:.2f} after {step}" for step, r in means.iterrows())
     caption = (
@@ -356,7 +553,7 @@ def direct(frame: pd.DataFrame, label_noise: float) -> Shown:
 
 def collapse(curves: pd.DataFrame, ends: pd.DataFrame, *, classes: int, dataset: str) -> Shown:
     """NC1 to NC4 over training, in all conditions."""
-    figure, axes = plots.panels(3, rows=2, height=2.6)
+    figure, axes = plots.panels(2, rows=3, height=2.5)
     names = {"nc1": "NC1", "nc2_norms": "NC2, lengths", "nc2_angles": "NC2, angles", "nc3": "NC3", "nc4": "NC4"}
     names["fitted"] = "fraction of labels fitted"
     bounds = {"nc2_angles": (0.0, classes / (classes - 1)), "nc3": (0.0, 4.0)}
@@ -365,10 +562,13 @@ def collapse(curves: pd.DataFrame, ends: pd.DataFrame, *, classes: int, dataset:
         for images, part in curves.groupby("images", sort=False) if measure in shares else [(None, curves)]:
             how: dict[str, Any] = {"trials": images, "bounds": bounds.get(measure)}
             plots.bands(ax, part, x="epoch", y=measure, hue="condition", order=conditions, **how)
-        if measure not in ("nc4", "fitted"):
+        if measure not in shares:
             ax.set_yscale("log")
+            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.yaxis.set_major_formatter("{x:g}")
+            ax.yaxis.set_minor_formatter(NullFormatter())
         plots.label_axes(ax, "epoch", name)
-    figure.legend(*axes[-1].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=7)
+    figure.legend(*axes[-1].get_legend_handles_labels(), loc="outside lower center", ncols=4, columnspacing=1)
     means = ends.groupby("condition", sort=False)[["nc1", "nc3"]].mean()
     summary = "; ".join(f"{c}: NC1 {r['nc1']:.4f}, NC3 {r['nc3']:.3f}" for c, r in means.iterrows())
     caption = (

@@ -6,7 +6,7 @@ Letters: K classes, s networks or paths, n images, t steps or times, m observed 
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypedDict, Unpack
 
 import numpy as np
@@ -273,6 +273,10 @@ class Trained:
     """Whether the network puts every test image into one class."""
     times: Int[Tensor, " checkpoints"]
     """Checkpoints, in steps."""
+    logits: Float[Tensor, "s checkpoints m K"]
+    """Logits of the observed images."""
+    classes: Int[Tensor, " m"]
+    """The classes of these images."""
     means: Float[Tensor, "s checkpoints K K"]
     """Mean logits of the observed images of each class."""
     seen: Float[Tensor, "s t K"]
@@ -287,19 +291,9 @@ class Trained:
     def at(self, label_noise: float) -> "Trained":
         """The trials with this fraction of wrong labels."""
         r = np.flatnonzero(self.label_noise == label_noise)
+        rows = ("label_noise", "seed", "accuracy", "constant", "logits", "means", "seen", "true", "given")
         kept = {step: {name: p[r] for name, p in net.items()} for step, net in self.kept.items()}
-        return Trained(
-            self.label_noise[r],
-            self.seed[r],
-            self.accuracy[r],
-            self.constant[r],
-            self.times,
-            self.means[r],
-            self.seen[r],
-            self.true[r],
-            self.given[r],
-            kept,
-        )
+        return replace(self, **{name: getattr(self, name)[r] for name in rows}, kept=kept)
 
 
 def train_networks(
@@ -328,6 +322,8 @@ def train_networks(
                 accuracy=(predicted == data.y_test).float().mean(1).double(),
                 constant=(predicted == predicted[:, :1]).all(1),
                 times=history.times,
+                logits=history.observed,
+                classes=data.y_test[observed],
                 means=lenet.class_means(history.observed, data.y_test[observed]).double(),
                 seen=history.seen,
                 true=data.y_train[part.order],
@@ -345,6 +341,8 @@ def train_networks(
         torch.cat([f.accuracy for f in found]),
         torch.cat([f.constant for f in found]),
         found[0].times,
+        torch.cat([f.logits for f in found]),
+        found[0].classes,
         torch.cat([f.means for f in found]),
         torch.cat([f.seen for f in found]),
         torch.cat([f.true for f in found]),
@@ -384,6 +382,44 @@ def impacts(trained: Trained, window: int, every: int) -> pd.DataFrame:
     values |= {"beta": theory.derivative(values["B_I"], window, every)}
     frame = tidy(values["A_I"].numpy(), "A_I", seed=trained.seed, step=trained.times.numpy())
     return frame.assign(**{name: v.flatten().numpy() for name, v in values.items()})
+
+
+def corners(classes: int) -> Float[Tensor, "K 2"]:
+    """The corners of a regular polygon of radius 1, the first at the top, the others anticlockwise: a corner a class.
+
+    A row of logits z goes to the sum of z_k times corner k. For three classes this is the plane of the simplex, and how
+    far an image lies towards its class's corner is its own logit less the mean of the others.
+    """
+    angle = 2 * math.pi * torch.arange(classes, dtype=torch.float64) / classes
+    return torch.stack([-angle.sin(), angle.cos()], 1)
+
+
+def on_the_plane(trained: Trained, seed: int, at: Sequence[int]) -> pd.DataFrame:
+    """Logits of the observed images in the networks of one seed, less their mean over all images, by `corners`.
+
+    at: rows of the checkpoints. Columns label_noise, step, image, class, x, y.
+    """
+    of = torch.from_numpy(np.flatnonzero(trained.seed == seed))
+    logits = trained.logits[of][:, torch.as_tensor(at)].double()
+    places = (logits - logits.mean(2, keepdim=True)) @ corners(logits.shape[3])
+    axes = {"label_noise": trained.label_noise[of.numpy()], "step": trained.times[torch.as_tensor(at)].numpy()}
+    frame = tidy(places[..., 0].numpy(), "x", **axes, image=range(len(trained.classes)))
+    return frame.assign(y=places[..., 1].flatten().numpy(), **{"class": trained.classes.numpy()[frame["image"]]})
+
+
+def leads(trained: Trained, at: Sequence[int]) -> pd.DataFrame:
+    """How far classes have come apart: the own logit less the mean of the others, and the share of right answers.
+
+    Means over the observed images; at: rows of the checkpoints. Columns label_noise, seed, step, lead, right.
+    """
+    steps = trained.times[torch.as_tensor(at)].numpy()
+    logits, k = trained.logits[:, torch.as_tensor(at)].double(), trained.logits.shape[3]
+    own = logits[..., range(len(trained.classes)), trained.classes]
+    lead = (own - (logits.sum(3) - own) / (k - 1)).mean(2)
+    right = (logits.argmax(3) == trained.classes).double().mean(2)
+    frame = tidy(lead.numpy(), "lead", trial=range(len(lead)), step=steps)
+    trial = frame.pop("trial")
+    return frame.assign(label_noise=trained.label_noise[trial], seed=trained.seed[trial], right=right.flatten().numpy())
 
 
 @dataclass(frozen=True)
