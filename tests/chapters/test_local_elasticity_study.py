@@ -12,7 +12,7 @@ from conftest import generator
 
 from phenomena.chapters.local_elasticity import figures, lenet, study, theory
 from phenomena.science import datasets
-from phenomena.science.frames import per_seed, select
+from phenomena.science.frames import per_seed, select, tidy
 
 F64 = torch.float64
 LAW = {"classes": 3, "paths": 20, "samples": 5, "sigma": 1.0}
@@ -335,17 +335,10 @@ def test_places_and_leads_are_those_of_the_observed_images(trained):
 
 @pytest.mark.parametrize(("classes", "noises"), [(2, (0.0,)), (3, (0.0, 0.501, 0.504)), (10, (0.2, 0.9))])
 def test_the_moving_plane_has_a_place_for_every_step_and_fraction(classes, noises):
-    logits = torch.randn(2 * len(noises), 3, 2 * classes, classes, generator=generator())
-    fields = {"accuracy": None, "constant": None, "means": None, "seen": None, "true": None, "given": None, "kept": {}}
-    trained = study.Trained(
-        label_noise=np.repeat(noises, 2),
-        seed=np.tile([0, 1], len(noises)),
-        times=torch.tensor([0, 500, 1000]),
-        logits=logits,
-        classes=torch.arange(classes).repeat_interleave(2),
-        **fields,
-    )
-    plane, leads = study.on_the_plane(trained, 0, range(3)), study.leads(trained, range(3))
+    steps, places = (0, 500, 1000), torch.randn(2, len(noises), 3, 2 * classes, generator=generator())
+    plane = tidy(places[0].numpy(), "x", label_noise=noises, step=steps, image=range(2 * classes))
+    plane = plane.assign(y=places[1].flatten().numpy(), **{"class": plane["image"] // 2})
+    leads = tidy(places[:, :, :, 0].numpy(), "lead", seed=(0, 1), label_noise=noises, step=steps).assign(right=0.5)
     names = figures.class_names("geomnist", classes)
     shown = figures.apart(plane, leads, names=names, critical=1 - 1 / classes)
     plt.close(shown["figure"])

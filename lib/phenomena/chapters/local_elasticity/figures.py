@@ -267,13 +267,13 @@ def phase(
     at_end = slices.assign(T=[f"T = {_number(end)}" for end in slices["horizon"]])
     plots.bands(right, at_end, "c", "separated", "T", trials=paths)
     right.axvline(classes / 2, color="0.4", linestyle="--")
-    plots.label_axes(right, "c, for α − β = c / t", "share of paths separated", "In between, at r = 1")
+    plots.label_axes(right, "c, for α − β = c / t", "share of paths separated", "On the border, r = 1")
     right.legend(loc="lower right")
     at = named.groupby("case")["separated"].mean()
     caption = (
         f"Left: share of paths separated at T = {_number(horizon)} for α = {amplitude:g} t^−r and β likewise, "
-        f"mean over {diagram['seed'].nunique()} seeds with {paths} paths; dashed, the theorem's border for T → ∞. Right: "
-        "α − β = c/t; dashed, c = K/2; mean and 95 % interval."
+        f"mean over {diagram['seed'].nunique()} seeds with {paths} paths; dashed, the theorem's border for T → ∞. "
+        "Right: α − β = c/t; dashed, c = K/2; mean and 95 % interval."
     )
     alt = (
         f"Heat map of separation: {at['separated_alpha']:.2f} of paths where alpha and beta fall with tail indices 0.7 "
