@@ -426,7 +426,9 @@ def table(outcomes: pd.DataFrame, with_paper: bool) -> Styler:
         {"selector": "th, td", "props": "padding: 0.2em 0.7em; text-align: right; white-space: nowrap"},
         {"selector": "thead th", "props": "white-space: normal"},
     ]
-    return pd.DataFrame(rows).style.hide(axis="index").set_table_styles(cells)
+    frame = pd.DataFrame(rows)
+    frame.columns = pd.MultiIndex.from_tuples(list(rows[0]))
+    return frame.style.hide(axis="index").set_table_styles(cells)
 
 
 def _spread(part: pd.DataFrame, column: str) -> str:
@@ -539,8 +541,8 @@ def direct(frame: pd.DataFrame, label_noise: float) -> Shown:
     moved = _long(frame, words).rename(columns={"of": "image", "value": "change"})
     plots.bands(ax, moved.assign(step=moved["step"].astype(str)), x="step", y="change", hue="image")
     ax.axhline(0, color="0.4", linewidth=0.8)
-    title = "One step on class l"
-    plots.label_axes(ax, "steps of training before", "move along d_l, relative to x itself", title).legend()
+    title = "One step on an image of class l: moves along d_l"
+    plots.label_axes(ax, "training step", "move relative to the image's own", title).legend()
     means = frame.groupby("step")[list(words)].mean()
     summary = ", ".join(f"{r['within']:.2f} and {r['between']:.2f} after {step}" for step, r in means.iterrows())
     caption = (
