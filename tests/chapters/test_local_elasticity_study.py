@@ -305,6 +305,28 @@ def test_rows_of_the_diagram_say_where_half_of_the_paths_separate():
     assert set(shown["data"]["β"]) == {"tail index 0.40", "tail index 1.00", "tail index 1.60", "β = 0"}
 
 
+def test_the_distance_outruns_the_spread_only_where_alpha_outlasts_beta():
+    tails = torch.tensor([0.2, 0.6, 1.6], dtype=F64)
+    frame = study.race(tails, 1.5, 1e6, 3, 2.0)
+    assert frame["spread"].max() == pytest.approx(2e3) and len(frame) == 9 * 19
+    np.testing.assert_allclose(select(frame, alpha=0.6, beta=0.6)["distance"], 1.5**0.5)
+    grown = select(frame, alpha=0.6, beta=1.6).iloc[-1]
+    integrals = [theory.integrated_power(torch.tensor([1, 10.0], dtype=F64), r, 1.5)[-1] for r in (0.6, 1.6)]
+    at_ten = select(frame, alpha=0.6, beta=1.6).iloc[3]
+    assert at_ten["t"] == pytest.approx(10)
+    assert at_ten["distance"] == pytest.approx(1.5**0.5 * math.exp((integrals[0] - integrals[1]) / 3))
+    assert grown["distance"] > grown["spread"]
+    diagram = study.phase_diagram(range(2), tails, 1.5, 1e6, **LAW)
+    shown = figures.race(frame, diagram, 20)
+    plt.close(shown["figure"])
+    assert (
+        "α falls with tail index 0.2, β with 1.6: at t = 10⁶ the distance is ahead; of simulated paths, 1.00 ["
+        in shown["alt"]
+    )
+    reading = next(p for p in shown["interactive"].to_dict()["params"] if p["name"] == "reading")
+    assert "index 1.6, \\u03b2 with 0.2: at t = 10\\u2076 the spread is ahead" in reading["expr"]
+
+
 # --- the plane of the logits ----------------------------------------------------------------------
 
 

@@ -88,7 +88,7 @@ def apart(plane: pd.DataFrame, leads: pd.DataFrame, *, names: list[str], critica
 
     plane: columns label_noise, step, image, class, x, y, of one seed. leads: label_noise, seed, step, lead, right.
     """
-    steps, noises = sorted(plane["step"].unique()), sorted(plane["label_noise"].unique())
+    steps, noises = sorted(plane["step"].unique().tolist()), sorted(plane["label_noise"].unique().tolist())
     images, n = plane["image"].nunique(), leads["seed"].nunique()
     table = plane.sort_values(["label_noise", "image", "step"])
     xy = table[["x", "y"]].to_numpy().reshape(len(noises), images, len(steps), 2)
@@ -99,7 +99,7 @@ def apart(plane: pd.DataFrame, leads: pd.DataFrame, *, names: list[str], critica
     percent = [f"{100 * p:.0f} %" for p in noises]
     if len(set(percent)) < len(noises):
         percent = [f"{100 * p:.4g} %" for p in noises]
-    lowest = min(-0.7, _placed(xy)[..., 1].min() - 0.1)
+    lowest = min(-0.7, float(_placed(xy)[..., 1].min()) - 0.1)
 
     figure, axes = plt.subplots(1, 2, figsize=(6, 3.4), layout="constrained")
     many = min(range(len(noises)), key=lambda i: abs(noises[i] - critical))
@@ -281,6 +281,53 @@ def phase(
         "slice the fraction rises around c = K/2, the more steeply the larger T."
     )
     return {"figure": figure, "caption": caption, "alt": alt, "data": mean.reset_index()}
+
+
+def race(frame: pd.DataFrame, diagram: pd.DataFrame, paths: int) -> Shown:
+    """Distance of class means and spread of samples over time: which of the two outruns the other."""
+    tails = sorted(frame["alpha"].unique())
+    one, slowest = min(tails, key=lambda r: abs(r - 1)), tails[-1]
+    near = sorted({tails[max(0, tails.index(one) - 2)], one, tails[min(len(tails) - 1, tails.index(one) + 2)]})
+    rows = diagram[diagram["beta"] < math.inf].groupby(["alpha", "beta"])["separated"]
+    shares = {key: interval(values, trials=paths) for key, values in rows}
+    ends = {key: rows.iloc[-1] for key, rows in frame.groupby(["alpha", "beta"])}
+
+    def reading(alpha: float, beta: float) -> str:
+        end, (mean, low, high) = ends[alpha, beta], shares[alpha, beta]
+        ahead, t = "distance" if end["distance"] > end["spread"] else "spread", _number(end["t"])
+        return (
+            f"α falls with tail index {alpha:.3g}, β with {beta:.3g}: at t = {t} the {ahead} is ahead; of "
+            f"simulated paths, {mean:.2f} [{low:.2f}, {high:.2f}] are separated."
+        )
+
+    top = 10 * frame["spread"].max()
+    seen = frame.assign(distance=frame["distance"].clip(1e-3, 10 * top))
+    figure, (ax,) = plots.panels(1, height=3)
+    for i, alpha in enumerate(near):
+        line = select(seen, alpha=alpha, beta=slowest)
+        ax.plot(line["t"], line["distance"], color=f"C{i}", label=f"distance, tail index of α {alpha:.3g}")
+    ax.plot(line["t"], line["spread"], color="0.3", linestyle="--", label="spread")
+    ax.set(xscale="log", yscale="log", ylim=(0.1, top))
+    plots.label_axes(ax, "time t", "distance and spread", f"tail index of β {slowest:.3g}")
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    spread = seen[["t", "spread"]].drop_duplicates()
+    chart = plots.slider(
+        plots.Layer(spread, x="t", y="spread", style={"strokeDash": [6, 4], "color": "#444", "clip": True}),
+        plots.Layer(seen, x="t", y="distance", style={"clip": True, "strokeWidth": 3}),
+        x=plots.Axis("time t", (1, frame["t"].max()), "log"),
+        y=plots.Axis("distance and spread", (0.1, top), "log"),
+        controls={"alpha": "tail index of α", "beta": "tail index of β"},
+        reading=reading,
+        start={"alpha": near[0], "beta": slowest},
+    )
+    caption = (
+        "Half the distance of two class means in the I-model without noise (solid), and the spread of samples about "
+        "their class mean (dashed). Classes separate where the distance outruns the spread. The picture shows three "
+        "tail indices of α; in the moving figure set those of α and β."
+    )
+    alt = f"Distance and spread over time on logarithmic axes. {' '.join(reading(a, slowest) for a in near)}"
+    return {"figure": figure, "caption": caption, "alt": alt, "data": seen[seen["beta"] == slowest],
+            "interactive": chart}  # fmt: skip
 
 
 def slices(diagram: pd.DataFrame, named: pd.DataFrame, horizon: float, paths: int) -> Shown:

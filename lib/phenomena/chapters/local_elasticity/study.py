@@ -151,6 +151,20 @@ def phase_diagram(
     return pd.concat(frames, ignore_index=True)
 
 
+def race(tails: Float[Tensor, " r"], amplitude: float, horizon: float, classes: int, sigma: float) -> pd.DataFrame:
+    """Half the distance of two class means in the I-model without noise, from starts as of paths, beside the spread.
+
+    A path separates where the distance outruns the spread of samples about their means, sigma sqrt(t).
+    Columns alpha, beta (the tail indices), t, distance, spread.
+    """
+    t, pairs = log_times(horizon, 19), torch.cartesian_prod(tails, tails)
+    a, b = (theory.integrated_power(t, r[:, None], amplitude) for r in pairs.T)
+    distance = (classes / 2) ** 0.5 * ((a - b) / classes).clamp(-50, 50).exp()
+    frame = pd.DataFrame(np.repeat(pairs.numpy(), len(t), 0), columns=["alpha", "beta"])
+    times = np.tile(t.numpy(), len(pairs))
+    return frame.assign(t=times, distance=distance.flatten().numpy(), spread=sigma * times**0.5)
+
+
 def critical_slice(
     seeds: Iterable[int], slopes: Float[Tensor, " c"], horizons: Iterable[float], **law: Unpack[Law]
 ) -> pd.DataFrame:
