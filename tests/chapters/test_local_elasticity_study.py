@@ -1,5 +1,6 @@
 """The experiments at small sizes: what must hold of their frames, by known cases and against the functions they use."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -287,7 +288,7 @@ def test_the_table_has_the_papers_figures_only_where_they_belong(trained):
     frame = study.outcomes(trained, 40)
     paper = figures.table(frame, with_paper=True).data
     assert paper["accuracy", "paper"].tolist() == ["1.00", "0.58"]
-    assert paper["tail index of β, I-model", "paper"].tolist() == ["1.13", ""]
+    assert paper["tail index of β (I)", "paper"].tolist() == ["1.13", ""]
     assert (figures.table(frame, with_paper=False).data["accuracy", "paper"] == "").all()
 
 
@@ -353,6 +354,24 @@ def test_places_and_leads_are_those_of_the_observed_images(trained):
     assert (ends[["x", "y"]].to_numpy() * own).sum(1).mean() == pytest.approx(lead[0], abs=1e-6)
     right = (trained.logits[3, 5].argmax(1) == trained.classes).double().mean()
     assert per_seed(leads, "right", [8], label_noise=0.5, step=100)[0] == pytest.approx(right.item())
+
+
+def test_checkpoints_are_evenly_spaced_from_the_first(trained):
+    assert list(study.some_checkpoints(trained, 40)) == [0, 1, 2, 3, 4, 5]
+    assert list(study.some_checkpoints(trained, 1)) == [0, 5]
+    assert list(study.some_checkpoints(trained, 2)) == [0, 2, 4]
+
+
+def test_the_moving_plane_stays_small_for_many_images_and_fractions():
+    noises, steps = tuple(i / 11 for i in range(10)), tuple(range(0, 10_001, 250))
+    places = torch.randn(2, len(noises), len(steps), 150, generator=generator(), dtype=F64)
+    plane = tidy(places[0].numpy(), "x", label_noise=noises, step=steps, image=range(150))
+    plane = plane.assign(y=places[1].flatten().numpy(), **{"class": plane["image"] // 50})
+    leads = tidy(places[..., 0].numpy(), "lead", seed=(0, 1), label_noise=noises, step=steps).assign(right=0.5)
+    shown = figures.apart(plane, leads, names=["a", "b", "c"], critical=2 / 3)
+    plt.close(shown["figure"])
+    assert len(json.dumps(shown["interactive"].to_dict())) < 300_000
+    assert shown["caption"].startswith("Logits of 24 test images")
 
 
 @pytest.mark.parametrize(("classes", "noises"), [(2, (0.0,)), (3, (0.0, 0.501, 0.504)), (10, (0.2, 0.9))])

@@ -89,13 +89,16 @@ def apart(plane: pd.DataFrame, leads: pd.DataFrame, *, names: list[str], critica
     plane: columns label_noise, step, image, class, x, y, of one seed. leads: label_noise, seed, step, lead, right.
     """
     steps, noises = sorted(plane["step"].unique().tolist()), sorted(plane["label_noise"].unique().tolist())
+    each = max(1, 250 // (len(noises) * len(names)))  # of a class: the chart has a limit
+    observed = plane["image"].nunique()
+    plane = plane[plane.groupby(["label_noise", "step", "class"]).cumcount() < each]
     images, n = plane["image"].nunique(), leads["seed"].nunique()
     table = plane.sort_values(["label_noise", "image", "step"])
     xy = table[["x", "y"]].to_numpy().reshape(len(noises), images, len(steps), 2)
     of = table["class"].to_numpy().reshape(len(noises), images, len(steps))[0, :, 0]
     means = np.stack([xy[:, of == k].mean(1) for k in range(len(names))], 1)
     groups = leads.groupby(["label_noise", "step"])
-    told = [[_told(groups.get_group((p, step)), images) for step in steps] for p in noises]
+    told = [[_told(groups.get_group((p, step)), observed) for step in steps] for p in noises]
     percent = [f"{100 * p:.0f} %" for p in noises]
     if len(set(percent)) < len(noises):
         percent = [f"{100 * p:.4g} %" for p in noises]
@@ -128,7 +131,7 @@ def apart(plane: pd.DataFrame, leads: pd.DataFrame, *, names: list[str], critica
 
 def _told(trials: pd.DataFrame, images: int) -> str:
     """Lead and share of right answers over trials, in words."""
-    lead, low, high = interval(trials["lead"])
+    lead, low, high = (round(v, 2) + 0.0 for v in interval(trials["lead"]))  # no minus before 0.00
     right, least, most = interval(trials["right"], trials=images)
     return (
         f"an image’s own logit less the mean of the others is {lead:.2f} [{low:.2f}, {high:.2f}], the share of right "
@@ -461,17 +464,20 @@ def table(outcomes: pd.DataFrame, with_paper: bool) -> Styler:
                 ("", "p"): f"{p:.2f}",
                 ("accuracy", "here"): _spread(part, "accuracy"),
                 ("accuracy", "paper"): accuracy,
-                ("tail index of α, I-model", "here"): _spread(part, "r_alpha_I"),
-                ("tail index of α, I-model", "marked"): f"{part['marked_alpha_I'].sum()} of {len(part)}",
-                ("tail index of α, I-model", "paper"): alpha,
-                ("tail index of β, I-model", "here"): _spread(part, "r_beta_I"),
-                ("tail index of β, I-model", "marked"): f"{part['marked_beta_I'].sum()} of {len(part)}",
-                ("tail index of β, I-model", "paper"): beta,
+                ("tail index of α (I)", "here"): _spread(part, "r_alpha_I"),
+                ("tail index of α (I)", "marked"): f"{part['marked_alpha_I'].sum()} of {len(part)}",
+                ("tail index of α (I)", "paper"): alpha,
+                ("tail index of β (I)", "here"): _spread(part, "r_beta_I"),
+                ("tail index of β (I)", "marked"): f"{part['marked_beta_I'].sum()} of {len(part)}",
+                ("tail index of β (I)", "paper"): beta,
             }
         )
     cells: list[CSSDict] = [
-        {"selector": "th, td", "props": "padding: 0.2em 0.7em; text-align: right; white-space: nowrap"},
-        {"selector": "thead th", "props": "white-space: normal"},
+        {
+            "selector": "th, td",
+            "props": "padding: 0.2em 0.4em; text-align: right; white-space: nowrap",
+        },
+        {"selector": "", "props": "font-size: 0.9em"},
     ]
     frame = pd.DataFrame(rows)
     frame.columns = pd.MultiIndex.from_tuples(list(rows[0]))

@@ -408,6 +408,11 @@ def corners(classes: int) -> Float[Tensor, "K 2"]:
     return torch.stack([-angle.sin(), angle.cos()], 1)
 
 
+def some_checkpoints(trained: Trained, most: int) -> range:
+    """Rows of checkpoints, evenly spaced from the first on, with about `most` spaces between them."""
+    return range(0, len(trained.times), max(1, round((len(trained.times) - 1) / most)))
+
+
 def on_the_plane(trained: Trained, seed: int, at: Sequence[int]) -> pd.DataFrame:
     """Logits of the observed images in the networks of one seed, less their mean over all images, by `corners`.
 
