@@ -385,7 +385,7 @@ def test_the_moving_plane_has_a_place_for_every_step_and_fraction(classes, noise
     plt.close(shown["figure"])
     found = {p["name"]: p for p in shown["interactive"].to_dict()["params"]}
     assert found["step_ticks"]["value"] == ["0", "500", "1,000"] and found["step"]["bind"]["max"] == 2
-    percent = found["wrong_labels_ticks"]["value"]
+    percent = [text.replace("\N{NO-BREAK SPACE}", " ") for text in found["wrong_labels_ticks"]["value"]]
     assert len(set(percent)) == len(noises) == found["wrong_labels"]["bind"]["max"] + 1
     assert percent == {2: ["0 %"], 3: ["0 %", "50.1 %", "50.4 %"], 10: ["20 %", "90 %"]}[classes]
     assert all(text in found["reading"]["expr"] for text in ("[wrong_labels][step]", "share of right answers"))

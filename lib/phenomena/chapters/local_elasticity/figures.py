@@ -99,9 +99,9 @@ def apart(plane: pd.DataFrame, leads: pd.DataFrame, *, names: list[str], critica
     means = np.stack([xy[:, of == k].mean(1) for k in range(len(names))], 1)
     groups = leads.groupby(["label_noise", "step"])
     told = [[_told(groups.get_group((p, step)), observed) for step in steps] for p in noises]
-    percent = [f"{100 * p:.0f} %" for p in noises]
+    percent = [f"{100 * p:.0f}\N{NO-BREAK SPACE}%" for p in noises]
     if len(set(percent)) < len(noises):
-        percent = [f"{100 * p:.4g} %" for p in noises]
+        percent = [f"{100 * p:.4g}\N{NO-BREAK SPACE}%" for p in noises]
     lowest = min(-0.7, float(_placed(xy)[..., 1].min()) - 0.1)
 
     figure, axes = plt.subplots(1, 2, figsize=(6, 3.4), layout="constrained")
