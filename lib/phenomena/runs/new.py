@@ -36,8 +36,8 @@ def new(project: Project, name: str) -> list[Path]:
         raise BadInput(f"new {name}: {there[0]} is there already")
     year = str(datetime.date.today().year)
     title = name.replace("_", " ").capitalize()
-    words = {"CHAPTER": name, "TITLE": title, "TERM": f"{title.lower()} (term)",
-             "SLUG": f"{name.replace('_', '-')}-term", "KEY": f"{name.replace('_', '')}{year}", "YEAR": year}  # fmt: skip
+    slug, key = f"{name.replace('_', '-')}-term", f"{name.replace('_', '')}{year}"
+    words = {"CHAPTER": name, "TITLE": title, "TERM": f"{title.lower()} (term)", "SLUG": slug, "KEY": key, "YEAR": year}
     texts = {path: _filled(source, words) for path, source in made.items()}
     texts[folder / "__init__.py"] = f'"""{title}."""\n'
     grown = {Path("book/_toc.yml"): _listed(_read(project, "book/_toc.yml"), name)}
