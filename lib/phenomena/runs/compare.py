@@ -138,8 +138,8 @@ def _verdicts(chapter: Chapter, record: Record) -> list[claims.Verdict]:
 
 def _cell(row: Any) -> str:
     """Mean, interval where there is one, number of seeds."""
-    bounds = f" [{row['low']:.3f}, {row['high']:.3f}]" if row["low"] == row["low"] else ""  # nan is not itself
-    return f"{row['mean']:.3f}{bounds} {row['n']}"
+    bounds = f" [{row['low']:z.3f}, {row['high']:z.3f}]" if row["low"] == row["low"] else ""  # nan is not itself
+    return f"{row['mean']:z.3f}{bounds} {row['n']}"
 
 
 def _plain(value: Any) -> Any:

@@ -37,25 +37,31 @@ def measured(verdict: "Verdict") -> tuple[str, ...]:
     digits = 3
     if v.low is not None and v.high is not None and v.high > v.low:
         digits = max(digits, min(decimals(v.low, v.high), 12))
-    mean, low, high = ("-" if x is None else f"{x:.{digits}f}" for x in (v.measured, v.low, v.high))
+    mean, low, high = ("-" if x is None else f"{x:z.{digits}f}" for x in (v.measured, v.low, v.high))
     interval = f"{mean} [{low}, {high}]"
     return v.verdict, v.claim.name, interval, v.claim.threshold, f"n = {v.seeds}"
 
 
 def remark(verdict: "Verdict", record: "Record") -> str:
     """What an open claim would need, or that a decided one was decided by a hair; nothing for others."""
+    return "decided by a hair" if verdict.close else still_open(verdict, record)
+
+
+def still_open(verdict: "Verdict", record: "Record") -> str:
+    """What would decide an open verdict on a record, or why nothing would; nothing for a decided one."""
     from phenomena.runs.store import claims
 
     if verdict.verdict != "inconclusive":
-        return "decided by a hair" if verdict.close else ""
+        return ""
     if verdict.claim.undecidable:
         return f"not decidable at this scale: {verdict.claim.undecidable}"
     if more := claims.more(verdict, record):
         seeds, seconds = more
-        return f"about {seeds} seeds, {max(1, round(seconds / 60))} min more would decide it"
+        minutes = max(1, round(seconds / 60))
+        return f"about {seeds} more seeds ({len(record.seeds) + seeds} in all, {minutes} min) would decide it"
     if verdict.distance is None:
         return "no interval: " + ("one seed" if verdict.seeds == 1 else "no spread" if verdict.seeds else "no value")
-    return f"no number of seeds up to {claims.MOST_SEEDS:,}: the estimate is too near the threshold"
+    return f"no number of seeds up to {claims.MOST_SEEDS:,} would decide it: the mean is too near the threshold"
 
 
 def verdicts(found: "Sequence[Verdict]", record: "Record") -> list[str]:

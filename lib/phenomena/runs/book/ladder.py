@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from phenomena.runs.book.pages import DRAFT, Page, badge, download, first_pages, ranges, table, tally, told
+from phenomena.runs.book.pages import DRAFT, Page, asked, badge, download, first_pages, ranges, table, tally, told
 from phenomena.runs.book.results import as_json, csv, link
+from phenomena.runs.book.verdicts import address
 from phenomena.runs.contract.errors import BadInput
 from phenomena.runs.store import claims, keys, published
 from phenomena.runs.store.chapters import Claim, Edition
@@ -120,13 +121,18 @@ def ladder_page(ladders: list[Ladder]) -> str:
     for ladder in ladders:
         head = ("claim", *(f"`{rung.name}`" for rung in ladder))
         rows = [
-            (f"{claim.statement} <br><small>`{claim.name}`, {claim.threshold}</small>",
+            (f"{claim.statement} <br><small>{_name(ladder[0].page, claim)}, {asked(claim)}</small>",
              *(_cell(rung, claim, _base(ladder)) for rung in ladder))
             for claim in _findings(ladder)
         ]  # fmt: skip
         lines = "\n".join(f"- {_told(rung)}" for rung in ladder)
         text += [f"## {link(ladder[0].page)}", lines, table(head, rows) if rows else "No finding."]
     return "\n\n".join(text) + "\n"
+
+
+def _name(page: Page, claim: Claim) -> str:
+    """A claim's name, which leads to its block on the chapter's page."""
+    return f'<a href="{address(page, claim)}"><code>{claim.name}</code></a>'
 
 
 def _findings(ladder: Ladder) -> list[Claim]:

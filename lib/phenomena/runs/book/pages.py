@@ -2,23 +2,19 @@
 
 import math
 import re
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from phenomena.runs.store import claims, published, registration, replication
-from phenomena.runs.store.chapters import Chapter, Project
+from phenomena.runs.store.chapters import Chapter, Claim, Project
 from phenomena.runs.store.runs import Record, Run
 from phenomena.runs.words import decimals, ranges
 
 DRAFT = "smoke"  # the edition that makes a draft
 DOWNLOADS = "downloads"  # folder of the built site
-LEGEND = """\
-<small>*firm*: the verdict stays after Holm's correction over all findings of the book. *close 1.2*: it was decided by a
-hair, with the threshold 1.2 half-widths of the interval from the mean. Both are explained under
-[how verdicts are reached](../book/verdicts.md).</small>"""
 
 
 @dataclass(frozen=True)
@@ -83,14 +79,6 @@ def first_pages(pages: Sequence[Page]) -> list[Page]:
 
 
 # --- one page ---------------------------------------------------------------------------------------------------------
-
-
-def headlines(page: Page) -> str:
-    """The chapter's three foremost claims with their verdicts."""
-    front = page.chapter.file.front
-    found = {v.claim.name: v for v in page.verdicts}
-    chosen = [found[name] for name in (front.claims if front else [])]
-    return "\n".join(f"- {badge(v.verdict)} {v.claim.statement} {told(v)}" for v in chosen)
 
 
 def run_note(page: Page) -> str:
@@ -163,57 +151,6 @@ def download_list(page: Page, paths: Iterable[str]) -> str:
     return "\n".join(lines)
 
 
-def verdict_table(page: Page, firm: Container[tuple[str, str]] = ()) -> str:
-    """Each claim with the paper's figure, the measured interval and the verdict; the reasons below, folded.
-
-    firm: chapter and claim of the verdicts that stay after Holm's correction.
-    """
-    head = ("claim", "paper", "measured", "threshold", "verdict")
-    rows = [
-        (f"{v.claim.statement} <br><small>`{v.claim.name}`{whose(v)}</small>", v.claim.paper_value,
-         measured_in_words(v), v.claim.threshold, verdict_cell(v, firm))
-        for v in page.verdicts
-    ]  # fmt: skip
-    notes = [
-        f"- **{v.claim.name}** ({v.claim.kind}): `{v.claim.measured}` {v.claim.threshold}{seen(page, v)}. "
-        f"Place: {v.claim.source}. Why this threshold: {v.claim.rationale}. Scale: {v.claim.caveat}. "
-        f"{page.registrations[v.claim.name].text}."
-        for v in page.verdicts
-    ]
-    return f"{table(head, rows)}\n\n{LEGEND}\n\n{folded('How each claim is measured', chr(10).join(notes))}"
-
-
-def measured_in_words(v: claims.Verdict, asked: str = "") -> str:
-    """What was measured and asked; below it the quantity and, where the verdict is open, what would decide it."""
-    below = "<br>".join(filter(None, [v.claim.quantity, still_open(v)]))
-    return f"{told(v)}{asked} <br><small>{below}</small>"
-
-
-def verdict_cell(v: claims.Verdict, firm: Container[tuple[str, str]] = ()) -> str:
-    """A verdict with its marks: firm or close."""
-    marks = ["firm"] if (v.chapter, v.claim.name) in firm else []
-    marks += [f"close {v.margin:.1f}"] if v.close else []
-    return badge(v.verdict) + "".join(f" <small>*{mark}*</small>" for mark in marks)
-
-
-def still_open(v: claims.Verdict) -> str:
-    """What would decide an open verdict, or why nothing would; nothing for a decided one."""
-    if v.verdict != "inconclusive":
-        return ""
-    if v.claim.undecidable:
-        return f"Not decidable at this scale: {v.claim.undecidable}"
-    if v.seeds_needed:
-        return f"About {v.seeds_needed} seeds would decide it"
-    if v.margin is None:
-        return "Without an interval there is no decision"
-    return f"No number of seeds up to {claims.MOST_SEEDS:,} would decide it: the mean is too near the threshold"
-
-
-def whose(v: claims.Verdict) -> str:
-    """Whose claim it is, with a comma before it, where it is not the paper's."""
-    return {"paper": "", "ours": ", a claim of ours", "check": ", a check of the code"}[v.claim.origin]
-
-
 def figure_link(page: Page, figure: str) -> str:
     """A reference to a figure of a page by its number."""
     return f"{{numref}}`Fig. %s <{page.label(figure)}>`"
@@ -242,12 +179,6 @@ def folded(title: str, text: str) -> str:
     return f"{fence}{{dropdown}} {title}\n{text}\n{fence}"
 
 
-def seen(page: Page, v: claims.Verdict) -> str:
-    """A reference to the figure that shows a claim, if the page has it."""
-    shown = [figure.name for figure in page.record.figures]
-    return f", seen in {figure_link(page, v.claim.figure)}" if v.claim.figure in shown else ""
-
-
 def measured(mean: float | None, low: float | None, high: float | None, seeds: int) -> str:
     """Mean, interval and number of seeds, as precise as the interval is wide; what there is of them."""
     n = f"n\u00a0=\u00a0{seeds}"  # no line ends before the number
@@ -260,7 +191,7 @@ def measured(mean: float | None, low: float | None, high: float | None, seeds: i
     if high > low:
         digits = decimals(low, high)
         form = f".{max(digits, 0)}f" if digits < 9 else form
-    shown = [_minus(f"{x:{form}}") for x in (mean, low, high)]
+    shown = [_minus(f"{x:z{form}}") for x in (mean, low, high)]
     return f"{shown[0]} [{shown[1]}, {shown[2]}], {n}"
 
 
@@ -268,11 +199,23 @@ def number(x: float) -> str:
     """Three digits of a number that has no interval, two of one that needs an exponent."""
     if x and not 1e-3 <= abs(x) < 1e6:
         return _minus(f"{x:.1e}")
-    return _minus(f"{x:.{max(0, 2 - math.floor(math.log10(abs(x)))) if x else 2}f}")
+    return _minus(f"{x:z.{max(0, 2 - math.floor(math.log10(abs(x)))) if x else 2}f}")
 
 
 def _minus(text: str) -> str:
     return text.replace("-", "−")
+
+
+def asked(claim: Claim) -> str:
+    """A claim's threshold on a page: `> 0.3`, `between −0.15 and 0.15`."""
+    if claim.between:
+        return "between {} and {}".format(*map(plain, claim.between))
+    return f"> {plain(claim.above)}" if claim.above is not None else f"< {plain(claim.below or 0.0)}"
+
+
+def plain(x: float) -> str:
+    """A number that a person wrote, or that ends a scale: as short as it is."""
+    return _minus(re.sub(r"e([+-])0*", lambda sign: f"e{sign[1].strip('+')}", f"{x:z.6g}"))
 
 
 def told(v: claims.Verdict) -> str:

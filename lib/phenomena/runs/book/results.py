@@ -2,30 +2,16 @@
 
 import json
 from collections.abc import Collection
+from html import escape
 from typing import Any
 
 import pandas as pd
 
-from phenomena.runs.book.pages import (
-    LEGEND,
-    Page,
-    checks,
-    download,
-    figure_link,
-    first_pages,
-    folded,
-    measured_in_words,
-    ranges,
-    seen,
-    still_open,
-    table,
-    tally,
-    told,
-    verdict_cell,
-    whose,
-)
+from phenomena.runs.book.pages import Page, checks, download, first_pages, folded, ranges, table, tally
+from phenomena.runs.book.verdicts import KEY, LEGEND, WHOSE, address, drawn, facts, marked, plot_of
 from phenomena.runs.store import claims, registration, replication
 
+WHOSE_CLAIMS = (("paper", "claims of the papers"), ("ours", "claims of our own"))
 Firm = Collection[tuple[str, str]]  # chapter and claim
 
 
@@ -40,37 +26,27 @@ def firm(pages: list[Page]) -> Firm:
 
 
 def results_page(pages: list[Page]) -> str:
-    """Every claim of every page, with totals, first by verdict, then by chapter."""
-    first, verdicts, stay = first_pages(pages), all_verdicts(pages), firm(pages)
+    """How claims fared, how sure that is, and all of them in one table, which a script filters where there is one."""
+    first, verdicts = first_pages(pages), all_verdicts(pages)
     registered = [page.registrations[v.claim.name] for page in first for v in page.verdicts]
-    more = "" if len(first) == len(pages) else " Further editions have tables of their own below and are not counted."
+    more = "" if len(first) == len(pages) else " Further editions stand in the last table and are not counted."
     text = [
         "# Results",
-        "Every claim of every chapter, checked on the evidence that this book shows: "
-        + tally(verdicts)
-        + ". "
+        f"Every claim of every chapter, checked on the evidence that this book shows: {tally(verdicts)}. "
         + (f"{checks(verdicts)}. " if checks(verdicts) else "")
-        + f"Compiled from the records. {registration.summary(registered)} The same as data: "
-        + f"{download('results.csv', 'results.csv')}, {download('results.json', 'results.json')}. "
-        + "Perhaps first: what is [contradicted](#results-contradicted), what is [open](#results-inconclusive), "
+        + f"Perhaps first: what is {_filtered('contradicted')}, what is {_filtered('inconclusive')}, "
         + f"and what holds on other data and at other scales, [the scale ladder](ladder.md).{more}",
-        how_sure(verdicts),
         "Claims of the papers + claims of our own:",
         _totals(first),
+        "## How sure is that?",
+        how_sure(verdicts),
+        f"{registration.summary(registered)} Compiled from the records; the same as data: "
+        f"{download('results.csv', 'results.csv')}, {download('results.json', 'results.json')}.",
+        "## Every claim",
+        KEY,
         LEGEND,
+        every_claim(pages),
     ]
-    for verdict in ("contradicted", "inconclusive"):
-        text += [f"(results-{verdict})=\n## {verdict.capitalize()}", _of_verdict(first, verdict)]
-    for page in pages:
-        rows = [
-            (f"{v.claim.statement} <br><small>`{v.claim.name}`{whose(v)}; caveat: {v.claim.caveat}.</small>",
-             v.claim.paper_value, measured_in_words(v, f"; asked: {v.claim.threshold}"),
-             verdict_cell(v, stay if page in first else ())
-             + (f" {figure_link(page, v.claim.figure)}" if v.claim.figure else ""),
-             page.registrations[v.claim.name].short)
-            for v in page.verdicts
-        ]  # fmt: skip
-        text += [f"## {link(page)}", table(("claim", "paper", "measured", "verdict", "registered"), rows)]
     return "\n\n".join(text) + "\n"
 
 
@@ -78,22 +54,30 @@ def how_sure(verdicts: list[claims.Verdict]) -> str:
     """The error of all verdicts together, in words: how many may be wrong by chance, how many hold all at once."""
     found = claims.findings(verdicts)
     tested = [v for v in found if v.p is not None]
-    decided = [v for v in found if v.verdict != "inconclusive"]
-    settled = len(decided) + sum(v.verdict == "inconclusive" and v.claim.undecidable is not None for v in found)
     exact = sum(v.claim.kind == "exact" for v in found)
-    share = f" ({100 * settled / len(found):.0f} %)" if found else ""
-    hair, wrong, stay = sum(v.close for v in decided), claims.wrong_by_chance(found), len(claims.after_holm(found))
     left_out = f" {exact} exact findings have no interval and are left out." if exact else ""
+    wrong, stay = claims.wrong_by_chance(found), claims.after_holm(found)
+    number = {origin: sum(v.claim.origin == origin for v in stay) for origin in ("paper", "ours")}
     return "\n".join(
         (
-            "**How sure is that?** ([How verdicts are reached](verdicts.md))\n",
-            f"- Of {len(found)} findings {len(decided)} are decided, {hair} of them by a hair. "
-            f"{settled}{share} are decided or marked as not decidable at this scale, with the reason.",
+            *(_decided([v for v in found if v.claim.origin == origin], whose) for origin, whose in WHOSE_CLAIMS),
             f"- At most {wrong:.1f} of the decided verdicts are wrong by chance, in expectation: "
             f"the sum of what each of {len(tested)} intervals may err.{left_out}",
-            f"- {stay} stay after Holm's correction: with probability 95 % not one of those is wrong by chance.",
-            "- Claims measured on the same runs depend on each other. Both statements hold all the same.",
+            f"- {number['paper']} of the papers' and {number['ours']} of our own stay after Holm's correction: "
+            "with probability 95 % not one of those is wrong by chance.",
+            "- Claims measured on the same runs depend on each other. Both statements hold all the same. "
+            "[How verdicts are reached](verdicts.md).",
         )
+    )
+
+
+def _decided(found: list[claims.Verdict], whose: str) -> str:
+    decided = [v for v in found if v.verdict != "inconclusive"]
+    settled = len(decided) + sum(v.verdict == "inconclusive" and v.claim.undecidable is not None for v in found)
+    share = f" ({100 * settled / len(found):.0f} %)" if found else ""
+    return (
+        f"- Of {len(found)} {whose} {len(decided)} are decided, {sum(v.close for v in decided)} of them by a hair. "
+        f"{settled}{share} are decided or marked as not decidable at this scale, with the reason."
     )
 
 
@@ -111,16 +95,67 @@ def _totals(first: list[Page]) -> str:
     return table(("chapter", *claims.VERDICTS, "findings", "checks"), rows)
 
 
-def _of_verdict(pages: list[Page], verdict: str) -> str:
-    lines = [
-        f"- {v.claim.statement} {'Ours.' if v.claim.origin == 'ours' else f'Paper: {v.claim.paper_value}.'} "
-        f"Measured: {told(v)}; asked: {v.claim.threshold}{seen(page, v)}. "
-        f"{f'{still_open(v)}. ' if still_open(v) else ''}{link(page)}."
-        for page in pages
-        for v in claims.findings(page.verdicts)
-        if v.verdict == verdict
-    ]
-    return "\n".join(lines) or "None."
+# --- the table of all claims ------------------------------------------------------------------------------------------
+
+
+def _filtered(verdict: str) -> str:
+    """A link to the claims with a verdict."""
+    return f'<a href="results.html?verdict={verdict}#every-claim">{verdict}</a>'
+
+
+def every_claim(pages: list[Page]) -> str:
+    """The table in HTML, what did not reproduce first, and the form that filters it, hidden until a script works it."""
+    stay, first = firm(pages), first_pages(pages)
+    found = [(page, v) for page in pages for v in page.verdicts]
+    order = {"contradicted": 0, "inconclusive": 1, "reproduced": 2}
+    found.sort(key=lambda row: (order[row[1].verdict], row[0] not in first))  # else as the book has them
+    most = max((v.seeds for _, v in found), default=0)
+    choices = {
+        "chapter": {page.chapter.name: page.chapter.file.title for page in pages},
+        "verdict": {name: name for name in order if any(v.verdict == name for _, v in found)},
+        "whose": {origin: WHOSE[origin] for origin in WHOSE if any(v.claim.origin == origin for _, v in found)},
+        "edition": {page.edition: page.edition for page in pages},
+        "n": {str(n): f"{n} seeds or more" for n in (5, 10, 20, 50) if n <= most},
+    }
+    rows = [_row(page, v, stay if page in first else ()) for page, v in found]
+    return "\n".join(
+        (
+            '<form class="filter" aria-label="Filter the claims" hidden>',
+            *(_choice(name, options) for name, options in choices.items() if len(options) > 1 or name == "n"),
+            '<button type="reset">Show all</button>',
+            "</form>",
+            f'<p class="shown" role="status">{len(rows)} claims</p>',
+            '<table class="table claims">',
+            "<thead><tr><th>claim</th><th>measured</th><th>verdict</th></tr></thead>",
+            "<tbody>",
+            *rows,
+            "</tbody>",
+            "</table>",
+            '<script defer src="../_static/results.js"></script>',
+        )
+    )
+
+
+def _choice(name: str, options: dict[str, str]) -> str:
+    texts = "".join(f'<option value="{value}">{escape(text)}</option>' for value, text in options.items())
+    return f'<label>{name} <select name="{name}"><option value="">all</option>{texts}</select></label>'
+
+
+def _row(page: Page, v: claims.Verdict, stay: Firm) -> str:
+    claim, registered = v.claim, page.registrations[v.claim.name]
+    about = [page.title, WHOSE[claim.origin], f"registered {registered.day}"]
+    about += [f"{registered.order} the run"] if registered.order else []
+    told = "<br>".join(escape(f"{name}: {text}".replace("**", "")) for name, text in facts(page, v))
+    return (
+        f'<tr data-chapter="{page.chapter.name}" data-verdict="{v.verdict}" data-whose="{claim.origin}" '
+        f'data-edition="{page.edition}" data-n="{v.seeds}">'
+        f'<td><a href="{address(page, claim)}">{escape(claim.statement)}</a>'
+        f"<br><small>{escape(', '.join(about))}</small></td>"
+        f"<td>{drawn(plot_of(page, v))}<small>{told}</small></td><td>{marked(v, stay)}</td></tr>"
+    )
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
 
 
 def runs_page(pages: list[Page]) -> str:

@@ -23,12 +23,11 @@ from phenomena.runs.book.pages import (
     download_list,
     first_pages,
     folded,
-    headlines,
     parameter_table,
     run_note,
-    verdict_table,
 )
 from phenomena.runs.book.results import Firm
+from phenomena.runs.book.verdicts import headlines, verdict_blocks
 from phenomena.runs.contract.notebook import MIME
 
 VEGA = f"book/_static/vega-{version('vl-convert-python')}.js"  # draws interactive figures
@@ -54,7 +53,7 @@ def staged_notebook(page: Page, paths: Iterable[str] = (), colab: str | None = N
                 rest += [cell, *_chart(figure, charts)]
             continue
         if "verdicts" in tags:
-            cell.source = verdict_table(page, stay if first_pages([page]) else ())
+            cell.source = verdict_blocks(page, stay if first_pages([page]) else ())
         else:
             cell.source = quotes.fill(markdown.for_book(cell.source, page), quotable, page.chapter.notebook.name)
         if "preamble" in tags:
