@@ -15,7 +15,7 @@
   const filter = () => {
     for (const row of rows) row.hidden = !selects.every((select) => matches(row, select));
     const left = rows.filter((row) => !row.hidden).length;
-    shown.textContent = left === rows.length ? `All ${left} claims` : `${left} of ${rows.length} claims`;
+    shown.textContent = left === rows.length ? `All ${left} verdicts` : `${left} of ${rows.length} verdicts`;
   };
   const tell = () => {
     filter();

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from phenomena.runs.book.pages import Page, checks, download, first_pages, folded, ranges, table, tally
-from phenomena.runs.book.verdicts import KEY, LEGEND, WHOSE, address, drawn, facts, marked, plot_of
+from phenomena.runs.book.pages import Page, asked, checks, download, first_pages, folded, ranges, table, tally, told
+from phenomena.runs.book.verdicts import KEY, LEGEND, WHOSE, address, drawn, marked, plot_of
 from phenomena.runs.store import claims, registration, replication
 
 WHOSE_CLAIMS = (("paper", "claims of the papers"), ("ours", "claims of our own"))
@@ -124,9 +124,9 @@ def every_claim(pages: list[Page]) -> str:
             *(_choice(name, options) for name, options in choices.items() if len(options) > 1 or name == "n"),
             '<button type="reset">Show all</button>',
             "</form>",
-            f'<p class="shown" role="status">{len(rows)} claims</p>',
+            f'<p class="shown" role="status">{len(rows)} verdicts</p>',
             '<table class="table claims">',
-            "<thead><tr><th>claim</th><th>measured</th><th>verdict</th></tr></thead>",
+            "<thead><tr><th>claim, what is measured</th><th>verdict</th></tr></thead>",
             "<tbody>",
             *rows,
             "</tbody>",
@@ -143,15 +143,15 @@ def _choice(name: str, options: dict[str, str]) -> str:
 
 def _row(page: Page, v: claims.Verdict, stay: Firm) -> str:
     claim, registered = v.claim, page.registrations[v.claim.name]
-    about = [page.title, WHOSE[claim.origin], f"registered {registered.day}"]
-    about += [f"{registered.order} the run"] if registered.order else []
-    told = "<br>".join(escape(f"{name}: {text}".replace("**", "")) for name, text in facts(page, v))
+    about = [page.title, WHOSE[claim.origin]]
+    about += [f"registered {registered.order} the run"] if registered.order else []
+    told_and_asked = escape(f"{told(v)}; claimed: {asked(claim)}")
     return (
         f'<tr data-chapter="{page.chapter.name}" data-verdict="{v.verdict}" data-whose="{claim.origin}" '
         f'data-edition="{page.edition}" data-n="{v.seeds}">'
         f'<td><a href="{address(page, claim)}">{escape(claim.statement)}</a>'
-        f"<br><small>{escape(', '.join(about))}</small></td>"
-        f"<td>{drawn(plot_of(page, v))}<small>{told}</small></td><td>{marked(v, stay)}</td></tr>"
+        f"<p>{escape(claim.quantity)}</p><p>{escape('; '.join(about))}</p></td>"
+        f"<td>{marked(v, stay)}{drawn(plot_of(page, v))}<p>{told_and_asked}</p></td></tr>"
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 
 from phenomena.runs import words
-from phenomena.runs.book.pages import Page, asked, badge, figure_link, plain, told
+from phenomena.runs.book.pages import Page, asked, badge, checks, figure_link, plain, tally, told
 from phenomena.runs.store import claims
 from phenomena.runs.store.chapters import Claim
 
@@ -23,7 +23,7 @@ LEFT, RIGHT = 14, 306  # of the axis
 SEEDS, MEAN, AXIS, LABELS = 14, 34, 46, 60  # heights of the rows
 DOT = 4.4  # diameter of a seed's dot
 LANES = (0, -1, 1, -2, 2)  # dots that would overlap go above and below each other
-NEAR = 44  # labels closer than this would collide
+LETTER = 6.5  # width of a letter of the labels, about
 ROOM = 0.08  # of the span, left beyond a threshold so that both of its sides show
 PLAIN = re.compile(r"(?:about )?([−-]?\d*\.?\d+)")
 
@@ -99,7 +99,7 @@ def drawn(plot: Plot) -> str:
         parts.append(f'<path class="seeds" d="{_dots(sorted(map(at, plot.values)))}"/>')
     if v.low is not None and v.high is not None:
         ends = (at(v.low), at(v.high))
-        caps = "".join(f"M{x} {MEAN - 4}v8" for x in ends)
+        caps = "".join(f"M{x} {MEAN - 5}v10" for x in ends)
         parts.append(f'<path class="interval" d="M{ends[0]} {MEAN}H{ends[1]}{caps}"/>')
     if v.measured is not None:
         parts.append(f'<circle class="mean" cx="{at(v.measured)}" cy="{MEAN}" r="4"/>')
@@ -107,18 +107,27 @@ def drawn(plot: Plot) -> str:
     if number is not None:
         parts.append(f'<path class="paper" d="M{at(number)} {MEAN - 7.5}l7 7.5-7 7.5-7-7.5z"/>')
     parts.append(f'<path class="axis" d="M{LEFT} {AXIS}H{RIGHT}"/>')
-    taken: list[float] = []
-    for x in (plot.low, plot.high, *plot.thresholds):
-        if all(abs(at(x) - other) >= NEAR for other in taken):
-            taken.append(at(x))
-            anchor = "middle" if len(taken) > 2 else "start" if len(taken) == 1 else "end"
-            place = {"start": LEFT - 12, "end": RIGHT + 12}.get(anchor, at(x))
-            parts.append(f'<text x="{place}" y="{LABELS}" text-anchor="{anchor}">{plain(x)}</text>')
+    parts += _labels(plot)
     label = escape(in_words(plot))
     return (
         f'<svg class="forest {v.verdict}" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">'
         f"{''.join(parts)}</svg>"
     )
+
+
+def _labels(plot: Plot) -> list[str]:
+    """The ends of the scale and, where they do not collide with those, the thresholds."""
+    places = [("start", LEFT - 12.0, plot.low), ("end", RIGHT + 12.0, plot.high)]
+    places += [("middle", plot.at(end), end) for end in plot.thresholds]
+    found, taken = [], list[tuple[float, float]]()
+    for side, x, value in places:
+        text = plain(value)
+        width = LETTER * len(text)
+        left = x - {"start": 0, "middle": width / 2, "end": width}[side]
+        if all(left > end + LETTER or left + width < start - LETTER for start, end in taken):
+            taken.append((left, left + width))
+            found.append(f'<text x="{x:g}" y="{LABELS}" text-anchor="{side}">{text}</text>')
+    return found
 
 
 def _dots(places: Iterable[float]) -> str:
@@ -229,10 +238,17 @@ def verdict_blocks(page: Page, firm: Container[tuple[str, str]] = ()) -> str:
     """
     text = [KEY, LEGEND]
     for title, some in groups(page):
-        counts = [f"{n} {name}" for name, n in claims.count(some).items() if n]
-        many = "1 claim" if len(some) == 1 else f"{len(some)} claims"
-        text += [f"### {title}", f"{many}: {', '.join(counts)}.", *(_block(page, v, firm) for v in some)]
+        text += [f"### {title}", f"{_counted(some)}.", *(_block(page, v, firm) for v in some)]
     return "\n\n".join(text)
+
+
+def _counted(some: list[claims.Verdict]) -> str:
+    """How many claims there are and how they fared; the paper's apart from ours."""
+    many = "1 claim" if len(some) == 1 else f"{len(some)} claims"
+    if len({v.claim.origin for v in some}) > 1:
+        said = filter(None, [tally(some, WHOSE["paper"], mark=False), checks(some)])
+        return f"{many}: {'; '.join(said)}"
+    return f"{many}: {', '.join(f'{n} {name}' for name, n in claims.count(some).items() if n)}"
 
 
 def _block(page: Page, v: claims.Verdict, firm: Container[tuple[str, str]]) -> str:
@@ -255,8 +271,8 @@ def _block(page: Page, v: claims.Verdict, firm: Container[tuple[str, str]]) -> s
         (
             f'<div class="claim" id="{anchor(claim)}">\n<div class="claim-said">\n',
             f"{claim.statement}{whose} {link}",
-            f'\n</div>\n<div class="claim-verdict">{marked(v, firm)}</div>',
-            f'<div class="claim-plot">{drawn(plot_of(page, v))}</div>\n<div class="claim-facts">\n',
+            f'\n</div>\n<div class="claim-plot">{marked(v, firm)}{drawn(plot_of(page, v))}</div>',
+            '<div class="claim-facts">\n',
             *lines,
             f"\n</div>\n<details><summary>How {named} is measured</summary>\n",
             *how,
