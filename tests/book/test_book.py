@@ -11,11 +11,12 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 import pytest
 import yaml
+from bs4 import BeautifulSoup
 from conftest import Command, add_pages, write_chapter
 
 from phenomena.runs.book import build as book
-from phenomena.runs.book.pages import verdict_table
 from phenomena.runs.book.results import data_files, results_page
+from phenomena.runs.book.verdicts import verdict_blocks
 from phenomena.runs.contract.errors import BadInput, RunFailed
 from phenomena.runs.contract.notebook import MIME
 from phenomena.runs.store import runs
@@ -144,7 +145,7 @@ def test_a_claim_names_a_figure_that_its_run_shows(shelf):
     nothing = {name: [None] * len(values) for name, values in shown.record.values.items()}
     unmeasured = replace(shown, run=replace(shown.run, record=shown.record.model_copy(update={"values": nothing})))
     book.validate(unmeasured)  # a suite without analogies draws none
-    assert "seen in" not in verdict_table(unmeasured) and "not measured" in verdict_table(unmeasured)
+    assert "Seen in" not in verdict_blocks(unmeasured) and "not measured" in verdict_blocks(unmeasured)
 
 
 def test_staging_leaves_unchanged_files_alone_and_removes_old_ones(shelf, tmp_path):
@@ -220,14 +221,12 @@ def test_pages_tell_when_claims_were_registered(shelf, monkeypatch):
     second = git("rev-parse", "HEAD").strip()
     ran = page(shelf)
     shown = replace(ran, run=replace(ran.run, record=ran.record.model_copy(update={"commit": first})))
-    table = verdict_table(shown)
-    assert f"Scale: toy. {shown.registrations['apart'].text}.\n- **small**" in table
-    assert f" in `{second[:7]}`, **after** this run; the chapter has no published run yet.\n" in table
-    days = [found.day for found in shown.registrations.values()]
+    blocks = verdict_blocks(shown)
+    assert f"- Scale: toy\n- {shown.registrations['apart'].text}.\n" in blocks
+    assert f" in `{second[:7]}`, **after** this run; the chapter has no published run yet.\n" in blocks
     results = results_page([shown])
-    assert "| claim | paper | measured | verdict | registered |" in results
-    assert f"| {days[0]} `{first[:7]}`, before |" in results
-    assert f"| {days[1]} `{second[:7]}`, **after** |" in results
+    assert results.count("<p>Toy; the paper&#x27;s; registered before the run</p>") == 1
+    assert results.count("<p>Toy; ours; registered after the run</p>") == 1
     assert "stood in git before the runs that decide them: 1; not before: 1; not known: 0." in results
     rows = json.loads(data_files([shown])["results.json"])
     assert [(r["registered_in"], r["registered_order"]) for r in rows] == [(first, "before"), (second, "after")]
@@ -250,13 +249,16 @@ def test_results_and_runs_pages_are_compiled_from_records(shelf):
     pages = book.find_pages(shelf, "default")
     results = book.results_page(pages)
     assert '1 <span class="verdict reproduced">' in results
-    shown = '<span class="verdict reproduced">reproduced</span> <small>*firm*</small> {numref}`Fig. %s <toy-line>`'
-    claim = "High is above low. <br><small>`apart`; caveat: toy.</small>"
-    measured = "1.00017 [0.99965, 1.00068], n\u00a0=\u00a03; asked: > 0.5 <br><small>high less low</small>"
-    assert f"| {claim} | 1.0 | {measured} | {shown} |" in results
     assert "| [Toy](../notebooks/toy.ipynb) | 1 + 0 | 0 + 0 | 0 + 1 | 1 + 1 | 0 |" in results
-    (contradicted,) = re.findall(r"^- .*", results.partition("## Contradicted")[2].partition("## Inconcl")[0], re.M)
-    assert contradicted.startswith("- High is small. Ours. Measured: 0.510 [")
+    first, second = BeautifulSoup(results, "html.parser").select(
+        "table.claims tbody tr"
+    )  # what did not reproduce first
+    assert (first["data-verdict"], second["data-verdict"]) == ("contradicted", "reproduced")
+    assert [tag["href"] for tag in second.select("a")] == ["../notebooks/toy.html#claim-apart"]
+    assert second.select_one("td").get_text(" ") == "High is above low. high less low Toy; the paper's"
+    words = second.select("td")[1].find_all(["span", "em", "p"])
+    told = "1.00017 [0.99965, 1.00068], n\u00a0=\u00a03; claimed: >\u00a00.5"
+    assert [tag.get_text() for tag in words] == ["reproduced", "firm", told]
     record = pages[0].record
     runs = book.runs_page(pages)
     assert f"| {record.seconds['total']:.0f} | {record.peak_memory_mb:.0f} MB |" in runs

@@ -8,10 +8,12 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 import yaml
+from bs4 import BeautifulSoup
 from conftest import CHAPTER, write_chapter
 
+from phenomena.runs import words
 from phenomena.runs.book import build as book
-from phenomena.runs.book import ladder, pages, quotes, results
+from phenomena.runs.book import ladder, pages, quotes, results, verdicts
 from phenomena.runs.compare import table
 from phenomena.runs.store import claims, keys, pools
 from phenomena.runs.store import published as published_records
@@ -21,7 +23,7 @@ from phenomena.runs.store.runs import Record, Run
 
 N = "n\u00a0=\u00a0"
 ABOUT = {"name": "c", "statement": "It is so.", "origin": "paper", "source": "p", "paper_value": "f", "quantity": "q",
-         "measured": "x", "rationale": "r", "caveat": "l"}  # fmt: skip
+         "measured": "high", "rationale": "r", "caveat": "l"}  # fmt: skip
 EDITIONS = {"other": {"summary": "other data", "cost": {"seconds": 600, "memory_mb": 200, "machine": "one core"},
                       "parameters": {"kind": "fancy"}},
             "paper": {"summary": "its own scale", "cost": {"seconds": 36000, "memory_mb": 200, "machine": "a GPU"},
@@ -110,22 +112,47 @@ def test_a_pooled_verdict_names_its_runs():
     ("about", "text"),
     [
         ({"said": "reproduced", "margin": 2.0}, ""),
-        ({"margin": 0.5}, "About 23 seeds would decide it"),
-        ({"margin": 0.01}, "No number of seeds up to 1,000 would decide it: the mean is too near the threshold"),
-        ({"margin": None, "p": None, "seeds": 1}, "Without an interval there is no decision"),
-        ({"margin": 0.5, "undecidable": "it needs images"}, "Not decidable at this scale: it needs images"),
+        ({"margin": 0.5}, "about 12 more seeds (15 in all, 1 min) would decide it"),
+        ({"margin": 0.01}, "no number of seeds up to 1,000 would decide it: the mean is too near the threshold"),
+        ({"margin": None, "p": None, "seeds": 1}, "no interval: one seed"),
+        ({"margin": 0.5, "undecidable": "it needs images"}, "not decidable at this scale: it needs images"),
         ({"said": "reproduced", "undecidable": "it needs images"}, ""),
     ],
 )
-def test_what_would_decide_an_open_verdict(about, text):
-    assert pages.still_open(verdict(**({"said": "inconclusive"} | about))) == text
+def test_what_would_decide_an_open_verdict_in_the_same_words_on_a_page_and_at_the_command_line(toy, about, text):
+    found = verdict(**({"said": "inconclusive"} | about))
+    page = made(toy, [found])
+    assert words.remark(found, page.evidence) == text
+    assert verdicts.still_open(page, found) == text[:1].upper() + text[1:]
+    assert ("Open" in dict(verdicts.facts(page, found))) == bool(text)
 
 
 def test_marks_say_in_words_what_is_firm_and_what_is_close():
     firm = {("toy", "c")}
-    assert pages.verdict_cell(verdict(), firm).endswith("</span> <small>*firm*</small>")
-    assert pages.verdict_cell(verdict(margin=1.21)).endswith("</span> <small>*close 1.2*</small>")
-    assert pages.verdict_cell(verdict("inconclusive", margin=0.9)) == pages.badge("inconclusive")
+    assert verdicts.marked(verdict(), firm).endswith("</span> <small><em>firm</em></small>")
+    assert verdicts.marked(verdict(margin=1.21)).endswith("</span> <small><em>close 1.2</em></small>")
+    assert verdicts.marked(verdict("inconclusive", margin=0.9)) == pages.badge("inconclusive")
+
+
+@pytest.mark.parametrize(
+    ("claim", "text"),
+    [
+        ({"above": 0.3}, ">\u00a00.3"),
+        ({"below": -0.15}, "<\u00a0−0.15"),
+        ({"below": 1e-6}, "<\u00a01e−6"),
+        ({"below": 0.0}, "<\u00a00"),
+        ({"between": (-0.15, 0.15)}, "between −0.15 and 0.15"),
+    ],
+)
+def test_a_threshold_is_told_with_a_true_minus(claim, text):
+    assert pages.asked(verdict(**claim).claim) == text
+
+
+def test_what_rounds_to_zero_has_no_sign():
+    assert pages.measured(-0.03, -0.06, -0.0003, 5) == f"−0.030 [−0.060, 0.000], {N}5"
+    assert pages.measured(-0.0, None, None, 2) == "0.00, the same in both seeds"
+    near = verdict("contradicted", -0.03, -0.06, -0.0003)
+    assert words.measured(near)[2] == "-0.030 [-0.060, 0.000]"
 
 
 def test_totals_keep_the_papers_claims_ours_and_checks_apart():
@@ -228,6 +255,10 @@ def made(project, verdicts):
     return page
 
 
+def rows_of(text):
+    return BeautifulSoup(text, "html.parser").select("table.claims tbody tr")
+
+
 def test_the_results_say_how_sure_the_whole_book_is(toy):
     page = made(toy, [
         verdict(name="a", p=0.001), verdict(name="b", p=0.03, margin=1.1), verdict(name="c", p=0.01, between=(0, 9)),
@@ -238,16 +269,15 @@ def test_the_results_say_how_sure_the_whole_book_is(toy):
     ])  # fmt: skip
     assert results.firm([page]) == {("toy", "a"), ("toy", "c")}  # 0.001 < .05/5, .01 < .05/4, .03 > .05/3
     text = results.results_page([page])
-    assert "Of 6 findings 4 are decided, 1 of them by a hair. 5 (83 %) are decided or marked" in text
+    assert "- Of 5 claims of the papers 4 are decided, 1 of them by a hair. 5 (100 %) are decided or marked" in text
+    assert "- Of 1 claims of our own 0 are decided, 0 of them by a hair. 0 (0 %) are decided or marked" in text
     assert "At most 0.2 of the decided verdicts are wrong by chance" in text  # 5 * .05 = .25
     assert "the sum of what each of 5 intervals may err. 1 exact findings have no interval" in text
-    assert "- 2 stay after Holm's correction" in text
+    assert "- 2 of the papers' and 0 of our own stay after Holm's correction" in text
     assert "1 check of the code, of which do not hold: g (contradicted)." in text
     assert "| [Toy](../notebooks/toy.ipynb) | 4 + 0 | 1 + 1 | 0 + 0 | 5 + 1 | 1 |" in text
-    assert "None." in text.partition("## Contradicted")[2].partition("## Inconclusive")[0]  # a check is no finding
-    open_ones = text.partition("## Inconclusive")[2].partition("## [")[0]
-    assert "Not decidable at this scale: of its kind. [Toy]" in open_ones
-    assert "Ours. Measured: " in open_ones and "About 23 seeds would decide it. [Toy]" in open_ones
+    order = [row["data-verdict"] for row in rows_of(text)]
+    assert order == ["contradicted"] + 2 * ["inconclusive"] + 4 * ["reproduced"]
     holm = [row["holm"] for row in json.loads(results.data_files([page])["results.json"])]
     assert holm == [True, False, True, False, False, False, False]
 
@@ -261,12 +291,14 @@ def test_further_editions_are_not_counted(toy):
     both = [page, further]
     assert results.all_verdicts(both) == page.verdicts
     text = results.results_page(both)
-    assert "Further editions have tables of their own below and are not counted." in text
-    assert "## [Toy (other)](../notebooks/toy-other.ipynb)" in text and "Of 1 findings 1 are decided" in text
+    assert "Further editions stand in the last table and are not counted." in text
+    assert "Of 1 claims of the papers 1 are decided" in text and "| **1 + 0** |" in text
+    assert [(row["data-edition"], row.a["href"]) for row in rows_of(text)] == [
+        ("other", "../notebooks/toy-other.html#claim-c"), ("default", "../notebooks/toy.html#claim-c")]  # fmt: skip
     assert [r["holm"] for r in json.loads(results.data_files(both)["results.json"])] == [True, None]
     for shown, firm in ((page, True), (further, False)):
-        (of,) = [c for c in book.staged_notebook(shown, stay={("toy", "c")}).cells if "| claim |" in c.source]
-        assert ("*firm*</small> |" in of.source) == firm
+        (of,) = [c for c in book.staged_notebook(shown, stay={("toy", "c")}).cells if 'id="claim-c"' in c.source]
+        assert ("<em>firm</em></small>" in of.source) == firm
 
 
 # --- the ladder -------------------------------------------------------------------------------------------------------

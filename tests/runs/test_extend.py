@@ -49,7 +49,7 @@ def test_a_claim_is_decided_and_told(project, phenomena):
     phenomena(project.root, "run", "toy", "--edition", "smoke")
     open_ = phenomena(project.root, "claims", "toy", "--edition", "smoke").stdout.splitlines()
     assert open_[0] == "toy: seeds 0 to 1, n = 2 in 1 run"
-    assert "inconclusive" in open_[3] and open_[3].endswith("about 16 seeds, 1 min more would decide it")
+    assert "inconclusive" in open_[3] and open_[3].endswith("about 16 more seeds (18 in all, 1 min) would decide it")
     words = ["extend", "--edition", "smoke", "--until-decided"]
     done = phenomena(project.root, *words, "--budget", "2h")
     assert done.returncode == 0, done.stderr
@@ -207,7 +207,9 @@ def test_what_cannot_be_decided_stops_a_study():
     on = study_with(1.0, -1.0, 1.0, -0.99999)
     on.settle()
     assert on.stopped == "no open claim can be decided within what was declared"
-    assert words.remark(on.open[0], on.pool) == "no number of seeds up to 1,000: the estimate is too near the threshold"
+    assert words.remark(on.open[0], on.pool) == (
+        "no number of seeds up to 1,000 would decide it: the mean is too near the threshold"
+    )
     never = study_with(*NEAR)
     claim = never.verdicts[0].claim.model_copy(update={"undecidable": "too few images"})
     never.verdicts = claims.check(chapter_with(claim), never.pool)

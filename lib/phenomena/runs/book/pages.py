@@ -207,10 +207,10 @@ def _minus(text: str) -> str:
 
 
 def asked(claim: Claim) -> str:
-    """A claim's threshold on a page: `> 0.3`, `between −0.15 and 0.15`."""
+    """A claim's threshold on a page, `> 0.3` or `between −0.15 and 0.15`; no line ends after the sign."""
     if claim.between:
         return "between {} and {}".format(*map(plain, claim.between))
-    return f"> {plain(claim.above)}" if claim.above is not None else f"< {plain(claim.below or 0.0)}"
+    return f">\u00a0{plain(claim.above)}" if claim.above is not None else f"<\u00a0{plain(claim.below or 0.0)}"
 
 
 def plain(x: float) -> str:

@@ -147,7 +147,7 @@ def in_words(plot: Plot) -> str:
     claim = v.claim
     measured = re.sub(r" \[(\S+), (\S+)\]", r", interval \1 to \2", told(v)).replace("\u00a0", " ")
     text = [f"{v.verdict.capitalize()}: {measured}"]
-    side = asked(claim).replace("> ", "above ").replace("< ", "below ")
+    side = asked(claim).replace(">\u00a0", "above ").replace("<\u00a0", "below ")
     text.append(f"claimed: {side}")
     number = paper_number(claim)
     if number is not None:
