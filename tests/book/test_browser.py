@@ -11,6 +11,8 @@ import pytest
 from bs4 import BeautifulSoup
 from conftest import Visit, served, without_browser
 
+from phenomena.runs.store.chapters import Project
+
 ROOT = Path(__file__).parents[2]
 BOOK = ROOT / os.environ.get("BOOK", "_build/draft")
 AXE = ROOT / ".axe" / "axe_playwright_python" / "axe.min.js"
@@ -88,6 +90,29 @@ def test_no_anchor_stands_twice_on_a_page():
         soup = BeautifulSoup((BOOK / page).read_text(encoding="utf-8"), "html.parser")
         ids = [tag["id"] for tag in soup.select("article [id]")]
         assert len(ids) == len(set(ids)), f"{page}: {sorted({i for i in ids if ids.count(i) > 1})}"
+
+
+def test_every_claim_of_every_chapter_has_an_address_and_the_results_lead_there():
+    results = BeautifulSoup((BOOK / "book" / "results.html").read_text(encoding="utf-8"), "html.parser")
+    links = {tag["href"] for tag in results.select("table.claims a")}
+    for chapter in Project(ROOT).chapters():
+        page = f"notebooks/{chapter.name}.html"
+        soup = BeautifulSoup((BOOK / page).read_text(encoding="utf-8"), "html.parser")
+        wanted = {f"claim-{claim.name}" for claim in chapter.file.claims}
+        assert {tag["id"] for tag in soup.select("article .claim")} == wanted, page
+        assert {f"../{page}#{name}" for name in wanted} <= links, page
+        assert len(soup.select("article .claim svg[role=img][aria-label]")) == len(wanted), page
+
+
+@pytest.mark.parametrize("place", ["http", "file"])
+def test_the_results_are_filtered_by_a_link_and_by_hand(visit, place):
+    tab = visit("book/results.html?verdict=contradicted", place).page
+    badges, status = tab.locator("table.claims tr:visible .verdict"), tab.locator("[role=status]")
+    assert set(badges.all_inner_texts()) <= {"contradicted"}
+    assert status.inner_text().startswith(f"{badges.count()} of ")
+    tab.get_by_role("combobox", name="verdict").select_option("reproduced")
+    assert set(badges.all_inner_texts()) == {"reproduced"}
+    assert tab.url.endswith("?verdict=reproduced")
 
 
 @each

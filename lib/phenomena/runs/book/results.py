@@ -138,7 +138,8 @@ def every_claim(pages: list[Page]) -> str:
 
 def _choice(name: str, options: dict[str, str]) -> str:
     texts = "".join(f'<option value="{value}">{escape(text)}</option>' for value, text in options.items())
-    return f'<label>{name} <select name="{name}"><option value="">all</option>{texts}</select></label>'
+    said = {"whose": "whose claim", "n": "number of seeds"}.get(name, name)
+    return f'<label>{said} <select name="{name}"><option value="">all</option>{texts}</select></label>'
 
 
 def _row(page: Page, v: claims.Verdict, stay: Firm) -> str:
