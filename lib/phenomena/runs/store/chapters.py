@@ -185,6 +185,11 @@ class Chapter:
             fault = error.errors()[0]
             place = ".".join(map(str, fault["loc"])) or "the file"
             raise BadInput(f"{path.name}: {place}: {fault['msg']}, got {str(fault['input'])[:80]!r}") from error
+        for name in content.vary:
+            if name not in self.declaration:
+                known = self.declaration
+                hint = nearest(name, known) or ";"
+                raise BadInput(f"{path.name}: vary: no parameter {name!r}{hint} accepted: {', '.join(known)}")
         for name, edition in content.editions.items():
             self._checked(edition.parameters, f"{path.name}, edition {name}")
         return content
