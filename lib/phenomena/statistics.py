@@ -29,6 +29,13 @@ def interval(
 
     Returns mean, low, high. Without two seeds there is no interval, and Student's needs a spread: low and high are nan.
     Of no value all three are. Raises `ValueError` for a value outside the bounds or, as a share, outside [0, 1].
+
+    >>> [round(x, 3) for x in interval([0.8, 0.9, 1.0])]  # Student's
+    [0.9, 0.652, 1.148]
+    >>> [round(x, 3) for x in interval([0.8, 0.9, 1.0], bounds=(0, 1))]
+    [0.9, 0.405, 1.0]
+    >>> [round(x, 3) for x in interval([1.0, 1.0], trials=10)]  # 20 of 20
+    [1.0, 0.832, 1.0]
     """
     x = np.asarray(values, dtype=float)
     known = ~np.isnan(x)

@@ -4,6 +4,7 @@
 """
 
 import os
+import re
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
@@ -218,6 +219,71 @@ def test_a_slider_moves_its_figure_by_mouse_and_by_keyboard(visit, page, place):
         control.click(position={"x": 3, "y": control.bounding_box()["height"] / 2})  # waits until it stands still
         tab.wait_for_timeout(100)
         assert (reading.inner_text(), drawing.inner_html()) == states[1]
+
+
+CLIPBOARD = {"permissions": ["clipboard-read", "clipboard-write"]}
+
+
+@each
+def test_every_command_can_be_copied(visit, page):
+    """In blocks, and in lines of text, those of exercises included; of what a terminal shows, commands alone."""
+    tab = visit(page, **CLIPBOARD).page
+    unfold(tab)
+    tab.wait_for_timeout(300)  # the buttons of blocks come with a script that is waited for
+    inline = tab.locator("article code:not(pre code):not(a code):not(:is(h1, h2, h3, summary) code)")
+    commands = [code for code in inline.all() if re.match(r"(phenomena|make|papermill|git) \w", code.inner_text())]
+    for code in commands:
+        button = code.locator("xpath=following-sibling::*[1]")
+        assert button.get_attribute("class") == "copy", code.inner_text()
+        assert button.get_attribute("aria-label") == f"copy {code.inner_text()}"
+    for code in commands[:1]:
+        code.locator("xpath=following-sibling::*[1]").click()
+        tab.locator("button.copy", has_text="copied").wait_for()
+        assert copied(tab) == code.inner_text()
+    blocks = tab.locator(":is(.highlight-sh, .highlight-console, .highlight-bash, .highlight-shell) pre")
+    for block in blocks.all():
+        block.hover()
+        button = block.locator("xpath=following-sibling::button[contains(@class, 'copybtn')]")
+        button.click()
+        shown = block.inner_text().rstrip("\n")
+        prompted = [line.removeprefix("$ ") for line in shown.splitlines() if line.startswith("$ ")]
+        assert copied(tab).rstrip("\n") == ("\n".join(prompted) or shown)
+
+
+@each
+def test_every_figure_has_a_link_to_itself(visit, page):
+    tab = visit(page, **CLIPBOARD).page
+    for number, figure in enumerate(tab.locator("figure[id]:has(.caption-number)").all()):
+        link = figure.locator("figcaption a.headerlink")
+        assert link.inner_text() == "link"
+        assert link.get_attribute("href") == f"#{figure.get_attribute('id')}"
+        link.focus()
+        tab.wait_for_function("link => getComputedStyle(link).opacity === '1'", arg=link.element_handle())
+        if number == 0:
+            address = f"{tab.url.partition('#')[0]}#{figure.get_attribute('id')}"
+            tab.keyboard.press("Enter")
+            tab.wait_for_url(address)
+            assert copied(tab) == address
+
+
+def copied(tab):
+    return tab.evaluate("navigator.clipboard.readText()")
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("notebooks/")])
+def test_the_form_gives_the_pages_own_command_and_takes_a_seed(visit, page):
+    tab = visit(page, **CLIPBOARD).page
+    command, form = tab.locator(".run-command pre"), tab.locator("form.run-form")
+    own = command.inner_text()
+    assert own.startswith("phenomena run ")
+    form.locator("details").evaluate("folded => folded.open = true")
+    form.get_by_label("seed", exact=True).fill("7")
+    assert command.inner_text() == f"{own} -p seed=7"
+    assert tab.locator(".run-papermill pre").inner_text().startswith("papermill notebooks/")
+    assert tab.url.endswith("?run.seed=7")
+    form.get_by_label("seed", exact=True).fill("-1")
+    assert "seed='-1' is not accepted: int, at least 0" in form.get_by_role("status").inner_text()
+    assert violations(tab) == []
 
 
 def test_a_reader_changes_between_light_and_dark(visit):

@@ -40,6 +40,10 @@ class Dataset:
 
     A sample is (1, length) for signals, (channels, h, w) with values in [0, 1] for images, in float32; labels are
     0 .. classes - 1, in int64.
+
+    >>> data = digits()
+    >>> tuple(data.x_train.shape), data.classes
+    ((1297, 1, 8, 8), 10)
     """
 
     x_train: Float[Tensor, "n *sample"]
@@ -49,7 +53,11 @@ class Dataset:
     classes: int
 
     def to(self, device: str | torch.device) -> "Dataset":
-        """The same rows on another device."""
+        """The same rows on another device.
+
+        >>> digits().to("cpu").y_train.device.type
+        'cpu'
+        """
         x_train, y_train, x_test, y_test = (
             t.to(device) for t in (self.x_train, self.y_train, self.x_test, self.y_test)
         )
@@ -57,7 +65,11 @@ class Dataset:
 
 
 def mnist1d() -> Dataset:
-    """MNIST-1D: 4,000 + 1,000 signals of 40 points, generated (Greydanus and Kobak 2024, seed 42)."""
+    """MNIST-1D: 4,000 + 1,000 signals of 40 points, generated (Greydanus and Kobak 2024, seed 42).
+
+    >>> tuple(mnist1d().x_train.shape)
+    (4000, 1, 40)
+    """
     from mnist1d.data import get_dataset_args, make_dataset
 
     # The generator seeds the global states: put them back, so that loading data changes nobody's randomness.
@@ -73,7 +85,11 @@ def mnist1d() -> Dataset:
 
 
 def digits() -> Dataset:
-    """scikit-learn's 8 x 8 digits: 1,297 + 500 images, split by a fixed permutation."""
+    """scikit-learn's 8 x 8 digits: 1,297 + 500 images, split by a fixed permutation.
+
+    >>> tuple(digits().x_test.shape)
+    (500, 1, 8, 8)
+    """
     from sklearn.datasets import load_digits
 
     raw = load_digits()
@@ -131,6 +147,10 @@ def geomnist(classes: int = 10, train: int = 1000, test: int = 200, seed: int = 
     """GeoMNIST: grey images of 32 x 32 of up to ten plane shapes, generated (`geomnist`); by default 10,000 + 2,000.
 
     train, test: images of each class. Raises `ValueError` for counts that `geomnist.generate` refuses.
+
+    >>> data = geomnist(classes=3, train=2, test=1)
+    >>> tuple(data.x_train.shape), data.y_test.tolist()
+    ((6, 1, 32, 32), [1, 2, 0])
     """
     from phenomena.science import geomnist as shapes
 
@@ -150,7 +170,13 @@ DATASETS: dict[str, Callable[[], Dataset]] = {
 
 
 def load(name: str) -> Dataset:
-    """The data set of that name, whole. Raises `ValueError` for an unknown name, `DataError` without its files."""
+    """The data set of that name, whole. Raises `ValueError` for an unknown name, `DataError` without its files.
+
+    >>> load("digits").classes
+    10
+    >>> list(DATASETS)
+    ['mnist1d', 'digits', 'geomnist', 'fashion_mnist', 'cifar10']
+    """
     if name not in DATASETS:
         raise ValueError(f"data set {name!r} is not known: one of {', '.join(DATASETS)}")
     return DATASETS[name]()
@@ -160,6 +186,9 @@ def find_idx(name: str, folders: list[Path]) -> bytes | None:
     """The uncompressed bytes of the first `name` or `name.gz` in the folders; `None` where there is none.
 
     Raises `DataError` when a file is there but its sha256 is not the expected one.
+
+    >>> find_idx("train-labels-idx1-ubyte", folders=[]) is None
+    True
     """
     for path in (folder / f"{name}{suffix}" for folder in folders for suffix in ("", ".gz")):
         if not path.is_file():
@@ -179,7 +208,11 @@ def find_idx(name: str, folders: list[Path]) -> bytes | None:
 
 
 def read_idx(content: bytes) -> UInt8[Tensor, "..."]:
-    """An idx file of unsigned bytes, in the shape its header says. Raises `ValueError` for another file."""
+    """An idx file of unsigned bytes, in the shape its header says. Raises `ValueError` for another file.
+
+    >>> read_idx(bytes([0, 0, 8, 1, 0, 0, 0, 2, 7, 9])).tolist()  # one axis of length 2
+    [7, 9]
+    """
     if content[:3] != b"\0\0\x08":
         raise ValueError(f"not an idx file of unsigned bytes: starts with {content[:4]!r}")
     dimensions = np.frombuffer(content, ">i4", count=content[3], offset=4)
@@ -195,6 +228,12 @@ def subset(data: Dataset, train: int, test: int, generator: torch.Generator) -> 
     """The data set with `train` and `test` rows drawn without replacement.
 
     Raises `ValueError` when there are fewer rows than asked for.
+
+    >>> import torch
+    >>> g = torch.Generator().manual_seed(0)
+    >>> few = subset(digits(), train=100, test=50, generator=g)
+    >>> len(few.y_train), len(few.y_test)
+    (100, 50)
     """
     rows = []
     for part, wanted, labels in (("training", train, data.y_train), ("test", test, data.y_test)):

@@ -23,6 +23,13 @@ def tidy(values: Any, name: str = "value", **axes: Sequence[Any] | Any) -> pd.Da
     axes: column -> its value at each place along that axis, such as seed=(0, 1), step=times.
 
     Raises `ValueError` when the shape does not fit.
+
+    >>> tidy([[1, 2], [3, 4]], seed=(0, 1), arm=("plain", "mixed"))
+       seed    arm  value
+    0     0  plain      1
+    1     0  mixed      2
+    2     1  plain      3
+    3     1  mixed      4
     """
     array = np.asarray(values)
     places = {column: _places(at) for column, at in axes.items()}
@@ -44,6 +51,12 @@ def select(frame: pd.DataFrame, **where: Any) -> pd.DataFrame:
     """The rows whose columns have these values; numbers are the same within rounding.
 
     Raises `KeyError` naming a column that is not there.
+
+    >>> frame = tidy([[1, 2], [3, 4]], seed=(0, 1), arm=("plain", "mixed"))
+    >>> select(frame, arm="mixed")
+       seed    arm  value
+    1     0  mixed      2
+    3     1  mixed      4
     """
     keep = np.ones(len(frame), bool)
     for column, wanted in where.items():
@@ -60,6 +73,12 @@ def per_seed(frame: pd.DataFrame, value: str, seeds: Sequence[int] | None = None
 
     frame: with a column seed.
     seeds: those to report, nan for one without a row or value; by default those with a row, rising.
+
+    >>> frame = tidy([[1, 2], [3, 4]], seed=(0, 1), arm=("plain", "mixed"))
+    >>> per_seed(frame, "value", arm="mixed").tolist()
+    [2.0, 4.0]
+    >>> per_seed(frame, "value", seeds=(1, 2)).tolist()
+    [3.5, nan]
     """
     found = select(frame, **where).groupby("seed")[value].mean()
     return (found if seeds is None else found.reindex(list(seeds))).to_numpy(float)
@@ -83,6 +102,11 @@ def columns(
 
     Raises `ValueError` for a field that is given no mapping, a mapping that is no field, or two combinations of one
     name.
+
+    >>> frame = tidy([[1, 2], [3, 4]], seed=(0, 1), arm=("plain", "mixed"))
+    >>> found = columns(frame, "loss_{arm}", arm={"plain": "erm", "mixed": "mixup"})
+    >>> {name: row.tolist() for name, row in found.items()}
+    {'loss_erm': [1.0, 3.0], 'loss_mixup': [2.0, 4.0]}
     """
     several = {column: wanted for column, wanted in where.items() if isinstance(wanted, Mapping)}
     fixed = {column: wanted for column, wanted in where.items() if column not in several}
@@ -116,6 +140,12 @@ def summary(
     trials, bounds: what the value is, as for `statistics.interval`.
 
     Returns the columns of `by`, then mean, low, high, n. Rows without a value (nan) are left out of n.
+
+    >>> frame = tidy([[1, 2], [3, 4]], seed=(0, 1), arm=("plain", "mixed"))
+    >>> summary(frame, "arm", bounds=(0, 5)).round(1)
+         arm  mean  low  high  n
+    0  plain   2.0  0.0   5.0  2
+    1  mixed   3.0  0.0   5.0  2
     """
     by = [by] if isinstance(by, str) else list(by)
     rows = [

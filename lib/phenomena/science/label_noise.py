@@ -14,6 +14,12 @@ def redraw_labels(
 
     A redrawn label is correct with probability 1 / classes, as in Anagnostidis et al. (2023).
     Raises `ValueError` for a fraction outside [0, 1].
+
+    >>> import torch
+    >>> g = torch.Generator().manual_seed(0)
+    >>> noisy = redraw_labels(torch.zeros(1000, dtype=torch.int64), fraction=0.5, classes=10, generator=g)
+    >>> 400 < (noisy != 0).sum() < 500  # nine in ten of the 500 are wrong
+    tensor(True)
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"the fraction of random labels is {fraction}: must be 0 to 1")
@@ -30,6 +36,12 @@ def mix_labels(
     """Labels of which a random fraction is taken from `noisy` and the rest from `clean`.
 
     With fraction 1 the result is `noisy` itself, and nothing is drawn from the generator.
+
+    >>> import torch
+    >>> g = torch.Generator().manual_seed(0)
+    >>> clean, noisy = torch.zeros(10, dtype=torch.int64), torch.ones(10, dtype=torch.int64)
+    >>> mix_labels(noisy, clean, fraction=0.3, generator=g).sum().item()
+    3
     """
     if fraction == 1:
         return noisy
@@ -45,6 +57,12 @@ def corrupt_evenly(
     """Labels of which floor(fraction n_k) in each class k are wrong, spread evenly over the other classes.
 
     As in Zhang, Wang and Su (2021). Raises `ValueError` for a fraction outside [0, 1) or fewer than two classes.
+
+    >>> import torch
+    >>> g = torch.Generator().manual_seed(0)
+    >>> labels = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
+    >>> (corrupt_evenly(labels, fraction=0.5, classes=3, generator=g) != labels).sum().item()
+    4
     """
     if not 0 <= fraction < 1:
         raise ValueError(f"the fraction of wrong labels is {fraction}: must be 0 or more and below 1")
@@ -64,6 +82,11 @@ def flipped_signs(
     """Signs for clean labels that are all +1: each is -1 with this probability (Kornowski et al. 2023, section 2).
 
     Raises `ValueError` for a probability outside [0, 0.5] or a count below 1.
+
+    >>> import torch
+    >>> g = torch.Generator().manual_seed(0)
+    >>> flipped_signs(seeds=2, rows=3, probability=0.0, generator=g).tolist()
+    [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
     """
     if not 0 <= probability <= 0.5:
         raise ValueError(

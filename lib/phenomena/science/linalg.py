@@ -16,6 +16,10 @@ def matmul(
     share (`runs.contract.arithmetic`); OpenBLAS keeps AVX2 there, and large products gain, too.
 
     out: overwritten with the product and returned, where it is given. All three have one dtype.
+
+    >>> import torch
+    >>> matmul(torch.eye(2), torch.tensor([[1.0], [2.0]])).tolist()
+    [[1.0], [2.0]]
     """
     if not a.is_cpu:
         return torch.matmul(a, b, out=out)

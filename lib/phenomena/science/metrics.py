@@ -8,7 +8,12 @@ from torch import Tensor
 
 
 def accuracy(predicted: Int[Tensor, "*rows"], labels: Int[Tensor, "*rows"]) -> float:
-    """Fraction of the entries that are equal; nan for none."""
+    """Fraction of the entries that are equal; nan for none.
+
+    >>> import torch
+    >>> accuracy(torch.tensor([0, 1, 1, 2]), torch.tensor([0, 1, 2, 2]))
+    0.75
+    """
     return (predicted == labels).float().mean().item()
 
 
@@ -21,6 +26,12 @@ def calibration(
 
     Returns the ECE and, for each bin, mean confidence, accuracy and fraction of the rows, in float64; nan, nan, 0 for
     an empty bin. Raises `ValueError` for rows of `probabilities` that are not distributions.
+
+    >>> import torch
+    >>> sure = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
+    >>> error, diagram = calibration(sure, torch.tensor([1, 0]))
+    >>> error, diagram[-1].tolist()  # confidence 1, accuracy a half, all rows
+    (0.5, [1.0, 0.5, 1.0])
     """
     if (probabilities < 0).any() or (probabilities.sum(1) - 1).abs().max() > 1e-4:
         raise ValueError("probabilities must be distributions: entries of 0 or more that sum to 1 in every row")
@@ -42,6 +53,11 @@ def max_margin(x: Float64[Tensor, "n d"], signs: Float64[Tensor, " n"]) -> Float
     signs: -1 or 1. Returns `None` where no hyperplane through the origin separates the signs.
 
     References: Lawson and Hanson, Solving Least Squares Problems (1974), chapter 23, problem LDP.
+
+    >>> import torch
+    >>> x = torch.tensor([[2.0, 0.0], [-2.0, 0.0]], dtype=torch.float64)
+    >>> max_margin(x, torch.tensor([1.0, -1.0], dtype=torch.float64)).round(decimals=6).abs().tolist()
+    [0.5, 0.0]
     """
     rows = (x * signs[:, None]).numpy()
     e = np.vstack([rows.T, np.ones(len(rows))])

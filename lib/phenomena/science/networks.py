@@ -19,6 +19,9 @@ def cnn(width: int, shape: torch.Size | tuple[int, ...], depth: int = 4) -> nn.S
     shape: of one sample, (c, l) for signals or (c, h, w) for images.
 
     The encoder's output is (b, channels of the last convolution). Raises `ValueError` for another shape.
+
+    >>> list(dict(cnn(16, shape=(1, 28, 28)).named_children()))
+    ['conv1', 'conv2', 'conv3', 'conv4', 'pool']
     """
     if len(shape) not in (2, 3):
         raise ValueError(f"samples of shape {tuple(shape)}: must be (channels, length) or (channels, height, width)")
@@ -36,7 +39,12 @@ def cnn(width: int, shape: torch.Size | tuple[int, ...], depth: int = 4) -> nn.S
 
 
 def resnet18_cifar(channels: int = 3) -> nn.Sequential:
-    """torchvision's ResNet-18 with a CIFAR stem (3 x 3, stride 1, no max-pool), as an encoder to (b, 512)."""
+    """torchvision's ResNet-18 with a CIFAR stem (3 x 3, stride 1, no max-pool), as an encoder to (b, 512).
+
+    >>> import torch
+    >>> tuple(resnet18_cifar().eval()(torch.zeros(1, 3, 32, 32)).shape)
+    (1, 512)
+    """
     from torchvision.models import resnet18  # a second of import that few runs need
 
     net = resnet18(weights=None)
@@ -49,7 +57,11 @@ def resnet18_cifar(channels: int = 3) -> nn.Sequential:
 
 
 def projector(features: int, hidden: int, classes: int) -> nn.Sequential:
-    """Two linear layers without bias and a ReLU between them (Anagnostidis et al. 2023, official code)."""
+    """Two linear layers without bias and a ReLU between them (Anagnostidis et al. 2023, official code).
+
+    >>> projector(features=64, hidden=128, classes=10)[0][0]
+    Linear(in_features=64, out_features=128, bias=False)
+    """
     blocks: OrderedDict[str, nn.Module] = OrderedDict()
     blocks["hidden"] = nn.Sequential(nn.Linear(features, hidden, bias=False), nn.ReLU())
     blocks["logits"] = nn.Linear(hidden, classes, bias=False)
@@ -68,6 +80,11 @@ def encoder_projector(
     hidden: units between the projector's two layers.
 
     Raises `ValueError` for another kind, or signals for ResNet-18.
+
+    >>> import torch
+    >>> net = encoder_projector("cnn", (1, 40), classes=10, width=8, depth=3, hidden=32, seed=0)
+    >>> tuple(net(torch.zeros(5, 1, 40)).shape)
+    (5, 10)
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -89,6 +106,11 @@ def layers(
 
     A feature map with more than `largest` entries is mean-pooled in space to fit, so that k-NN on the first layers of a
     large network stays within memory. Returns name -> features, "input" first.
+
+    >>> import torch
+    >>> net = encoder_projector("cnn", (1, 40), classes=10, width=8, depth=2, hidden=32, seed=0)
+    >>> {name: features.shape[1] for name, features in layers(net, torch.zeros(5, 1, 40)).items()}
+    {'input': 40, 'conv1': 320, 'conv2': 320, 'pool': 16, 'hidden': 32, 'logits': 10}
     """
     was_training = network.training
     network.eval()

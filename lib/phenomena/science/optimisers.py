@@ -16,6 +16,14 @@ class Optimiser:
 
     param_groups: as in `torch.optim`, dictionaries with params, lr, weight_decay and maximize, which may be changed
         between steps.
+
+    >>> import torch
+    >>> w = torch.ones(1, requires_grad=True)
+    >>> optimiser = Optimiser("sgd", [w], lr=0.5)
+    >>> (w**2).sum().backward()
+    >>> optimiser.step()
+    >>> w.tolist()  # 1 - 0.5 * 2
+    [0.0]
     """
 
     def __init__(

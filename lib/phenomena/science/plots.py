@@ -25,13 +25,23 @@ def start() -> None:
     """What every notebook begins with: one thread, so that values do not depend on the number of cores, and the style.
 
     The book's style sheet has seaborn's cycle "colorblind" on white ground, readable at page width.
+
+    >>> import torch
+    >>> start()
+    >>> torch.get_num_threads()
+    1
     """
     torch.set_num_threads(1)
     plt.style.use(str(files("phenomena.science") / "book.mplstyle"))
 
 
 def panels(columns: int, rows: int = 1, width: float = 7.0, height: float = 3.0) -> tuple[Figure, list[Axes]]:
-    """A figure with its axes in one flat list, row by row. Inches; height is that of a row."""
+    """A figure with its axes in one flat list, row by row. Inches; height is that of a row.
+
+    >>> figure, axes = panels(2, rows=2)
+    >>> len(axes), figure.get_size_inches().tolist()
+    (4, [7.0, 6.0])
+    """
     figure, axes = plt.subplots(rows, columns, figsize=(width, height * rows), squeeze=False, layout="constrained")
     return figure, list(axes.flat)
 
@@ -56,6 +66,12 @@ def bands(
     order: the values of hue in the order of their colours and markers; as they appear by default.
     joined: off, points with error bars are drawn, for places on the x axis that have no order.
     trials, bounds: what y is, as for `statistics.interval`: a share of so many trials a seed, or within bounds.
+
+    >>> from phenomena.science.frames import tidy
+    >>> figure, (ax,) = panels(1)
+    >>> frame = tidy([[[1, 2], [2, 3]]], "loss", arm=("plain",), seed=(0, 1), step=(10, 20))
+    >>> bands(ax, frame, x="step", y="loss", hue="arm").get_legend_handles_labels()[1]
+    ['plain (n = 2)']
     """
     text = not pd.api.types.is_numeric_dtype(frame[x])
     places = list(dict.fromkeys(frame[x])) if text else sorted(frame[x].unique())
@@ -86,6 +102,11 @@ def samples(ax: Axes, sample: Float[Tensor, "*shape"], versions: Float[Tensor, "
     """One sample and its augmented versions: signals as curves, strong and faint; images side by side.
 
     shape: (c, l) for a signal, (c, h, w) for an image.
+
+    >>> import torch
+    >>> figure, (ax,) = panels(1)
+    >>> len(samples(ax, torch.zeros(1, 40), torch.zeros(3, 1, 40), "a signal").lines)  # three versions and itself
+    4
     """
     if sample.dim() == 2:
         ax.plot(versions[:, 0].T.numpy(), color="0.6", linewidth=0.9)
@@ -100,7 +121,12 @@ def samples(ax: Axes, sample: Float[Tensor, "*shape"], versions: Float[Tensor, "
 
 
 def label_axes(ax: Axes, x: str, y: str, title: str = "", chance: float | None = None) -> Axes:
-    """Names both axes, and draws a dotted line at the level of chance where one is given."""
+    """Names both axes, and draws a dotted line at the level of chance where one is given.
+
+    >>> figure, (ax,) = panels(1)
+    >>> label_axes(ax, "layer", "accuracy", chance=0.1).get_ylabel()
+    'accuracy'
+    """
     ax.set(xlabel=x, ylabel=y, title=title)
     if chance is not None:
         ax.axhline(chance, color="0.4", linestyle=":", linewidth=1, zorder=0)
@@ -124,6 +150,10 @@ class Layer:
     order: the column along which a line is drawn, x by default.
     background: drawn whole wherever the controls stand, although the frame has their columns.
     style: properties of the mark, such as {"strokeDash": [6, 4]} or {"color": "#bbb"}.
+
+    >>> from phenomena.science.frames import tidy
+    >>> Layer(tidy([[1, 2]], "y", seed=(0,), x=(0, 1)), mark="point", style={"size": 80}).mark
+    'point'
     """
 
     frame: pd.DataFrame
@@ -144,6 +174,9 @@ class Axis:
     """Title, range and type of scale ("linear", "log", "nominal") of an axis.
 
     domain: by default that of the rows in view, so that the axis changes with the controls.
+
+    >>> Axis("step", domain=(1, 100), scale="log").domain
+    (1, 100)
     """
 
     title: str
@@ -172,6 +205,15 @@ def slider(
 
     Raises `ValueError` for no or more than three controls, or one that is no column of any layer or lacks a value in
     some row.
+
+    >>> from phenomena.science.frames import tidy
+    >>> frame = tidy([[1, 2], [3, 4]], "loss", alpha=(0.5, 1.0), step=(10, 20))
+    >>> chart = slider(
+    ...     Layer(frame, x="step", y="loss"), x=Axis("step"), y=Axis("loss"),
+    ...     controls={"alpha": "alpha"}, reading=lambda alpha: f"With alpha = {alpha}.",
+    ... )
+    >>> [parameter["name"] for parameter in chart.to_dict()["params"]]
+    ['k0', 'reading']
     """
     import altair as alt  # a second of import that only notebooks with such a chart need
 

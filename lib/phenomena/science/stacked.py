@@ -31,6 +31,12 @@ class Stacked:
     """Networks of one architecture, with all parameters in one buffer and their gradients in another.
 
     Layers: convolutions, batch norm, ReLU, the mean over positions, linear layers; see `can_stack`.
+
+    >>> import torch
+    >>> from phenomena.science.networks import encoder_projector
+    >>> nets = [encoder_projector("cnn", (1, 8, 8), 10, width=4, depth=2, hidden=16, seed=s) for s in range(3)]
+    >>> tuple(Stacked(nets).outputs(torch.zeros(3, 5, 1, 8, 8)).shape)
+    (3, 5, 10)
     """
 
     flat: Float[Tensor, "s p"]
@@ -116,6 +122,14 @@ def can_stack(networks: Sequence[nn.Module], sample: Float[Tensor, "b *sample"])
     images of 28 x 28, whose first activation has 1.2 MB (`benchmarks/stacked.py`). On a GPU, size does not matter.
 
     sample: a batch of one network.
+
+    >>> import torch
+    >>> from phenomena.science.networks import encoder_projector
+    >>> nets = [encoder_projector("cnn", (1, 8, 8), 10, width=4, depth=2, hidden=16, seed=s) for s in range(3)]
+    >>> can_stack(nets, torch.zeros(5, 1, 8, 8))
+    True
+    >>> can_stack([torch.nn.Linear(4, 2)], torch.zeros(5, 4))
+    False
     """
     chains = [_chain(network) for network in networks]
     kinds = [type(module) for module in chains[0]]
@@ -139,7 +153,13 @@ def can_stack(networks: Sequence[nn.Module], sample: Float[Tensor, "b *sample"])
 def loss_and_slope(
     logits: Float[Tensor, "g b c"], targets: Int[Tensor, "g b"] | Float[Tensor, "g b c"], losses: Sequence[str]
 ) -> tuple[Float[Tensor, " g"], Float[Tensor, "g b c"]]:
-    """Mean cross-entropy or mean square distance of every network, and its gradient by the logits."""
+    """Mean cross-entropy or mean square distance of every network, and its gradient by the logits.
+
+    >>> import torch
+    >>> value, slope = loss_and_slope(torch.zeros(1, 1, 2), torch.tensor([[1]]), ["cross_entropy"])
+    >>> value.round(decimals=3).tolist(), slope.tolist()
+    ([0.6930000185966492], [[[0.5, -0.5]]])
+    """
     goal = targets.to(logits) if targets.dim() == 3 else F.one_hot(targets, logits.shape[2]).to(logits)
     b, c = goal.shape[1:]
     log_p = logits.log_softmax(2)

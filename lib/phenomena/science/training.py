@@ -18,12 +18,22 @@ Loader = Callable[[Int[Tensor, "s b"]], tuple[Float[Tensor, "s b *sample"], Shap
 
 
 def cross_entropy(logits: Float[Tensor, "b c"], labels: Int[Tensor, " b"] | Float[Tensor, "b c"]) -> Float[Tensor, ""]:
-    """Mean cross-entropy to labels, or to distributions over the classes."""
+    """Mean cross-entropy to labels, or to distributions over the classes.
+
+    >>> import torch
+    >>> cross_entropy(torch.zeros(1, 2), torch.tensor([1])).item() == torch.tensor(2.0).log().item()
+    True
+    """
     return F.cross_entropy(logits, labels)
 
 
 def square_loss(logits: Float[Tensor, "b c"], labels: Int[Tensor, " b"] | Float[Tensor, "b c"]) -> Float[Tensor, ""]:
-    """Mean square distance to the one-hot labels or to distributions, over rows and classes."""
+    """Mean square distance to the one-hot labels or to distributions, over rows and classes.
+
+    >>> import torch
+    >>> square_loss(torch.tensor([[0.0, 0.0]]), torch.tensor([1])).item()
+    0.5
+    """
     goal = labels if labels.dim() == 2 else F.one_hot(labels, logits.shape[1])
     return F.mse_loss(logits, goal.to(logits.dtype))
 
@@ -35,6 +45,12 @@ def row_batches(rows: int, batch: int, generator: torch.Generator) -> Iterator[I
     """Row numbers of one batch after another, without end: each epoch a fresh permutation, its remainder dropped.
 
     A batch larger than the data is cut to the data.
+
+    >>> import torch
+    >>> g = torch.Generator().manual_seed(0)
+    >>> batches = row_batches(rows=5, batch=2, generator=g)
+    >>> [len(next(batches)) for _ in range(3)]  # the fifth row waits for another epoch
+    [2, 2, 2]
     """
     batch = min(batch, rows)
     while True:
@@ -43,12 +59,24 @@ def row_batches(rows: int, batch: int, generator: torch.Generator) -> Iterator[I
 
 
 def own_rows(index: Int[Tensor, "s b"], like: Tensor) -> tuple[Int[Tensor, "s 1"], Int[Tensor, "s b"]]:
-    """What picks the rows of every network from its own data, `like[own_rows(index, like)]`, on that device."""
+    """What picks the rows of every network from its own data, `like[own_rows(index, like)]`, on that device.
+
+    >>> import torch
+    >>> x = torch.arange(6).view(2, 3)
+    >>> x[own_rows(torch.tensor([[0], [2]]), x)].tolist()
+    [[0], [5]]
+    """
     return torch.arange(len(index), device=like.device)[:, None], index.to(like.device)
 
 
 class OneByOne:
-    """Networks whose gradients come from autograd, one network after another: the readable twin of `Stacked`."""
+    """Networks whose gradients come from autograd, one network after another: the readable twin of `Stacked`.
+
+    >>> import torch
+    >>> nets = [torch.nn.Linear(4, 2) for _ in range(3)]
+    >>> tuple(OneByOne(nets).outputs(torch.zeros(3, 5, 4)).shape)
+    (3, 5, 2)
+    """
 
     def __init__(self, networks: Sequence[nn.Module]) -> None:
         """Trains the networks in place."""
@@ -118,6 +146,15 @@ def train(
     readable: one after another, whatever the networks.
 
     Raises `ValueError` for an unknown optimiser or loss, `FloatingPointError` when a loss is no longer finite.
+
+    >>> import torch
+    >>> nets = [torch.nn.Linear(1, 2) for _ in range(3)]
+    >>> x = torch.tensor([[-1.0], [1.0]]).repeat(50, 1)
+    >>> y = (x[:, 0] > 0).long()
+    >>> generators = [torch.Generator().manual_seed(seed) for seed in range(3)]
+    >>> train(nets, lambda index: (x[index], y[index]), rows=100, steps=200, generators=generators, batch=20, lr=0.1)
+    >>> (predict(nets, x.expand(3, -1, -1)) == y).float().mean().item()
+    1.0
     """
     losses = [loss] * len(networks) if isinstance(loss, str) else loss
     rates, decays = ([v] * len(networks) if isinstance(v, float | int) else v for v in (lr, weight_decay))
@@ -169,12 +206,24 @@ def _check(values: Float[Tensor, " s"], step: int, rates: Sequence[float]) -> No
 def logits(
     networks: Sequence[nn.Module], x: Float[Tensor, "s n *sample"], batch: int = 100, readable: bool = False
 ) -> Float[Tensor, "s n c"]:
-    """Every network's outputs on its own rows, in evaluation mode; stacked where `train` stacks the networks."""
+    """Every network's outputs on its own rows, in evaluation mode; stacked where `train` stacks the networks.
+
+    >>> import torch
+    >>> nets = [torch.nn.Linear(4, 2) for _ in range(3)]
+    >>> tuple(logits(nets, torch.zeros(3, 5, 4)).shape)
+    (3, 5, 2)
+    """
     fast = not readable and can_stack(networks, x[0, :batch])
     model = Stacked(networks) if fast else OneByOne(networks)
     return torch.cat([model.outputs(part) for part in x.split(batch, dim=1)], dim=1)
 
 
 def predict(networks: Sequence[nn.Module], x: Float[Tensor, "s n *sample"]) -> Int[Tensor, "s n"]:
-    """Of every network the class with the largest output, in evaluation mode."""
+    """Of every network the class with the largest output, in evaluation mode.
+
+    >>> import torch
+    >>> nets = [torch.nn.Linear(4, 2) for _ in range(3)]
+    >>> tuple(predict(nets, torch.zeros(3, 5, 4)).shape)
+    (3, 5)
+    """
     return logits(networks, x).argmax(2)

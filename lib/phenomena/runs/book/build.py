@@ -15,7 +15,7 @@ import nbformat
 import vl_convert
 import yaml
 
-from phenomena.runs.book import downloads, ladder, quotes
+from phenomena.runs.book import api, downloads, ladder, quotes, sharing
 from phenomena.runs.book.pages import DOWNLOADS, DRAFT, Page, checks, first_pages, tally
 from phenomena.runs.book.results import all_verdicts, data_files, firm, results_page, runs_page
 from phenomena.runs.book.staged import VEGA, interactive_figures, staged_notebook
@@ -113,6 +113,8 @@ def stage(project: Project, pages: list[Page], target: Path, draft: bool) -> boo
     for path in sources:
         if path.is_file():
             files[path.relative_to(project.root).as_posix()] = path.read_bytes()
+    if "book/api.md" in files:
+        files["book/api.md"] = api.fill(files["book/api.md"].decode()).encode()
     rungs, stay = ladder.rungs(pages), firm(pages)
     data = data_files(pages) | ladder.data_files(rungs)
     extra = {f"{DOWNLOADS}/{name}": content for name, content in data.items()}
@@ -130,6 +132,8 @@ def stage(project: Project, pages: list[Page], target: Path, draft: bool) -> boo
     files["book/results.md"] = results_page(pages).encode()
     files["book/ladder.md"] = ladder.ladder_page(rungs).encode()
     files["book/runs.md"] = runs_page(pages).encode()
+    files[sharing.FILE], pictures = sharing.cards(project, files, pages)
+    extra |= pictures | {"llms.txt": sharing.llms_txt(project, files, pages)}
     if any(name.startswith("notebooks/") and name.endswith(".html") for name in files):
         there = (target / VEGA).read_bytes() if (target / VEGA).is_file() else b""
         files[VEGA] = there if there.endswith(VEGA_END) else _vega()  # a build that was killed may have left half of it

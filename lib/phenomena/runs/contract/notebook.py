@@ -34,6 +34,12 @@ def check_parameters(namespace: dict[str, Any]) -> None:
     """Checks the notebook's parameters against their declared types and puts the converted values back.
 
     namespace: the notebook's `globals()`, right after its `parameters` cell. Raises `BadInput`, in one line.
+
+    >>> seeds: int = "3"  # in the cell tagged parameters
+    >>> check_parameters(globals())
+    seeds = 3
+    >>> seeds
+    3
     """
     annotations = namespace.get("__annotations__") or namespace["__annotate__"](1)  # the latter since Python 3.14
     declared = [Parameter(name, kind, None, "") for name, kind in annotations.items()]
@@ -46,6 +52,9 @@ def record(**values: Iterable[float]) -> None:
     """Puts measured values into the record, one number a seed; nan where a seed gave none.
 
     The last call wins for a name, so that a cell can be run again by hand. Raises `BadInput` for infinite values.
+
+    >>> record(accuracy=[0.8, 0.9, 1.0])
+    accuracy: 0.9 [0.652, 1.15], n = 3
     """
     rows = {name: [float(v) for v in column] for name, column in values.items()}
     for name, row in rows.items():
@@ -75,6 +84,10 @@ def show(figure: Any, name: str, caption: str, alt: str, data: Any = None, inter
     interactive: an Altair chart that the book puts in the figure's place for readers with JavaScript, under the same
     caption. Its sliders and menus are bound parameters; a further parameter `reading` says in words where they stand
     and what is then seen. Raises `BadInput` for a chart over 300 kB, with data from elsewhere, or without `reading`.
+
+    >>> from matplotlib.figure import Figure
+    >>> show(Figure(), name="empty", caption="Nothing yet.", alt="An empty figure.")
+    An empty figure.
     """
     from matplotlib import pyplot as plt  # only here, so that checking parameters stays quick
 
@@ -122,7 +135,11 @@ def _refers(spec: Any) -> bool:
 
 
 def track(items: Iterable[Any], label: str) -> Iterator[Any]:
-    """Yields the items and reports progress: to the runner if there is one, else by a bar in Jupyter."""
+    """Yields the items and reports progress: to the runner if there is one, else by a bar in Jupyter.
+
+    >>> [seed**2 for seed in track(range(3), "training")]
+    [0, 1, 4]
+    """
     items = list(items)
     path = os.environ.get(PROGRESS)
     if path is None and "JPY_SESSION_NAME" in os.environ:  # set by Jupyter's servers, not by Papermill
