@@ -16,8 +16,8 @@ LIMITS = {Ge: ("min", "ge"), Gt: ("above", "gt"), Le: ("max", "le"), Lt: ("below
           MinLen: ("least", "min_length"), MaxLen: ("most", "max_length")}  # fmt: skip
 
 
-def run_form(page: Page) -> str:
-    """The section that tells how to run a page's chapter with other values.
+def run_form(page: Page, colab: str | None = None) -> str:
+    """What tells how to run a page's chapter with other values. colab: where a copy of the page opens in Colab.
 
     With JavaScript the commands follow a form. Without it there stand the commands of this page, what to change first,
     and the table of all parameters.
@@ -28,7 +28,6 @@ def run_form(page: Page) -> str:
     vary = page.chapter.file.vary
     first = table(("change first", "what one should then see"), [(f"`{name}`", see) for name, see in vary.items()])
     parts = [
-        "## Run it with your values",
         f'```{{raw}} html\n<script type="application/json" class="run-form">{data}</script>\n'
         '<script defer src="../_static/form.js"></script>\n```',
         f"::::{{div}} run-plain\n{first}\n::::" if vary else "",
@@ -37,6 +36,7 @@ def run_form(page: Page) -> str:
         f":::{{div}} run-once\nOnce before, with Python 3.11 or later, make and git:\n```sh\n{set_up(page)}\n```\n:::",
         ":::{div} run-papermill\nOr with Papermill alone, in the same environment:\n"
         f"```sh\n{_papermill(page)}\n```\n:::",
+        f"```{{button-link}} {colab}\n:color: primary\n:outline:\nOpen in Colab\n```" if colab else "",
         parameter_table(page),
     ]
     return "\n\n".join(filter(None, parts))

@@ -17,13 +17,13 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
 from phenomena.runs.book import images, markdown, quotes
+from phenomena.runs.book.form import run_form
 from phenomena.runs.book.pages import (
     DRAFT,
     Page,
     download_list,
     first_pages,
     folded,
-    parameter_table,
     run_note,
 )
 from phenomena.runs.book.results import Firm
@@ -73,13 +73,6 @@ def staged_notebook(page: Page, paths: Iterable[str] = (), colab: str | None = N
     for number, cell in enumerate(cells):
         cell["id"] = f"cell-{number:03d}"  # the same at every staging
     return nbformat.from_dict({**page.chapter.source, "cells": cells})
-
-
-def run_form(page: Page, colab: str | None) -> str:
-    """The command that makes the page's run, and its parameters."""
-    button = f"```{{button-link}} {colab}\n:color: primary\n:outline:\nOpen in Colab\n```" if colab else ""
-    more = "More in [how to re-run](../book/how_to_rerun.md)."
-    return "\n\n".join(filter(None, [f"```sh\n{page.command}\n```", parameter_table(page), button, more]))
 
 
 # --- cells ------------------------------------------------------------------------------------------------------------
