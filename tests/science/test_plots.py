@@ -182,6 +182,17 @@ def test_numbers_make_a_slider_and_texts_a_menu():
     assert found["rate_ticks"]["value"] == ["0.1", "1", "10"]
 
 
+def test_areas_of_points_are_as_their_values_over_all_places_of_the_controls():
+    sized = MOVING.assign(mass=MOVING["y"] + 1)  # 1 to 24
+    spec = chart(plots.Layer(sized, "point", size="mass", largest=480)).to_dict()
+    for at, expected in ((0, [20, 40, 60, 80]), (2, [340, 360, 380, 400])):
+        for parameter in spec["params"]:
+            parameter["value"] = {"rate": at}.get(parameter["name"], parameter.get("value"))
+        svg = vl_convert.vegalite_to_svg(spec)
+        radii = [float(r) for r in re.findall(r'aria-label="position: [^"]*" role[^>]*d="M([\d.]+),0A', svg)]
+        assert [4 * r**2 for r in radii] == pytest.approx(expected, rel=0.01)  # Vega's size is the square around it
+
+
 def test_a_control_does_not_take_a_name_of_vegas_own():
     wide = MOVING.rename(columns={"rate": "width"})
     spec = chart(plots.Layer(wide, "point"), controls={"width": "Width"}, reading=lambda width: "At it").to_dict()

@@ -142,10 +142,11 @@ VEGA_SIGNALS = {"width", "height", "padding", "autosize", "background", "datum",
 
 @dataclass(frozen=True)
 class Layer:
-    """One kind of mark drawn from a tidy frame; x, y, y2, colour, shape, detail and order name its columns.
+    """One kind of mark drawn from a tidy frame; x, y, y2, colour, shape, size, detail and order name its columns.
 
     mark: Vega-Lite's name, such as "line", "point", "bar", "area", "rule".
     y2: the other end of an area or rule.
+    size: of points, whose areas are as its values, up to `largest` square pixels.
     detail: a line for each of its values, all of one colour.
     order: the column along which a line is drawn, x by default.
     background: drawn whole wherever the controls stand, although the frame has their columns.
@@ -163,9 +164,11 @@ class Layer:
     y2: str | None = None
     colour: str | None = None
     shape: str | None = None
+    size: str | None = None
     detail: str | None = None
     order: str | None = None
     background: bool = False
+    largest: float = 900
     style: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -274,8 +277,8 @@ def _drawn(layer: Layer, x: Axis, y: Axis, stops: Mapping[str, list[Any]], keys:
     """A layer in Vega-Lite, its columns under short names: every row carries them."""
     import altair as alt
 
-    channels = {"x": layer.x, "y": layer.y, "y2": layer.y2, "c": layer.colour, "s": layer.shape, "d": layer.detail,
-                "o": layer.order}  # fmt: skip
+    channels = {"x": layer.x, "y": layer.y, "y2": layer.y2, "c": layer.colour, "s": layer.shape, "z": layer.size,
+                "d": layer.detail, "o": layer.order}  # fmt: skip
     used = {short: column for short, column in channels.items() if column is not None}
     if layer.shape == layer.colour:  # one field for both has one legend
         used.pop("s", None)
@@ -303,6 +306,9 @@ def _drawn(layer: Layer, x: Axis, y: Axis, stops: Mapping[str, list[Any]], keys:
         short = "s" if "s" in used else "c"
         scale = alt.Scale(domain=list(dict.fromkeys(data[short])))
         encoding["shape"] = alt.Shape(f"{short}:N", title=None, sort=None, scale=scale)
+    if "z" in used:
+        scale = alt.Scale(domain=[0, float(data["z"].max())], range=[0, layer.largest])
+        encoding["size"] = alt.Size("z:Q", scale=scale, legend=None)
     if "d" in used:
         encoding["detail"] = alt.Detail("d:N")
     if "o" in used:

@@ -41,16 +41,27 @@ def check_classes(classes: Sequence[int], points: int) -> None:
 
 
 def mixed_points(
-    x: Float[Tensor, "n 1"], targets: Float[Tensor, "n c"], alphas: Iterable[float], rows: int, seed: int
+    x: Float[Tensor, "n 1"], targets: Float[Tensor, "n c"], alphas: Iterable[float], bins: int = 20
 ) -> pd.DataFrame:
-    """Some mixed points for every alpha: columns alpha, position, label (probability of class 1)."""
-    generator, parts = torch.Generator().manual_seed(seed), []
+    """How much of what Mixup trains on lies where: columns alpha, position, label (weight of class 1), mass.
+
+    x: whole numbers, between two of which there are so many bins; those with less than a ten-thousandth are left out.
+    alphas: 0 for the samples as they are.
+    """
+    pairs, parts = [(i, j) for i in range(len(x)) for j in range(i)], []
     for alpha in alphas:
-        i, j = torch.randint(len(x), (2, rows), generator=generator)
-        u = torch.rand(rows, generator=generator, dtype=torch.float64)
-        lam = theory.beta_law(alpha).quantile(u).float()
-        position, label = (theory.mix(part[i], part[j], lam)[:, 0] for part in (x, targets))
-        parts.append(pd.DataFrame({"alpha": alpha, "position": position, "label": label}))
+        law = theory.beta_law(alpha) if alpha else theory.atoms_law([0.0, 1.0], [0.5, 0.5])
+        own = {"position": x[:, 0].double(), "label": targets[:, 0].double(), "mass": 1 / len(x) ** 2}
+        rows = [pd.DataFrame(own)]
+        for i, j in pairs:
+            steps = round(bins * (x[i] - x[j]).abs().item())
+            centre = np.arange(steps + 1) / steps
+            ends = (np.clip(centre + offset / steps, 0, 1) for offset in (-0.5, 0.5))
+            position, label = (float(part[j, 0]) + centre * float(part[i, 0] - part[j, 0]) for part in (x, targets))
+            mass = 2 * law.mass(*ends)[0] / len(x) ** 2  # (i, j) and (j, i)
+            rows.append(pd.DataFrame({"position": position, "label": label, "mass": mass}))
+        found = pd.concat(rows).round({"position": 6, "label": 6}).groupby(["position", "label"], as_index=False).sum()
+        parts.append(found[found["mass"] > 1e-4].assign(alpha=alpha))
     return pd.concat(parts)
 
 
@@ -95,18 +106,17 @@ def closed_form_curves(
     x: Float[Tensor, "n 1"],
     targets: Float[Tensor, "n c"],
     places: Float[Tensor, "m 1"],
-    alphas: Iterable[float],
-    radii: Iterable[float],
+    mixed: pd.DataFrame,
+    radius: float,
 ) -> pd.DataFrame:
-    """The closed form on the line: columns position, p (of class 1), alpha, radius."""
-    position, radii = places[:, 0].tolist(), sorted(radii)
-    return pd.concat(
-        tidy(theory.optimum(x, targets, places, theory.beta_law(a), r)[:, 0], "p", position=position).assign(
-            alpha=a, radius=r
-        )
-        for a in alphas
-        for r in radii
-    )
+    """The closed form at those places that have `mixed_points` within the radius: columns position, p, alpha."""
+    parts = []
+    for alpha, part in mixed[mixed["alpha"] > 0].groupby("alpha"):
+        there = torch.tensor(part["position"].to_numpy())
+        near = places[(places - there).abs().amin(1) <= radius]
+        p = theory.optimum(x, targets, near, theory.beta_law(float(alpha)), radius)[:, 0]
+        parts.append(tidy(p, "p", position=near[:, 0].tolist()).assign(alpha=alpha))
+    return pd.concat(parts)
 
 
 def closed_form_gap(samples: pd.DataFrame, epsilon: float) -> Float[Tensor, " s"]:
@@ -121,11 +131,11 @@ def closed_form_gap(samples: pd.DataFrame, epsilon: float) -> Float[Tensor, " s"
     return torch.stack([(row - p).abs() for row, p in zip(rows, closed, strict=True)]).mean(0)
 
 
-def refined(levels: Sequence[float], wanted: int = 24) -> list[float]:
-    """The levels and, evenly in the logarithm between neighbours, about `wanted` in all."""
+def refined(levels: Sequence[float], wanted: int = 16) -> list[float]:
+    """The levels and, evenly in the logarithm between neighbours, about `wanted` in all, of two digits."""
     between = max(2, wanted // len(levels))  # of two neighbours, the first included
     fine = (a for ends in pairwise(levels) for a in np.geomspace(*ends, between + 1)[1:-1].tolist())
-    return sorted({*levels, *fine})
+    return sorted({*levels, *(float(f"{a:.2g}") for a in fine)})
 
 
 def long_lines(
