@@ -459,10 +459,28 @@ def judge(p: Float[Tensor, "m c"], given: Int[Tensor, " n"], task: Problem) -> t
     return row, named.rename_axis("bin").reset_index()[named["fraction"] > 0.02]
 
 
-def recovery_error(origin: Dataset, seed: int, samples: int, test_samples: int) -> float:
-    """Largest distance between one of the first twenty training samples and the point recovered from midpoints."""
-    x = problem(origin, seed, samples, test_samples).data.x_train[:20].flatten(1).double().cpu()
+class Recovery(NamedTuple):
+    """Points, the shuffled midpoints of their pairs, and the points that are computed from these alone."""
+
+    points: Float[Tensor, "m d"]
+    midpoints: Float[Tensor, "pairs d"]
+    recovered: Float[Tensor, "m d"]
+
+    @property
+    def error(self) -> float:
+        """Largest distance between a point and the nearest recovered one."""
+        distance = torch.cdist(self.points, self.recovered, compute_mode="donot_use_mm_for_euclid_dist")
+        return distance.amin(1).max().item()
+
+
+def recovery(x: Float[Tensor, "m d"], seed: int) -> Recovery:
+    """Takes the midpoints of points in an order that the seed draws, and computes the points from them."""
+    x = x.double()
     i, j = torch.triu_indices(len(x), len(x), 1)
     midpoints = ((x[i] + x[j]) / 2)[torch.randperm(len(i), generator=torch.Generator().manual_seed(seed))]
-    distance = torch.cdist(x, theory.recover_points(midpoints), compute_mode="donot_use_mm_for_euclid_dist")
-    return distance.amin(1).max().item()
+    return Recovery(x, midpoints, theory.recover_points(midpoints))
+
+
+def recovery_error(origin: Dataset, seed: int, samples: int, test_samples: int) -> float:
+    """That of the first twenty training samples, see `Recovery`."""
+    return recovery(problem(origin, seed, samples, test_samples).data.x_train[:20].flatten(1).cpu(), seed).error
