@@ -147,11 +147,11 @@ def line_slider(curves: pd.DataFrame, exact: pd.DataFrame, mixed: pd.DataFrame, 
 
     def reading(alpha: float) -> str:
         mean, low, high = found.loc[alpha, ["mean", "low", "high"]]
-        answer = "wrong" if low > 0.5 else "right" if high < 0.5 else "undecided"
+        fit = "it is not fitted" if low > 0.5 else "it is fitted" if high < 0.5 else "fitted by some"
         where = f"With α = {alpha:,g}" if alpha else "Without Mixup"
-        exactly = f"; the closed form says {closed[alpha]:.2f}" if alpha in closed else ""
-        over = f"95 % interval {low:.2f} to {high:.2f}, n = {found.loc[alpha, 'n']:.0f}"
-        return f"{where} the networks give the middle point class 1 with p = {mean:.2f} ({over}): {answer}{exactly}."
+        exactly = f"; the closed form has {closed[alpha]:.2f}" if alpha in closed else ""
+        over = (f"95 % interval {low:.2f} to {high:.2f}, " if low == low else "") + f"n = {found.loc[alpha, 'n']:.0f}"
+        return f"{where} networks give the middle point the wrong class with p = {mean:.2f} ({over}): {fit}{exactly}."
 
     bands = spread(curves).round({"position": 4, "low": 3, "middle": 3, "high": 3}).assign(what="networks")
     dashed = [
@@ -211,22 +211,24 @@ def line_middle(samples: pd.DataFrame, radii: Sequence[float]) -> Figure:
     }
 
 
+def table(frame: pd.DataFrame, name: str, digits: str = "{:.3f}") -> Styler:
+    """A table whose columns are aligned: numbers that are not whole with these digits."""
+    style = frame.style.hide().set_uuid(name).set_table_attributes('class="dataframe"')
+    return style.format(digits, subset=frame.select_dtypes(float).columns.tolist(), na_rep="–")
+
+
 def middle_table(samples: pd.DataFrame, epsilon: float) -> Styler:
     """The middle sample: networks, closed form, paper."""
-    table = summary(select(samples, position=1.0).query("alpha > 0"), "alpha", "p", bounds=(0, 1))
-    table = pd.DataFrame(
-        {
-            "α": table["alpha"],
-            "networks, mean": table["mean"],
-            "95 % interval, from": table["low"],
-            "to": table["high"],
-            f"closed form, ε = {epsilon:g}": [theory.middle_of_three(a, epsilon) for a in table["alpha"]],
-            "paper": table["alpha"].map(PAPER),
-        }
-    )
-    style = table.style.hide().format("{:,g}", subset=["α"]).set_uuid("middle")
-    style = style.set_table_attributes('class="dataframe"').set_properties(**{"text-align": "right"})  # as plain frames
-    return style.format("{:.3f}", subset=list(table.columns[1:]), na_rep="–")
+    found = middle(samples[samples["alpha"] > 0])
+    columns = {
+        "α": found["alpha"].map("{:,g}".format),
+        "networks, mean": found["mean"],
+        "95 % interval, from": found["low"],
+        "to": found["high"],
+        f"closed form, ε = {epsilon:g}": [theory.middle_of_three(a, epsilon) for a in found["alpha"]],
+        "paper": found["alpha"].map(PAPER),
+    }
+    return table(pd.DataFrame(columns), "middle")
 
 
 def line_long(errors: pd.DataFrame, points: int) -> Figure:

@@ -133,7 +133,7 @@ def closed_form_gap(samples: pd.DataFrame, epsilon: float) -> Float[Tensor, " s"
 
 def refined(levels: Sequence[float], wanted: int = 16) -> list[float]:
     """The levels and, evenly in the logarithm between neighbours, about `wanted` in all, of two digits."""
-    between = max(2, wanted // len(levels))  # of two neighbours, the first included
+    between = max(1, wanted // len(levels))  # of two neighbours, the first included
     fine = (a for ends in pairwise(levels) for a in np.geomspace(*ends, between + 1)[1:-1].tolist())
     return sorted({*levels, *(float(f"{a:.2g}") for a in fine)})
 
