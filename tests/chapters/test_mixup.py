@@ -589,17 +589,68 @@ def test_the_line_without_mixup_is_fitted_and_the_gap_is_that_of_every_alpha(lin
     assert study.closed_form_gap(samples, 0.13).tolist() == pytest.approx(np.mean(gaps, 0).tolist(), abs=1e-6)
 
 
-@pytest.mark.parametrize("levels", [[0.1, 0.3, 1.0, 3.0, 10.0, 32.0, 128.0], np.geomspace(0.1, 128, 60).tolist()])
-def test_the_moving_line_is_accepted_by_the_page_and_has_a_stop_for_every_level(line, levels):
-    nets, samples = line
+def test_mixed_points_are_the_samples_without_mixup_and_midpoints_in_the_limit():
     x, targets = theory.alternating_line(3, 2)
-    stops = study.refined(levels)
-    assert set(levels) <= set(stops) and stops == sorted(stops)
-    places = torch.linspace(0, 2, figures.places_for(len(stops), len(levels), 3))[:, None]
-    learned = study.network_curves(dict.fromkeys(levels, nets[1.0]), places, range(2))
-    exact = study.closed_form_curves(x, targets, places, stops, [0.05, 0.13, 0.3])
-    chart = figures.line_slider(learned, exact, samples, 0.13)
-    show(plots.panels(1)[0], name="line", caption="A line.", alt="A line.", interactive=chart)  # 300 kB or less
+    found = study.mixed_points(x, targets, [0.0, 1e4])
+    plain, half = (found[found["alpha"] == a].set_index(["position", "label"])["mass"] for a in (0.0, 1e4))
+    assert plain.to_dict() == pytest.approx({(0.0, 1.0): 1 / 3, (1.0, 0.0): 1 / 3, (2.0, 1.0): 1 / 3})
+    assert half[1.0, 1.0] / half[1.0, 0.0] == pytest.approx(2, abs=0.01), "the two outer ones meet there, either first"
+    assert half[0.5, 0.5] == pytest.approx(2 / 9, abs=1e-3)
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0, 20.0])
+def test_mixed_points_lie_where_they_are_drawn(alpha):
+    x, targets = theory.alternating_line(3, 2)
+    found, g = study.mixed_points(x, targets, [alpha]), generator(2)
+    i, j = torch.randint(3, (2, 200_000), generator=g)
+    lam = theory.beta_law(alpha).quantile(torch.rand(200_000, generator=g, dtype=torch.float64)).float()
+    position, label = (theory.mix(part[i], part[j], lam)[:, 0] for part in (x, targets))
+    assert found["mass"].sum() == pytest.approx(1, abs=0.02)
+    for at, weight, mass in zip(found["position"], found["label"], found["mass"], strict=True):
+        near = ((position - at).abs() <= 0.025) & ((label - weight).abs() <= 0.026)
+        assert near.float().mean().item() == pytest.approx(mass, abs=3e-3)
+
+
+def moving(line, levels):
+    """The frames of the key figure at these levels and 0, all from the same networks."""
+    nets, _ = line
+    x, targets = theory.alternating_line(3, 2)
+    stops = [0.0, *study.refined(levels)]
+    same = dict.fromkeys(stops, nets[1.0])
+    places = torch.linspace(0, 2, figures.places_for(len(stops)))[:, None]
+    mixed = study.mixed_points(x, targets, stops)
+    exact = study.closed_form_curves(x, targets, places, mixed, 0.13)
+    return study.network_curves(same, places, range(2)), exact, mixed, study.network_curves(same, x, range(2))
+
+
+@pytest.mark.parametrize("levels", [[0.1, 1.0, 10.0, 32.0, 1024.0], np.geomspace(0.1, 1024, 60).tolist()])
+def test_the_key_figure_moves_through_every_level_and_is_accepted_by_the_page(line, levels):
+    shown = figures.line_curves(*moving(line, levels), shown=(levels[0], levels[-1]))
+    show(**shown, name="line")  # 300 kB or less
+    parameters = {p["name"]: p for p in shown["interactive"].to_dict()["params"]}
+    ticks = [float(tick.replace(",", "")) for tick in parameters["alpha_ticks"]["value"]]
+    assert {0.0, *(float(f"{a:.6g}") for a in levels)} <= set(ticks) and ticks == sorted(ticks)
+
+
+def test_the_reading_of_the_key_figure_has_the_fit_in_the_middle_with_its_interval(line):
+    curves, exact, mixed, samples = moving(line, [1.0, 32.0])
+    samples.loc[(samples["alpha"] == 32) & (samples["position"] == 1), "p"] = [0.70, 0.72]
+    (expression,) = [
+        p["expr"]
+        for p in figures.line_slider(curves, exact, mixed, samples).to_dict()["params"]
+        if p["name"] == "reading"
+    ]
+    assert "Without Mixup networks give the middle point the wrong class with p = " in expression
+    (said,) = [text for text in expression.split('"') if "= 32 " in text]
+    assert "with p = 0.71 (95 % interval 0.5" in said and "n = 2): it is not fitted; the closed form has 0.58" in said
+
+
+def test_the_closed_form_is_drawn_only_where_mixed_points_are(line):
+    _, exact, _, _ = moving(line, [1.0, 1024.0])
+    few = exact[exact["alpha"] == 1024]
+    assert exact["alpha"].min() > 0 and (exact["alpha"] == 1).sum() > (exact["alpha"] == 1024).sum()
+    assert (few["position"] - 0.25).abs().min() > 0.05, "at α = 1024 nothing is mixed one part to three"
+    assert few.loc[few["position"] == 1, "p"].item() == pytest.approx(theory.middle_of_three(1024, 0.13), abs=1e-9)
 
 
 def test_the_longer_line_has_a_row_a_seed_and_job():
@@ -716,3 +767,19 @@ def test_condition_measures_every_point_and_trains_with_and_without():
 
 def test_samples_are_recovered_from_their_midpoints():
     assert study.recovery_error(toy(), 0, 80, 40) < 1e-9
+    found = study.recovery(torch.randn(6, 2, generator=generator()), seed=3)
+    assert len(found.midpoints) == 15 and found.error < 1e-9
+    assert found._replace(recovered=found.recovered + 0.5).error > 0.1
+
+
+# What figures leave out
+
+
+def test_reliability_leaves_out_bins_that_few_networks_fill():
+    rows = [(s, b) for s in range(5) for b in (3, 9)] + [(0, 14), (1, 14)]
+    bins = pd.DataFrame(rows, columns=["seed", "bin"]).assign(arm="ERM", label_noise=0.0, accuracy=0.5)
+    noisy = bins.assign(label_noise=0.5)
+    ece = pd.DataFrame({"seed": 0, "alpha": [0.0, 1.0], "arm": ["ERM", "α = 1"], "ece": 0.1, "label_noise": 0.5})
+    shown = figures.reliability(pd.concat([bins, noisy]), ece, ece, 1.0, 0.5)
+    assert sorted(shown["data"]["bin"].unique()) == [3, 9]
+    plots.plt.close(shown["figure"])

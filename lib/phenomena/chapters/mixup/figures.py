@@ -454,8 +454,8 @@ def label_noise(noisy: pd.DataFrame, points: Points, level: float) -> Figure:
     }
 
 
-def ways(found: pd.DataFrame, points: Points) -> Figure:
-    """Test accuracy, training accuracy and calibration error of ways of mixing."""
+def ways(found: pd.DataFrame, points: Points, alpha: float) -> Figure:
+    """Test accuracy, training accuracy and calibration error of ways of mixing, at this alpha where they name none."""
     names = {"last": "test accuracy", "train": "training accuracy", "ece": "calibration error"}
     figure, axes = plots.panels(3, height=3.4)
     for ax, (value, name) in zip(axes, names.items(), strict=True):
@@ -465,8 +465,8 @@ def ways(found: pd.DataFrame, points: Points) -> Figure:
     means = found.groupby("arm", sort=False)[["last", "ece"]].mean()
     return {
         "figure": figure,
-        "caption": "Test accuracy, training accuracy and calibration error for ways of mixing, with α = 1 where "
-        f"none is named; mean and 95 % interval over {found['seed'].nunique()} seeds.",
+        "caption": "Test accuracy, training accuracy and calibration error for ways of mixing, with "
+        f"α = {alpha:g} where none is named; mean and 95 % interval over {found['seed'].nunique()} seeds.",
         "alt": "Test accuracy and calibration error: "
         + "; ".join(f"{name} {row['last']:.2f} and {row['ece']:.2f}" for name, row in means.iterrows())
         + ".",
@@ -478,7 +478,8 @@ def reliability(bins: pd.DataFrame, sweep: pd.DataFrame, noisy: pd.DataFrame, al
     """Accuracy against confidence; the text names the calibration error with and without Mixup, and label noise."""
     found = bins.groupby(["arm", "label_noise", "bin"])["seed"].transform("nunique")
     networks = bins.groupby(["arm", "label_noise"])["seed"].transform("nunique")
-    curves = bins[2 * found >= networks].assign(centre=(bins["bin"] + 0.5) / 15)
+    curves = bins[2 * found >= networks]
+    curves = curves.assign(centre=(curves["bin"] + 0.5) / 15)
     figure, axes = plots.panels(2, height=3.4)
     titles = ("labels as they are", f"{level:g} of the labels random")
     for ax, noise, title in zip(axes, (0.0, level), titles, strict=True):
