@@ -45,7 +45,7 @@ def mixed_points(
 ) -> pd.DataFrame:
     """How much of what Mixup trains on lies where: columns alpha, position, label (weight of class 1), mass.
 
-    x: whole numbers, between two of which there are so many bins; those with less than a thousandth are left out.
+    x: whole numbers, between two of which there are so many bins; those with less than 0.0005 are left out.
     alphas: 0 for the samples as they are.
     """
     pairs, parts = [(i, j) for i in range(len(x)) for j in range(i)], []
@@ -61,7 +61,7 @@ def mixed_points(
             mass = 2 * law.mass(*ends)[0] / len(x) ** 2  # (i, j) and (j, i)
             rows.append(pd.DataFrame({"position": position, "label": label, "mass": mass}))
         found = pd.concat(rows).round({"position": 6, "label": 6}).groupby(["position", "label"], as_index=False).sum()
-        parts.append(found[found["mass"] > 1e-3].assign(alpha=alpha))
+        parts.append(found[found["mass"] > 5e-4].assign(alpha=alpha))
     return pd.concat(parts)
 
 
