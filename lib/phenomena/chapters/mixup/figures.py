@@ -40,9 +40,9 @@ def horizontal(ax: Axes, frame: pd.DataFrame, value: str, by: str, hue: str | No
     kind: what the value is, as `summary` takes it.
     """
     rows = list(dict.fromkeys(frame[by]))
-    groups = list(frame.groupby(hue, sort=False)) if hue else [(None, frame)]
-    for i, (name, part) in enumerate(groups):
-        table = summary(part, by, value, **kind)
+    groups = list(dict.fromkeys(frame[hue])) if hue else [""]
+    for i, name in enumerate(groups):
+        table = summary(frame[frame[hue] == name] if hue else frame, by, value, **kind)
         at = [rows.index(row) + 0.25 * (i - (len(groups) - 1) / 2) for row in table[by]]
         beside = (table["mean"] - table["low"], table["high"] - table["mean"])
         style: dict[str, Any] = {"fmt": plots.MARKERS[i], "color": f"C{i}", "capsize": 3}
@@ -142,15 +142,15 @@ def line_slider(curves: pd.DataFrame, exact: pd.DataFrame, mixed: pd.DataFrame, 
     """A chart with a slider over alpha, which moves mixed points, networks and closed form together."""
     x, targets = theory.alternating_line(3, 2)
     at = middle(samples).assign(position=1.0)
-    found = at.set_index("alpha")
+    found = {float(row["alpha"]): row for row in at.to_dict("records")}
     closed = select(exact, position=1.0).set_index("alpha")["p"]
 
     def reading(alpha: float) -> str:
-        mean, low, high = found.loc[alpha, ["mean", "low", "high"]]
+        mean, low, high, n = (float(found[alpha][name]) for name in ("mean", "low", "high", "n"))
         fit = "it is not fitted" if low > 0.5 else "it is fitted" if high < 0.5 else "fitted by some"
         where = f"With α = {alpha:,g}" if alpha else "Without Mixup"
         exactly = f"; the closed form has {closed[alpha]:.2f}" if alpha in closed else ""
-        over = (f"95 % interval {low:.2f} to {high:.2f}, " if low == low else "") + f"n = {found.loc[alpha, 'n']:.0f}"
+        over = (f"95 % interval {low:.2f} to {high:.2f}, " if low == low else "") + f"n = {n:.0f}"
         return f"{where} networks give the middle point the wrong class with p = {mean:.2f} ({over}): {fit}{exactly}."
 
     bands = spread(curves).round({"position": 4, "low": 3, "middle": 3, "high": 3}).assign(what="networks")
@@ -214,7 +214,7 @@ def line_middle(samples: pd.DataFrame, radii: Sequence[float]) -> Figure:
 def table(frame: pd.DataFrame, name: str, digits: str = "{:.3f}") -> Styler:
     """A table whose columns are aligned: numbers that are not whole with these digits."""
     style = frame.style.hide().set_uuid(name).set_table_attributes('class="dataframe"')
-    return style.format(digits, subset=frame.select_dtypes(float).columns.tolist(), na_rep="–")
+    return style.format(digits, subset=frame.select_dtypes(float).columns, na_rep="–")
 
 
 def middle_table(samples: pd.DataFrame, epsilon: float) -> Styler:

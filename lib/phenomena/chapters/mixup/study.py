@@ -111,10 +111,10 @@ def closed_form_curves(
 ) -> pd.DataFrame:
     """The closed form at those places that have `mixed_points` within the radius: columns position, p, alpha."""
     parts = []
-    for alpha, part in mixed[mixed["alpha"] > 0].groupby("alpha"):
-        there = torch.tensor(part["position"].to_numpy())
+    for alpha in [a for a in mixed["alpha"].unique().tolist() if a]:
+        there = torch.tensor(mixed.loc[mixed["alpha"] == alpha, "position"].to_numpy())
         near = places[(places - there).abs().amin(1) <= radius]
-        p = theory.optimum(x, targets, near, theory.beta_law(float(alpha)), radius)[:, 0]
+        p = theory.optimum(x, targets, near, theory.beta_law(alpha), radius)[:, 0]
         parts.append(tidy(p, "p", position=near[:, 0].tolist()).assign(alpha=alpha))
     return pd.concat(parts)
 
