@@ -193,6 +193,13 @@ def test_areas_of_points_are_as_their_values_over_all_places_of_the_controls():
         assert [4 * r**2 for r in radii] == pytest.approx(expected, rel=0.01)  # Vega's size is the square around it
 
 
+def test_layers_share_one_scale_of_colours():
+    few, other = MOVING[MOVING["arm"] == "erm"], STILL.assign(arm="bound")
+    layers = (plots.Layer(few, "point", colour="arm"), plots.Layer(other, "point", colour="arm"))
+    spec = chart(*layers, controls={"rate": "Rate"}, reading=lambda rate: "At it").to_dict()
+    assert [layer["encoding"]["color"]["scale"]["domain"] for layer in spec["layer"]] == [["erm", "bound"]] * 2
+
+
 def test_a_control_does_not_take_a_name_of_vegas_own():
     wide = MOVING.rename(columns={"rate": "width"})
     spec = chart(plots.Layer(wide, "point"), controls={"width": "Width"}, reading=lambda width: "At it").to_dict()

@@ -242,7 +242,8 @@ def slider(
             )
     texts = _readings(list(stops), stops, {}, reading)
     parameters.append(alt.param(name="reading", expr=json.dumps(texts) + "".join(f"[{keys[c]}]" for c in stops)))
-    return alt.layer(*(_drawn(layer, x, y, stops, keys) for layer in layers)).add_params(*parameters)
+    colours = list(dict.fromkeys(v for layer in layers if layer.colour for v in layer.frame[layer.colour]))
+    return alt.layer(*(_drawn(layer, x, y, stops, keys, colours) for layer in layers)).add_params(*parameters)
 
 
 def _signal(column: str) -> str:
@@ -273,8 +274,10 @@ def _readings(
     return [_readings(left[1:], stops, chosen | {left[0]: value}, reading) for value in stops[left[0]]]
 
 
-def _drawn(layer: Layer, x: Axis, y: Axis, stops: Mapping[str, list[Any]], keys: Mapping[str, str]) -> Any:
-    """A layer in Vega-Lite, its columns under short names: every row carries them."""
+def _drawn(
+    layer: Layer, x: Axis, y: Axis, stops: Mapping[str, list[Any]], keys: Mapping[str, str], colours: list[Any]
+) -> Any:
+    """A layer in Vega-Lite, its columns under short names: every row carries them. colours: values of all layers."""
     import altair as alt
 
     channels = {"x": layer.x, "y": layer.y, "y2": layer.y2, "c": layer.colour, "s": layer.shape, "z": layer.size,
@@ -298,7 +301,7 @@ def _drawn(layer: Layer, x: Axis, y: Axis, stops: Mapping[str, list[Any]], keys:
         encoding["y2"] = alt.Y2("y2:Q")
     # domains over all rows: a value keeps its colour, place and shape where others are not in view
     if "c" in used:
-        scale = alt.Scale(domain=list(dict.fromkeys(data["c"])))
+        scale = alt.Scale(domain=colours)
         encoding["color"] = alt.Color("c:N", title=None, sort=None, scale=scale)
         if layer.mark == "bar" and x.scale == "nominal":
             encoding["xOffset"] = alt.XOffset("c:N", sort=None, scale=scale)

@@ -134,8 +134,8 @@ def apart(exact: pd.DataFrame, curves: pd.DataFrame) -> list[pd.DataFrame]:
 
 
 def places_for(stops: int) -> int:
-    """How many places on the line keep the chart of `line_slider` below 200 kB."""
-    return max(3, min(49, 800 // stops)) | 1  # odd, so that the middle is one of them
+    """How many places on the line keep the chart of `line_slider` below 300 kB, and at the defaults near 150."""
+    return max(3, min(49, 1000 // stops - 5)) | 1  # odd, so that the middle is one of them
 
 
 def line_slider(curves: pd.DataFrame, exact: pd.DataFrame, mixed: pd.DataFrame, samples: pd.DataFrame) -> Any:
