@@ -44,6 +44,13 @@ def test_the_chart_travels_in_the_figures_bundle_at_six_digits(shown):
     assert "interactive" not in shown[1]
 
 
+def test_a_column_may_hold_the_pictures_themselves(shown):
+    rows = pd.DataFrame({"x": [1.0], "url": ["data:image/png;base64,AAAA"]})
+    pictures = alt.Chart(rows).mark_image().encode(x="x:Q", url="url:N")
+    show(Figure(), "pictures", "A caption.", "Alt.", interactive=(pictures + line(FEW[["x", "y"]])).add_params(TALE))
+    assert "interactive" in shown[0]
+
+
 @pytest.mark.parametrize(
     ("chart", "message"),
     [
@@ -53,6 +60,8 @@ def test_the_chart_travels_in_the_figures_bundle_at_six_digits(shown):
         ),
         (line("data.csv").add_params(TALE), "show: the interactive chart of line takes something from a URL"),
         (line(FEW).add_params(TALE) + alt.Chart(FEW).mark_image(url="a.png"), "from a URL"),
+        (line(FEW).add_params(TALE) + alt.Chart(FEW).mark_image().encode(url="url:N"), "from a URL"),
+        (line(FEW).add_params(TALE) + alt.Chart(FEW).mark_image().encode(url=alt.value("data:,")), "from a URL"),
         (line(FEW), 'show: the interactive chart of line has no parameter "reading"'),
     ],
 )

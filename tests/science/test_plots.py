@@ -282,6 +282,9 @@ def test_every_channel_is_valid_vega_lite():
         plots.Layer(frame, "line", colour="arm", detail="run", order="x", style={"strokeDash": [6, 4]}),
         plots.Layer(frame, "point", colour="arm", shape="run"),
         plots.Layer(STILL, "rule", x=None),
+        plots.Layer(frame, "rule", x2="top"),
+        plots.Layer(frame, "text", text="arm"),
+        plots.Layer(frame.assign(picture="data:,"), "image", image="picture"),
     )
     spec = chart(*layers, y=plots.Axis("value", (0.5, 30), "log")).to_dict()  # altair checks it against the schema
     assert spec["layer"][1]["encoding"]["y"]["scale"] == {
@@ -290,6 +293,7 @@ def test_every_channel_is_valid_vega_lite():
         "nice": False,
     }
     assert "x" not in spec["layer"][3]["encoding"]
+    assert {"x2", "text", "url"} <= {channel for layer in spec["layer"] for channel in layer["encoding"]}
     shown(spec)
 
 

@@ -142,11 +142,13 @@ VEGA_SIGNALS = {"width", "height", "padding", "autosize", "background", "datum",
 
 @dataclass(frozen=True)
 class Layer:
-    """One kind of mark drawn from a tidy frame; x, y, y2, colour, shape, size, detail and order name its columns.
+    """One kind of mark drawn from a tidy frame. The names of its columns: x, x2, y, y2, colour, shape, size, text, image,
+    detail and order.
 
-    mark: Vega-Lite's name, such as "line", "point", "bar", "area", "rule".
-    y2: the other end of an area or rule.
+    mark: Vega-Lite's name, such as "line", "point", "bar", "area", "rule", "text", "image".
+    x2, y2: the other end of an area or rule.
     size: of points, whose areas are as its values, up to `largest` square pixels.
+    image: pictures as `data:` URLs.
     detail: a line for each of its values, all of one colour.
     order: the column along which a line is drawn, x by default.
     background: drawn whole wherever the controls stand, although the frame has their columns.
@@ -160,6 +162,7 @@ class Layer:
     frame: pd.DataFrame
     mark: str = "line"
     x: str | None = "x"
+    x2: str | None = None
     y: str | None = "y"
     y2: str | None = None
     colour: str | None = None
@@ -280,8 +283,8 @@ def _drawn(
     """A layer in Vega-Lite, its columns under short names: every row carries them. colours: values of all layers."""
     import altair as alt
 
-    channels = {"x": layer.x, "y": layer.y, "y2": layer.y2, "c": layer.colour, "s": layer.shape, "z": layer.size,
-                "d": layer.detail, "o": layer.order}  # fmt: skip
+    channels = {"x": layer.x, "x2": layer.x2, "y": layer.y, "y2": layer.y2, "c": layer.colour, "s": layer.shape,
+                "z": layer.size, "d": layer.detail, "o": layer.order, "t": layer.text, "u": layer.image}  # fmt: skip
     used = {short: column for short, column in channels.items() if column is not None}
     if layer.shape == layer.colour:  # one field for both has one legend
         used.pop("s", None)
@@ -297,8 +300,14 @@ def _drawn(
             limits |= {"type": axis.scale, "nice": False} | ({"zero": False} if axis.scale == "linear" else {})
             scale = alt.Undefined if nominal else alt.Scale(**limits)
             encoding[channel] = kind(f"{channel}:{'N' if nominal else 'Q'}", title=axis.title, scale=scale, sort=None)
+    if "x2" in used:
+        encoding["x2"] = alt.X2("x2:Q")
     if "y2" in used:
         encoding["y2"] = alt.Y2("y2:Q")
+    if "t" in used:
+        encoding["text"] = alt.Text("t:N")
+    if "u" in used:
+        encoding["url"] = alt.Url("u:N")
     # domains over all rows: a value keeps its colour, place and shape where others are not in view
     if "c" in used:
         scale = alt.Scale(domain=colours)

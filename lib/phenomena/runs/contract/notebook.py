@@ -128,10 +128,23 @@ def _specification(chart: Any, name: str) -> dict[str, Any]:
 
 
 def _refers(spec: Any) -> bool:
-    """Whether a specification names a URL anywhere but in its data's columns."""
+    """Whether a specification names a URL outside its data, or draws pictures from a column that does not hold them."""
+    parts = list(_mappings(spec))
+    urls = [part["url"] for inside, part in parts if "url" in part and not inside]
+    columns = [url.get("field") if isinstance(url, dict) else None for url in urls]
+    rows = [part for inside, part in parts if inside]
+    return None in columns or any(not str(row.get(c, "data:")).startswith("data:") for row in rows for c in columns)
+
+
+def _mappings(spec: Any, inside: bool = False) -> Iterator[tuple[bool, Mapping[str, Any]]]:
+    """Every mapping in a specification, and whether it lies inside the data."""
     if isinstance(spec, dict):
-        return "url" in spec or any(_refers(part) for key, part in spec.items() if key not in ("datasets", "values"))
-    return isinstance(spec, list) and any(map(_refers, spec))
+        yield inside, spec
+        for key, part in spec.items():
+            yield from _mappings(part, inside or key in ("datasets", "values"))
+    elif isinstance(spec, list):
+        for part in spec:
+            yield from _mappings(part, inside)
 
 
 def track(items: Iterable[Any], label: str) -> Iterator[Any]:
