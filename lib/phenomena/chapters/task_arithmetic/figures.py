@@ -4,18 +4,26 @@ test: test rows of a task. Accuracies over all tasks are shares of 2 test trials
 sources or more, and domains repeat the inputs of a source.
 """
 
-from collections.abc import Mapping, Sequence
+import base64
+import io
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import altair as alt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
 
 from phenomena.chapters.task_arithmetic import study
 from phenomena.chapters.task_arithmetic.finetuning import Task
-from phenomena.science import plots
+from phenomena.science import geomnist, plots
 from phenomena.science.frames import per_seed, select, summary
 from phenomena.science.plots import Axis, Layer
 from phenomena.statistics import interval
@@ -68,6 +76,149 @@ def suite(tasks: Mapping[str, Task], name: str) -> Shown:
         "caption": f"The control task and the {len(names)} tasks of the suite “{name}”.",
         "alt": f"Rows of inputs: the control task, then the tasks {'; '.join(names)}.",
     }
+
+
+# --- two coefficients -------------------------------------------------------------------------------------------------
+
+RIGHT, WRONG = {"color": "#222222"}, {"color": "#d55e00", "fontWeight": "bold"}
+CONTROL = "#949494"
+CLASSES = {"geomnist": list(geomnist.SHAPES)}  # names of a source's classes; those of the others are numbers
+
+
+def edits(
+    accuracy: pd.DataFrame, answers: pd.DataFrame, inputs: Mapping[str, Tensor], trials: Mapping[str, float]
+) -> Shown:
+    """Accuracy of one network with two vectors added, and its answers to a few inputs of the two tasks.
+
+    accuracy, answers: of `study.edits` and, one seed, `study.edited_answers`. inputs: all test inputs of the two tasks;
+    not drawn where they are no images. trials: of an accuracy on each task, a seed.
+    """
+    (one, other), by = list(inputs), ["first", "second", "task"]
+    parts = {str(name): part for name, part in accuracy.groupby("task", sort=False)}
+    means = pd.concat([summary(part, by, "accuracy", trials=trials[name]) for name, part in parts.items()])
+    right = answers["answer"] == answers["label"]
+    words = [_class(*pair) for pair in zip(answers["task"], answers["answer"], strict=True)]
+    answers = answers.assign(right=right, place=answers.groupby(["first", "second", "task"]).cumcount())
+    answers["text"] = [f"{'✓' if ok else '✗'} {word}" for ok, word in zip(right, words, strict=True)]
+    stops = sorted(accuracy["first"].unique())
+    nearest = {at: float(min(stops, key=lambda stop: abs(stop - at))) for at in (-1, 0, 1)}
+    settings = {
+        f"Subtract “{one}”": (nearest[-1], nearest[0]),
+        "Pre-trained": (nearest[0], nearest[0]),
+        "Add both": (nearest[1], nearest[1]),
+    }
+
+    def reading(first: float, second: float) -> str:
+        mean = select(means, first=first, second=second).set_index("task")["mean"]
+        shown = select(answers, first=first, second=second)["right"]
+        return (
+            f"λ = {_signed(first)} for “{one}” (accuracy {mean[one]:.2f}) and {_signed(second)} for “{other}” "
+            f"({mean[other]:.2f}); control {mean['control']:.2f}; {shown.sum()} of {len(shown)} images right."
+        )
+
+    return {
+        "figure": _edits_static(means, answers, inputs, settings),
+        "caption": f"One network, with λ₁ times the vector of “{one}” and λ₂ times that of “{other}” added to its "
+        "pre-trained weights: accuracy on both tasks and on the control, mean and 95 % interval over seeds, "
+        f"n = {accuracy['seed'].nunique()}. Beside it, what the network answers to test images of seed "
+        f"{answers['seed'].iloc[0]} (✓ right, ✗ wrong): of each task the first ones that the pre-trained network has "
+        "right, then the first that it has wrong. In the moving figure, sliders set λ₁ and λ₂; upright lines mark the "
+        "pre-trained network.",
+        "alt": "Two coefficients edit one network. " + " ".join(reading(*at) for at in settings.values()),
+        "data": means,
+        "interactive": _edits_chart(means, answers, inputs, reading, (nearest[-1], nearest[1])),
+    }
+
+
+def _signed(number: float) -> str:
+    return f"{number:g}".replace("-", "−")
+
+
+def _class(task: str, number: int) -> str:
+    return CLASSES.get(task.partition(", ")[0], list(map(str, range(number + 1))))[number]
+
+
+def _edits_static(
+    means: pd.DataFrame,
+    answers: pd.DataFrame,
+    inputs: Mapping[str, Tensor],
+    settings: Mapping[str, tuple[float, float]],
+) -> Figure:
+    """A row for each setting: bars, and beside them the images with right and wrong."""
+    figure, axes = plots.panels(2, rows=len(settings), width=4.6, height=1.3)
+    axes[0].get_gridspec().set_width_ratios([1, 2])
+    for bars, pictures, (title, (first, second)) in zip(axes[::2], axes[1::2], settings.items(), strict=True):
+        rows = select(means, first=first, second=second)
+        error = (rows["mean"] - rows["low"], rows["high"] - rows["mean"])
+        bars.barh(range(len(rows)), rows["mean"], 0.4, xerr=error, color=["C0"] * len(inputs) + [CONTROL])
+        for place, name in enumerate(rows["task"]):
+            bars.text(0, place - 0.3, name, fontsize=8.5)
+        bars.set(yticks=[], xlim=(0, 1.02), ylim=(len(rows) - 0.7, -0.7))
+        bars.tick_params(labelbottom=bars is axes[-2])
+        bars.set_title(f"{title}: λ = {_signed(first)}, {_signed(second)}", loc="left")
+        for row in select(answers, first=first, second=second).itertuples():
+            x, y = 1.55 * row.place, 1.1 * list(inputs).index(row.task)
+            if inputs[row.task].dim() == 4:
+                pictures.imshow(_pixels(inputs[row.task][row.row]), cmap="gray", extent=(x, x + 1, y + 1, y))
+            mark, style = ("✓", RIGHT) if row.right else ("✗", WRONG)
+            pictures.text(x + 1.05, y + 0.5, mark, va="center", color=style["color"], fontsize=12)
+        pictures.set(xlim=(-0.1, 6.2), ylim=(2.15, -0.05), aspect="equal")
+        pictures.axis("off")
+    axes[-2].set_xlabel("accuracy")
+    return figure
+
+
+def _pixels(image: Float[Tensor, "c h w"]) -> UInt8[np.ndarray, "..."]:
+    """An image at no more than 32 x 32 pixels; a grey one has no axis of channels."""
+    small = F.adaptive_avg_pool2d(image.float().cpu(), min(image.shape[-1], 32))
+    return (small / small.max().clamp(min=1e-6) * 255).byte().permute(1, 2, 0).squeeze(2).numpy()
+
+
+def _picture(image: Float[Tensor, "c h w"]) -> str:
+    """An image as PNG in a URL that holds it."""
+    png = io.BytesIO()
+    Image.fromarray(_pixels(image)).save(png, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()
+
+
+def _edits_chart(
+    means: pd.DataFrame,
+    answers: pd.DataFrame,
+    inputs: Mapping[str, Tensor],
+    reading: Callable[..., str],
+    start: tuple[float, float],
+) -> Any:
+    """Bars between 0 and 1 and, to their right on the same axis, the images with the answers in words."""
+    begin, pitch = 1.1, 0.42
+    answers = answers.assign(at=begin + pitch * (answers["place"] + 0.5))
+    places = answers.drop_duplicates(["task", "place"])
+    places = places[[inputs[task].dim() == 4 for task in places["task"]]]
+    places = places.assign(
+        picture=[_picture(inputs[task][row]) for task, row in zip(places["task"], places["row"], strict=True)]
+    )
+    before = select(means, first=0.0, second=0.0)
+    side, below = {"expr": "min(48, width / 11)"}, {"dy": 36, "fontSize": {"expr": "width < 500 ? 8 : 12"}}
+    chart = plots.slider(
+        Layer(means[means["task"] != "control"], "bar", "mean", "task", style={"size": 18}),
+        Layer(means[means["task"] == "control"], "bar", "mean", "task", style={"size": 18, "color": CONTROL}),
+        Layer(means, "rule", "low", "task", x2="high", style={"color": "#222", "strokeWidth": 1.5}),
+        Layer(before, "tick", "mean", "task", background=True, style={"color": "#222", "size": 30, "thickness": 2}),
+        Layer(before.assign(at=0.0), "text", "at", "task", text="task", background=True,
+              style={"align": "left", "dy": -24, "fontSize": 13, "color": "#222"}),
+        Layer(places, "image", "at", "task", image="picture", background=True,
+              style={"width": side, "height": side, "smooth": False}),
+        Layer(answers[answers["right"]], "text", "at", "task", text="text", style=RIGHT | below),
+        Layer(answers[~answers["right"]], "text", "at", "task", text="text", style=WRONG | below),
+        x=Axis("accuracy", (0.0, begin + pitch * (answers["place"].max() + 1))),
+        y=Axis("", scale="nominal"),
+        controls={name: f"λ of “{task}”" for name, task in zip(("first", "second"), inputs, strict=True)},
+        reading=reading,
+        start=dict(zip(("first", "second"), start, strict=True)),
+    )  # fmt: skip
+    for layer in chart.layer:
+        layer.encoding.x.axis = alt.Axis(values=[0, 0.5, 1], format=".1f", titleAnchor="start", domain=False)
+        layer.encoding.y.axis = None
+    return chart.properties(height=270)
 
 
 # --- negation ---------------------------------------------------------------------------------------------------------

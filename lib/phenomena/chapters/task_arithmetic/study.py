@@ -135,6 +135,49 @@ def subsets(count: int, size: int, at_most: int, generator: torch.Generator) -> 
     return [every[int(i)] for i in chosen]
 
 
+# --- two coefficients -------------------------------------------------------------------------------------------------
+
+
+def two_tasks(suite: Suite) -> tuple[str, str]:
+    """The first task, and the first one of another source; where there is none, the first two."""
+    names = list(suite.tasks)
+    others = [name for name in names if name.partition(", ")[0] != names[0].partition(", ")[0]]
+    return names[0], others[0] if others else names[1]
+
+
+def edits(networks: FineTuned, stops: Sequence[float]) -> pd.DataFrame:
+    """Accuracy with the vectors of `two_tasks` added, each with a coefficient of its own.
+
+    Columns: seed, first, second (coefficients), task (one of the two, or "control"), accuracy.
+    """
+    suite, pair = networks.suite, two_tasks(networks.suite)
+    tasks = [*(suite.tasks[name] for name in pair), suite.control]
+    answers = networks.evaluations.answers([networks.vectors[name] for name in pair])
+    found = networks.evaluations.accuracies(answers, list(product(stops, stops)), tasks)
+    axes: Mapping[str, Any] = {"seed": [networks.seed], "first": stops, "second": stops, "task": [*pair, "control"]}
+    return tidy(found.reshape([len(part) for part in axes.values()]), "accuracy", **axes)
+
+
+def edited_answers(networks: FineTuned, stops: Sequence[float], count: int = 2) -> pd.DataFrame:
+    """Answers of the networks of `edits` to some test rows of their two tasks.
+
+    Of each task the first `count` rows that the pre-trained network answers right, then as many that it answers wrong.
+    Columns: seed, first, second (coefficients), task, row (of the task's test rows), answer, label.
+    """
+    suite, pair = networks.suite, two_tasks(networks.suite)
+    answers, found = networks.evaluations.answers([networks.vectors[name] for name in pair]), []
+    for name in pair:
+        task, (x, y) = suite.tasks[name], suite.tasks[name].test
+        right = answers([0.0, 0.0], task, "test") == y
+        rows = torch.cat([right.nonzero()[:count, 0], (~right).nonzero()[:count, 0]])
+        few = dataclasses.replace(task, test=(x[rows], y[rows]))
+        axes: Mapping[str, Any] = {"seed": [networks.seed], "first": stops, "second": stops, "row": rows.tolist()}
+        given = torch.stack([answers(c, few, "test") for c in product(stops, stops)])
+        frame = tidy(given.view([len(part) for part in axes.values()]).cpu(), "answer", **axes)
+        found.append(frame.assign(task=name, label=frame["row"].map(y.tolist().__getitem__)))
+    return pd.concat(found, ignore_index=True)
+
+
 # --- negation (section 3) ---------------------------------------------------------------------------------------------
 
 
