@@ -17,6 +17,7 @@ import seaborn as sns
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
@@ -53,6 +54,29 @@ def _long(frame: pd.DataFrame, by: str, values: Sequence[str], variable: str, va
 def _interval_text(values: Any, bounds: tuple[float, float]) -> str:
     mean, low, high = interval(values, bounds=bounds)
     return f"{mean:.2f} [{low:.2f}, {high:.2f}]" if low == low else f"{mean:.2f}"  # one seed has no interval
+
+
+def _dots(ax: Axes, means: pd.DataFrame, by: str, value: str, hue: str, **how: Any) -> Axes:
+    """Mean over seeds and its 95 % interval, a row for each value of `by`, which its n follows, and a colour for `hue`.
+
+    means: one row a seed for each of both. how: what the value is, as for `interval`; `trials` may be given by hue.
+    """
+    rows, hues = list(dict.fromkeys(means[by])), list(dict.fromkeys(means[hue]))
+    for i, name in enumerate(hues):
+        options = {k: v[name] if isinstance(v, Mapping) else v for k, v in how.items()}
+        found = summary(select(means, **{hue: name}), by, value, **options)
+        places = [rows.index(row) + 0.24 * (i - (len(hues) - 1) / 2) for row in found[by]]
+        error = (found["mean"] - found["low"], found["high"] - found["mean"])
+        style = {"color": f"C{i}", "marker": plots.MARKERS[i], "label": name, "capsize": 3}
+        ax.errorbar(found["mean"], places, xerr=error, linestyle="none", **style)
+    count = means.dropna(subset=[value]).groupby(by)["seed"].nunique()
+    ax.set_yticks(range(len(rows)), [f"{row} (n = {count.get(row, 0)})" for row in rows])
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    if len(hues) > 1:  # above the axes, where no data are
+        ax.legend(
+            loc="lower left", bbox_to_anchor=(0, 1), ncols=len(hues), fontsize=8, columnspacing=1, handletextpad=0
+        )
+    return ax
 
 
 def suite(tasks: Mapping[str, Task], name: str) -> Shown:
@@ -113,7 +137,7 @@ def edits(
         shown = select(answers, first=first, second=second)["right"]
         return (
             f"λ = {_signed(first)} for “{one}” (accuracy {mean[one]:.2f}) and {_signed(second)} for “{other}” "
-            f"({mean[other]:.2f}); control {mean['control']:.2f}; {shown.sum()} of {len(shown)} images right."
+            f"({mean[other]:.2f}); control {mean['control']:.2f}; {shown.sum()} of {len(shown)} answers right."
         )
 
     return {
@@ -227,29 +251,27 @@ def _edits_chart(
 def negation(frame: pd.DataFrame, test: int) -> Shown:
     """Accuracy on the task to forget and on the control, after each way to forget it."""
     frame = select(frame, part="test")
-    figure, (left, right) = plots.panels(2, height=3.2)
+    figure, (left, right) = plots.panels(2, height=3.4)
     means = _long(frame, "method", ["target", "control"], "on", "accuracy")
-    plots.bands(left, means, x="method", y="accuracy", hue="on", joined=False, trials=2 * test)
-    plots.label_axes(left, "", "accuracy", "Mean over tasks").legend(fontsize=8)
+    plots.label_axes(_dots(left, means, "method", "accuracy", "on", trials=2 * test), "accuracy, mean over tasks", "")
     tasks = frame[frame["method"].isin(["pre-trained", "negated"])]
-    plots.bands(right, tasks, x="task", y="target", hue="method", joined=False, trials=test)
-    plots.label_axes(right, "", "accuracy on the target", "Task by task").legend(fontsize=8)
-    right.tick_params(axis="x", labelsize=7, rotation=60)
+    plots.label_axes(_dots(right, tasks, "task", "target", "method", trials=test), "accuracy on the task itself", "")
+    for ax in (left, right):
+        ax.tick_params(axis="y", labelsize=7.5)
+        ax.set_xlim(0, 1)
     level = means.groupby(["method", "on"], sort=False)["accuracy"].mean().unstack()
     shown = "; ".join(f"{m}: target {r['target']:.2f}, control {r['control']:.2f}" for m, r in level.iterrows())
-    seeds = frame.groupby("method", sort=False)["seed"].nunique()
-    fewer = "".join(f", {m}: n = {n}" for m, n in seeds.items() if n < seeds.max())
     return {
         "figure": figure,
-        "caption": "Accuracy on the task to forget (target) and on the control, after each way to forget it. "
-        f"Mean and 95 % interval, n = {seeds.max()}{fewer}; on the left the legend has the smallest n.",
+        "caption": "Left: accuracy on the task to forget (target) and on the control, after each way to forget it. "
+        "Right: the target's accuracy task by task, before and after negation. Mean and 95 % interval over n seeds.",
         "alt": f"Negating a task vector against the controls. {shown}.",
         "data": frame,
     }
 
 
 def along(frame: pd.DataFrame, test: int) -> Shown:
-    """Accuracy along the task's own vector: the mean over tasks, and in the interactive form task by task.
+    """Accuracy along the task's own vector: the mean over tasks, and in the moving form task by task, too.
 
     Validation rows are half as many as test rows.
     """
@@ -286,10 +308,10 @@ def along(frame: pd.DataFrame, test: int) -> Shown:
     )
     return {
         "figure": figure,
-        "caption": "Accuracy along a task's own vector: forgetting to the left of 0, the fine-tuned network at 1, too "
-        "far beyond. The coefficient of negation is chosen on these rows. Mean over the "
-        f"{frame['task'].nunique()} tasks; in the interactive form a menu shows one task alone. Mean and 95 % interval "
-        f"over seeds, n = {frame['seed'].nunique()}.",
+        "caption": "Accuracy along a task's own vector: the task is forgotten to the left of 0, the fine-tuned network "
+        "stands at 1, and larger steps overshoot. The coefficient of negation is chosen on these rows. Mean over the "
+        f"{frame['task'].nunique()} tasks (in the moving figure, a menu picks one) and 95 % interval over seeds, "
+        f"n = {frame['seed'].nunique()}.",
         "alt": f"Accuracy on target and control against the coefficient of the task vector. {shown}.",
         "data": frame,
         "interactive": chart,
@@ -307,7 +329,7 @@ def addition(frame: pd.DataFrame, at_most: int) -> Shown:
     plots.label_axes(left, "tasks added", "normalised accuracy", "Sums of vectors").legend(fontsize=8)
     chosen = frame.groupby(["size", "seed"])["coefficient"].first().reset_index().assign(line="chosen")
     plots.bands(right, chosen, x="size", y="coefficient", hue="line")
-    plots.label_axes(right, "tasks added", "coefficient λ", "Chosen on validation rows").legend(fontsize=8)
+    plots.label_axes(right, "tasks added", "coefficient λ", "Chosen on validation rows")
     level, top = means.groupby(["network", "size"])["normalised"].mean(), frame["size"].max()
     shown = ", ".join(
         f"with {k} tasks {level['sum', k]:.2f} (pre-trained {level['pre-trained', k]:.2f})" for k in (2, top)
@@ -316,7 +338,7 @@ def addition(frame: pd.DataFrame, at_most: int) -> Shown:
         "figure": figure,
         "caption": "Left: accuracy of one network made by adding vectors, normalised by the networks fine-tuned on "
         f"single tasks, against the number of tasks; at most {at_most} subsets of a size. Right: the coefficient. Mean "
-        "and 95 % interval.",
+        f"and 95 % interval over seeds, n = {frame['seed'].nunique()}.",
         "alt": f"Normalised accuracy of sums of task vectors: {shown}.",
         "data": frame,
     }
@@ -324,16 +346,20 @@ def addition(frame: pd.DataFrame, at_most: int) -> Shown:
 
 def merging(frame: pd.DataFrame, tasks: int, test: int) -> Shown:
     """Accuracy on all tasks, by how the one network was made. tasks: how many."""
-    figure, (ax,) = plots.panels(1, height=3.0)
-    lines = frame.assign(line="accuracy")
-    plots.bands(ax, lines, x="method", y="accuracy", hue="line", joined=False, trials=2 * test)
-    plots.label_axes(ax, "", f"mean accuracy on {tasks} tasks", "One network for all tasks").legend(fontsize=8)
-    level = frame.groupby("method", sort=False)["accuracy"].mean()
-    shown = ", ".join(f"{method} {mean:.2f}" for method, mean in level.items())
+    figure, (ax,) = plots.panels(1, height=2.6)
+    names = {"ties": "TIES", "dare": "DARE"}
+    rows = frame.assign(made=frame["method"].replace(names), line="accuracy")
+    order = rows.groupby("made")["accuracy"].mean().sort_values().index
+    rows = rows.set_index("made").loc[order].reset_index()
+    _dots(ax, rows, "made", "accuracy", "line", trials=2 * test)
+    plots.label_axes(ax, f"mean accuracy on {tasks} tasks", "", "One network for all tasks")
+    shown = ", ".join(
+        f"{made} {mean:.2f}" for made, mean in rows.groupby("made", sort=False)["accuracy"].mean().items()
+    )
     return {
         "figure": figure,
-        "caption": f"Mean accuracy on all {tasks} tasks by how the network was made. Mean and 95 % interval; n is the "
-        "smallest number of seeds.",
+        "caption": f"Mean accuracy on all {tasks} tasks, by how the one network was made. Mean and 95 % interval over "
+        "n seeds.",
         "alt": f"Accuracy on all tasks by way of merging: {shown}.",
         "data": frame,
     }
@@ -351,8 +377,7 @@ def cosines(frame: pd.DataFrame) -> Shown:
     apart = matrix.to_numpy()[~np.eye(len(names), dtype=bool)]
     return {
         "figure": figure,
-        "caption": f"Cosines of the task vectors, mean over {n} seeds. Largest magnitude off the diagonal, with its "
-        f"95 % interval: {largest}.",
+        "caption": f"Cosines of the task vectors, mean over {n} seeds.",
         "alt": f"Matrix of cosines: one on the diagonal; elsewhere magnitudes of {np.abs(apart).mean():.2f} on average "
         f"and at most {largest}.",
         "data": frame,
@@ -377,45 +402,11 @@ def disentanglement(frame: pd.DataFrame, names: Sequence[str]) -> Shown:
     shown = ", ".join(f"{kind} {_interval_text(per_seed(xi, 'error', vectors=kind), (0, 2))}" for kind in kinds)
     return {
         "figure": figure,
-        "caption": f"Error of weight disentanglement ξ (0 to 2) for the vectors of “{names[0]}” and “{names[-1]}”. "
-        f"Mean over the plane with its 95 % interval: {shown}.",
+        "caption": f"Error of weight disentanglement ξ (0 to 2) for the vectors of “{names[0]}” and “{names[-1]}”, "
+        "against their coefficients α: dark where they do not disturb each other. Mean over n seeds.",
         "alt": "Heat maps over two coefficients, dark where the vectors do not disturb each other. Mean error: "
         f"{shown}.",
         "data": frame,
-    }
-
-
-def coefficients(frame: pd.DataFrame) -> Shown:
-    """A row of the maps for every kind of vector, the coefficient of the last task nearest to one."""
-    means = frame.groupby(["vectors", "first", "last"], sort=False)["error"].mean().reset_index()
-    stops = means["last"].unique()
-    at = stops[np.abs(stops - 1).argmin()]
-    figure, (ax,) = plots.panels(1, height=3)
-    for i, (kind, part) in enumerate(select(means, last=at).groupby("vectors", sort=False)):
-        ax.plot(part["first"], part["error"], marker=plots.MARKERS[i], label=kind)
-    title = f"α of the last task = {at:g}"
-    plots.label_axes(ax, "α, first task", "error of weight disentanglement ξ", title).legend()
-
-    def reading(last: float) -> str:
-        worst = select(means, last=last).groupby("vectors", sort=False)["error"].max()
-        return f"α of the last task {last:g}, errors up to: " + ", ".join(f"{k} {e:.2f}" for k, e in worst.items())
-
-    limits = (float(means["first"].min()), float(means["first"].max()))
-    chart = plots.slider(
-        Layer(means, "line", "first", "error", colour="vectors", style={"point": True}),
-        x=Axis("α, first task", limits),
-        y=Axis("error ξ", (0.0, float(means["error"].max()))),
-        controls={"last": "α, last task"},
-        reading=reading,
-        start={"last": at},
-    )
-    return {
-        "figure": figure,
-        "caption": "A row of the maps: error of weight disentanglement against the coefficient of the first task, with "
-        "that of the last task fixed; the slider of the interactive form moves it. Mean over seeds.",
-        "alt": f"Error of weight disentanglement along the coefficient of the first task. {reading(at)}.",
-        "data": means,
-        "interactive": chart,
     }
 
 
@@ -424,42 +415,46 @@ def coefficients(frame: pd.DataFrame) -> Shown:
 
 def analogies(frame: pd.DataFrame, trials: Mapping[str, float]) -> Shown:
     """Accuracy on the fourth corner, by kind of analogy. trials: of each kind, a seed."""
-    ways, kinds = ["pre-trained", "analogy", "neighbour", "fine-tuned"], list(frame["kind"].unique())
+    ways = ["pre-trained", "neighbour", "analogy", "fine-tuned"]
     lines = frame.groupby(["kind", "seed"], sort=False)[ways].mean().reset_index()
-    figure, (ax,) = plots.panels(1, height=3.0)
-    long = lines.melt(["kind", "seed"], ways, var_name="way", value_name="accuracy")
-    for kind, part in long.groupby("kind", sort=False):
-        plots.bands(ax, part, "way", "accuracy", "kind", kinds, joined=False, trials=trials[str(kind)])
-    plots.label_axes(ax, "", "accuracy on the fourth corner", "a is to b as c is to d").legend(fontsize=8)
+    figure, (ax,) = plots.panels(1, height=2.6)
+    _dots(ax, lines.melt(["kind", "seed"], ways, "way", "accuracy"), "way", "accuracy", "kind", trials=trials)
+    plots.label_axes(ax, "accuracy on the fourth corner", "")
     level = lines.groupby("kind", sort=False)[ways].mean()
     shown = "; ".join(f"{k}: " + ", ".join(f"{way} {r[way]:.2f}" for way in ways) for k, r in level.iterrows())
     return {
         "figure": figure,
-        "caption": "Accuracy on a task without fine-tuning on it, by τ_c + (τ_b − τ_a), by the better of the vectors b "
-        "and c alone (“neighbour”), and after its own fine-tuning. Mean and 95 % interval.",
+        "caption": "Accuracy on a task d where a is to b as c is to d: of the pre-trained network, with the better of "
+        "the vectors of b and c alone (“neighbour”), with τ_c + (τ_b − τ_a), and after fine-tuning on d itself. Mean "
+        "and 95 % interval over n seeds.",
         "alt": f"Analogies against the pre-trained and the fine-tuned network. {shown}.",
         "data": frame,
     }
 
 
 def ablation(frame: pd.DataFrame) -> Shown:
-    """Sums of two and four vectors, and their cosines, with one thing changed at a time."""
-    figure, (left, right) = plots.panels(2, height=3.2)
-    long = frame.melt(["condition", "seed"], ["none", "two", "all"], var_name="vectors added", value_name="normalised")
-    plots.bands(left, long, x="condition", y="normalised", hue="vectors added", joined=False)
-    plots.label_axes(left, "", "normalised accuracy", "First four tasks").legend(fontsize=8)
-    plots.bands(right, frame.assign(line="mean of six"), "condition", "cosine", "line", joined=False, bounds=(0, 1))
-    plots.label_axes(right, "", "absolute cosine", "Between two vectors").legend(fontsize=8)
-    level = frame.groupby("condition", sort=False)[["none", "two", "all", "closed", "cosine"]].mean()
+    """Sums of two and four vectors, their cosines and the error ξ, with one thing changed at a time."""
+    figure, axes = plots.panels(3, height=2.7)
+    added = {"none": "0", "two": "2", "all": "4"}
+    long = frame.melt(["condition", "seed"], list(added), "vectors", "value").replace({"vectors": added})
+    _dots(axes[0], long, "condition", "value", "vectors").set_xlabel("normalised accuracy")
+    axes[0].get_legend().set_title("vectors added", {"size": 8})
+    for ax, (value, title, bounds) in zip(
+        axes[1:], [("cosine", "absolute cosine", (0, 1)), ("xi", "error ξ", (0, 2))], strict=True
+    ):
+        _dots(ax, frame.assign(line=value), "condition", value, "line", bounds=bounds).set_xlabel(title)
+        ax.tick_params(labelleft=False)
+    level = frame.groupby("condition", sort=False)[["none", "two", "all", "closed", "cosine", "xi"]].mean()
     shown = "; ".join(
         f"{c}: {r['none']:.2f} before, {r['two']:.2f} with two, {r['all']:.2f} with four vectors ({r['closed']:.0%} of "
-        f"the gap to one), cosine {r['cosine']:.2f}"
+        f"the gap to one), cosine {r['cosine']:.2f}, ξ {r['xi']:.2f}"
         for c, r in level.iterrows()
     )
     return {
         "figure": figure,
-        "caption": "Normalised accuracy before adding and after adding two and four vectors, and the vectors' cosines, "
-        "with one thing changed at a time. Mean and 95 % interval.",
+        "caption": "The first four tasks with one thing changed at a time. Left: normalised accuracy before adding and "
+        "after adding two and four vectors. Middle: how far from orthogonal the vectors are. Right: how far they "
+        "disturb each other. Mean and 95 % interval over n seeds.",
         "alt": f"Ablations. {shown}.",
         "data": frame,
     }
