@@ -148,9 +148,10 @@ def two_tasks(suite: Suite) -> tuple[str, str]:
 def edits(networks: FineTuned, stops: Sequence[float]) -> pd.DataFrame:
     """Accuracy with the vectors of `two_tasks` added, each with a coefficient of its own.
 
+    stops: values of a coefficient; 0 is always among them.
     Columns: seed, first, second (coefficients), task (one of the two, or "control"), accuracy.
     """
-    suite, pair = networks.suite, two_tasks(networks.suite)
+    suite, pair, stops = networks.suite, two_tasks(networks.suite), sorted({0.0, *stops})
     tasks = [*(suite.tasks[name] for name in pair), suite.control]
     answers = networks.evaluations.answers([networks.vectors[name] for name in pair])
     found = networks.evaluations.accuracies(answers, list(product(stops, stops)), tasks)
@@ -159,12 +160,12 @@ def edits(networks: FineTuned, stops: Sequence[float]) -> pd.DataFrame:
 
 
 def edited_answers(networks: FineTuned, stops: Sequence[float], count: int = 2) -> pd.DataFrame:
-    """Answers of the networks of `edits` to some test rows of their two tasks.
+    """Answers of the networks of `edits` to a few test rows of their two tasks.
 
     Of each task the first `count` rows that the pre-trained network answers right, then as many that it answers wrong.
     Columns: seed, first, second (coefficients), task, row (of the task's test rows), answer, label.
     """
-    suite, pair = networks.suite, two_tasks(networks.suite)
+    suite, pair, stops = networks.suite, two_tasks(networks.suite), sorted({0.0, *stops})
     answers, found = networks.evaluations.answers([networks.vectors[name] for name in pair]), []
     for name in pair:
         task, (x, y) = suite.tasks[name], suite.tasks[name].test
