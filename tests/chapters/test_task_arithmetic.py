@@ -1,7 +1,9 @@
 """The chapter's fine-tuning, studies and figures; its three suites, none with a download."""
 
+import base64
 import dataclasses
 import inspect
+import io
 import itertools
 import json
 from pathlib import Path
@@ -11,8 +13,10 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+import vl_convert
 from conftest import generator
 from matplotlib import pyplot as plt
+from PIL import Image
 from torch import nn
 
 from phenomena.chapters.task_arithmetic import (
@@ -27,7 +31,7 @@ from phenomena.chapters.task_arithmetic import (
 )
 from phenomena.chapters.task_arithmetic.finetuning import Suite, Task
 from phenomena.runs.store import keys
-from phenomena.science import datasets
+from phenomena.science import datasets, geomnist
 from phenomena.science.frames import per_seed, select
 
 SHAPE = {"train": 100, "test": 60, "pretrain_plain": 100, "pretrain_per_task": 20, "pretrain_domains": 1,
@@ -459,6 +463,8 @@ def every_figure(made, seeds, **options):
         linear = study.fine_tuned(made, seed, TUNING, tangent=True) if options.get("tangent") else None
         side = seed == seeds[0]
         found = {
+            "edits": study.edits(networks, [-1.0, 1.0]),
+            "answers": study.edited_answers(networks, [-1.0, 1.0]) if side else None,
             "negation": study.negation(networks, [0.0, 1.0], 0.95, ascent=side),
             "addition": study.addition(networks, [0.0, 1.0], at_most=2, tuning_subsets=1),
             "merging": study.merging(networks, linear, [0.0, 1.0], density=0.2, drop=0.9, joint=side),
@@ -470,15 +476,16 @@ def every_figure(made, seeds, **options):
         for name, frame in found.items():
             tables[name] = pd.concat([tables[name], frame]) if name in tables else frame
     test = len(made.control.test[1])
+    inputs = {name: made.tasks[name].test[0] for name in study.two_tasks(made)}
     shown = [
         figures.suite({"control": made.control, **made.tasks}, "tiny"),
+        figures.edits(tables["edits"], tables["answers"], inputs, dict.fromkeys([*inputs, "control"], test)),
         figures.negation(tables["negation"], test),
         figures.along(tables["negation"], test),
         figures.addition(tables["addition"], 2),
         figures.merging(tables["merging"], len(made.tasks), test),
         figures.cosines(tables["cosines"]),
         figures.disentanglement(tables["disentanglement"], list(made.tasks)),
-        figures.coefficients(tables["disentanglement"]),
         figures.ablation(tables["ablation"]),
     ]
     if len(tables["analogies"]):
@@ -487,9 +494,65 @@ def every_figure(made, seeds, **options):
     for keywords in shown:
         assert len(keywords["alt"]) > 40 and "nan" not in keywords["caption"] + keywords["alt"]
         if "interactive" in keywords:
-            assert len(json.dumps(keywords["interactive"].to_dict(), allow_nan=False)) < 300_000
+            spec = keywords["interactive"].to_dict()
+            assert len(json.dumps(spec, allow_nan=False)) < 300_000
+            assert vl_convert.vegalite_to_svg(spec)
     plt.close("all")
     return tables, shown
+
+
+def pictures(chart):
+    """The images of a chart, read back from the URLs that hold them."""
+    urls = [row["u"] for rows in chart.to_dict()["datasets"].values() for row in rows if "u" in row]
+    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))) for url in urls]
+
+
+# --- two coefficients -------------------------------------------------------------------------------
+
+
+def test_edits_are_those_of_the_readable_twin(suite, networks):
+    pair = study.two_tasks(suite)
+    assert pair == ("digits, inverted", "geomnist, inverted")
+    assert study.two_tasks(suite.first(2)) == ("digits, inverted", "digits, rolled"), "one source alone"
+    frame = study.edits(networks, [-0.5, 1.0])
+    assert sorted(frame["first"].unique()) == [-0.5, 0.0, 1.0], "0 is always there"
+    tasks = {**suite.tasks, "control": suite.control}
+    for row in frame.itertuples():
+        state = task_vectors.apply(suite.state, [networks.vectors[name] for name in pair], [row.first, row.second])
+        assert row.accuracy == pytest.approx(finetuning.accuracy(suite.encoder, state, tasks[row.task]), abs=0.02)
+
+
+def test_answers_are_to_rows_that_the_encoder_has_right_and_wrong(suite, networks):
+    frame = study.edited_answers(networks, [1.0], 3)
+    for name, part in frame.groupby("task"):
+        labels, answers = suite.tasks[name].test[1], finetuning.predict(suite.encoder, suite.state, suite.tasks[name])
+        right = answers == labels
+        rows = [*right.nonzero()[:3, 0].tolist(), *(~right).nonzero()[:3, 0].tolist()]
+        assert list(dict.fromkeys(part["row"])) == rows
+        assert (part["label"] == labels[part["row"].tolist()].numpy()).all()
+        before = select(part, first=0.0, second=0.0)
+        assert before["answer"].tolist() == answers[rows].tolist()
+        state = task_vectors.apply(suite.state, [networks.vectors[name] for name in study.two_tasks(suite)], [0.0, 1.0])
+        after = finetuning.predict(suite.encoder, state, suite.tasks[name])[rows].tolist()
+        assert select(part, first=0.0, second=1.0)["answer"].tolist() == after
+
+
+def test_the_figure_of_edits_tells_accuracies_and_answers(suite, networks):
+    accuracy, answers = study.edits(networks, [-1.0, 1.0]), study.edited_answers(networks, [-1.0, 1.0])
+    inputs = {name: suite.tasks[name].test[0] for name in study.two_tasks(suite)}
+    shown = figures.edits(accuracy, answers, inputs, dict.fromkeys([*inputs, "control"], 60))
+    at = per_seed(accuracy, "accuracy", first=-1.0, second=0.0, task="digits, inverted")[0]
+    part = select(answers, first=-1.0, second=0.0)
+    assert f"λ = −1 for “digits, inverted” (accuracy {at:.2f}) and 0 for “geomnist" in shown["alt"]
+    assert f"{(part['answer'] == part['label']).sum()} of 8 answers right" in shown["alt"]
+    seen = pictures(shown["interactive"])
+    assert len(seen) == 8
+    image = inputs["digits, inverted"][answers["row"].iloc[0], 0]
+    assert np.abs(seen[0] / 255 - (image / image.max()).numpy()).max() < 0.01
+    everything = [row for rows in shown["interactive"].to_dict()["datasets"].values() for row in rows]
+    texts = {row["t"] for row in everything if "k0" in row and "t" in row}
+    assert texts <= {f"{mark} {name}" for mark in "✓✗" for name in [*map(str, range(10)), *geomnist.SHAPES]}
+    plt.close("all")
 
 
 # --- WordNet and MiniLM -----------------------------------------------------------------------------
@@ -798,7 +861,9 @@ def test_every_study_on_sentences(wordnet_folder):
     assert len(shown) == 10 and "tangent space" not in set(tables["merging"]["method"])
     ascent = per_seed(select(tables["negation"], part="test"), "target", [0, 1], method="gradient ascent")
     assert np.isnan(ascent).tolist() == [False, True], "a side study: the first seed alone"
-    assert "gradient ascent: n = 1" in shown[1]["caption"]
+    rows = [label.get_text() for label in shown[2]["figure"].axes[0].get_yticklabels()]
+    assert rows[:3] == ["pre-trained (n = 2)", "fine-tuned (n = 2)", "gradient ascent (n = 1)"]
+    assert pictures(shown[1]["interactive"]) == [], "texts have none"
 
 
 @pytest.mark.filterwarnings("ignore")  # theirs
@@ -812,4 +877,6 @@ def test_every_study_on_photographs_with_one_seed_and_without_analogies(tiny_cli
     made = suites.photographs(tiny_clip, tokenise, sets, "control", train=30, test=10, seed=0)
     tables, shown = every_figure(made, [0], tangent=True)
     assert len(shown) == 9 and len(tables["analogies"]) == 0
+    colours = pictures(shown[1]["interactive"])
+    assert len(colours) == len(tables["answers"].groupby(["task", "row"])) and colours[0].shape == (32, 32, 3)
     assert set(tables["disentanglement"]["vectors"]) == {"fine-tuned", "random vectors", "tangent space"}
