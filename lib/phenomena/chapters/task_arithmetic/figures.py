@@ -11,12 +11,13 @@ from functools import partial
 from typing import Any
 
 import altair as alt
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Shaped, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
@@ -169,36 +170,36 @@ def _edits_static(
     settings: Mapping[str, tuple[float, float]],
 ) -> Figure:
     """A row for each setting: bars, and beside them the images with right and wrong."""
-    figure, axes = plots.panels(2, rows=len(settings), width=4.6, height=1.3)
-    axes[0].get_gridspec().set_width_ratios([1, 2])
-    for bars, pictures, (title, (first, second)) in zip(axes[::2], axes[1::2], settings.items(), strict=True):
+    figure, axes = plt.subplots(len(settings), 2, figsize=(4.6, 3.9), width_ratios=[1, 2], layout="constrained")
+    for (bars, pictures), (title, (first, second)) in zip(axes, settings.items(), strict=True):
         rows = select(means, first=first, second=second)
         error = (rows["mean"] - rows["low"], rows["high"] - rows["mean"])
         bars.barh(range(len(rows)), rows["mean"], 0.4, xerr=error, color=["C0"] * len(inputs) + [CONTROL])
         for place, name in enumerate(rows["task"]):
             bars.text(0, place - 0.3, name, fontsize=8.5)
         bars.set(yticks=[], xlim=(0, 1.02), ylim=(len(rows) - 0.7, -0.7))
-        bars.tick_params(labelbottom=bars is axes[-2])
+        bars.tick_params(labelbottom=bars is axes[-1, 0])
         bars.set_title(f"{title}: λ = {_signed(first)}, {_signed(second)}", loc="left")
-        for row in select(answers, first=first, second=second).itertuples():
-            x, y = 1.55 * row.place, 1.1 * list(inputs).index(row.task)
-            if inputs[row.task].dim() == 4:
-                pictures.imshow(_pixels(inputs[row.task][row.row]), cmap="gray", extent=(x, x + 1, y + 1, y))
-            mark, style = ("✓", RIGHT) if row.right else ("✗", WRONG)
+        shown = select(answers, first=first, second=second)
+        for task, row, place, right in shown[["task", "row", "place", "right"]].to_numpy():
+            x, y = 1.55 * place, 1.1 * list(inputs).index(task)
+            if inputs[task].dim() == 4:
+                pictures.imshow(_pixels(inputs[task][row]), cmap="gray", extent=(x, x + 1, y + 1, y))
+            mark, style = ("✓", RIGHT) if right else ("✗", WRONG)
             pictures.text(x + 1.05, y + 0.5, mark, va="center", color=style["color"], fontsize=12)
         pictures.set(xlim=(-0.1, 6.2), ylim=(2.15, -0.05), aspect="equal")
         pictures.axis("off")
-    axes[-2].set_xlabel("accuracy")
+    axes[-1, 0].set_xlabel("accuracy")
     return figure
 
 
-def _pixels(image: Float[Tensor, "c h w"]) -> UInt8[np.ndarray, "..."]:
+def _pixels(image: Shaped[Tensor, "c h w"]) -> UInt8[np.ndarray, "..."]:
     """An image at no more than 32 x 32 pixels; a grey one has no axis of channels."""
     small = F.adaptive_avg_pool2d(image.float().cpu(), min(image.shape[-1], 32))
     return (small / small.max().clamp(min=1e-6) * 255).byte().permute(1, 2, 0).squeeze(2).numpy()
 
 
-def _picture(image: Float[Tensor, "c h w"]) -> str:
+def _picture(image: Shaped[Tensor, "c h w"]) -> str:
     """An image as PNG in a URL that holds it."""
     png = io.BytesIO()
     Image.fromarray(_pixels(image)).save(png, "PNG", optimize=True)
@@ -435,10 +436,9 @@ def analogies(frame: pd.DataFrame, trials: Mapping[str, float]) -> Shown:
 def ablation(frame: pd.DataFrame) -> Shown:
     """Sums of two and four vectors, their cosines and the error ξ, with one thing changed at a time."""
     figure, axes = plots.panels(3, height=2.7)
-    added = {"none": "0", "two": "2", "all": "4"}
+    added = {"none": "none added", "two": "two", "all": "four"}
     long = frame.melt(["condition", "seed"], list(added), "vectors", "value").replace({"vectors": added})
     _dots(axes[0], long, "condition", "value", "vectors").set_xlabel("normalised accuracy")
-    axes[0].get_legend().set_title("vectors added", {"size": 8})
     for ax, (value, title, bounds) in zip(
         axes[1:], [("cosine", "absolute cosine", (0, 1)), ("xi", "error ξ", (0, 2))], strict=True
     ):

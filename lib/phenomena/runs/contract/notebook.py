@@ -131,7 +131,7 @@ def _refers(spec: Any) -> bool:
     """Whether a specification names a URL outside its data, or draws pictures from a column that does not hold them."""
     parts = list(_mappings(spec))
     urls = [part["url"] for inside, part in parts if "url" in part and not inside]
-    columns = [url.get("field") if isinstance(url, dict) else None for url in urls]
+    columns: list[Any] = [url.get("field") if isinstance(url, dict) else None for url in urls]
     rows = [part for inside, part in parts if inside]
     return None in columns or any(not str(row.get(c, "data:")).startswith("data:") for row in rows for c in columns)
 
