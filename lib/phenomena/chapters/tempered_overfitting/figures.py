@@ -1,48 +1,171 @@
 """The chapter's figures. Each function returns what `show` takes: figure, caption, alternative text, data, a chart."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from phenomena.chapters.tempered_overfitting import theory
 from phenomena.chapters.tempered_overfitting.study import first_below
-from phenomena.chapters.tempered_overfitting.two_layer import Networks, outputs
 from phenomena.science import plots
 from phenomena.science.frames import select, summary
 from phenomena.science.plots import Axis, Layer
 
 NOISE, ERROR, FRACTION = "fraction p of flipped labels", "clean error", "fraction that interpolates"
+KERNELS = {"laplace": "Laplace", "relu_ntk": "tangent kernel", "gaussian": "Gaussian"}
 POINTS = 1000  # on which a network is tested; those of L-BFGS on twice as many, those on a line exactly
+WRONG = "#d55e00"  # the colour of wrong labels and of wrong answers
+NETWORK = "#444444"  # the colour of networks on a line
+TOP = 0.7  # of the errors on the line
+TICKS = (-10, -1, 0, 1, 10)  # of the compressed scale
 LAWS = {"p": (1, ":", [2, 3]), "p²": (2, "--", [7, 4])}  # power of p, its dashes, and those of Vega-Lite
 
 
-def line(x: Float[Tensor, " m"], y: Float[Tensor, " m"], net: Networks) -> dict[str, Any]:
-    """Noisy labels on a line and the network of least norm through them."""
-    grid = torch.linspace(0, 1, 2001, dtype=torch.float64)
-    values = outputs(net, grid.view(1, -1, 1))[0]
-    inner = values[(grid >= x[0]) & (grid <= x[-1])]  # beyond the outer points the network may rise far
-    figure, (ax,) = plots.panels(1, height=2.8)
-    ax.plot(grid, values, label="max-margin network")
-    ax.plot(x, y, "o", color="C1", label="training points")
-    ax.axhline(0, color="0.4", linewidth=0.8)
-    ax.set_ylim(min(-1.0, inner.min().item()) - 0.5, max(1.0, inner.max().item()) + 1.5)
-    plots.label_axes(ax, "x", "N(x)", "The network of least norm through noisy labels").legend()
-    wrong = theory.negative_fraction(net).item()
-    return {
-        "figure": figure,
-        "caption": f"{len(x)} points on a line, some flipped to −1, and the network of least norm with margin 1 at "
-        "every point, cut off where it runs far beyond the outer points. It is negative on "
-        f"{wrong:.0%} of the line: the clean error of these data.",
-        "alt": "A piecewise linear function through points at plus and minus one; it dips below zero around each "
-        f"flipped point, on {wrong:.0%} of the line in all.",
-        "data": pd.DataFrame({"x": x, "y": y}),
+def territory(
+    x: Float[Tensor, " m"],
+    y: Float[Tensor, "f m"],
+    found: Sequence[theory.MinNorm],
+    exact: pd.DataFrame,
+    networks: pd.DataFrame,
+) -> dict[str, Any]:
+    """The network of least norm as one label after another is flipped, and what that costs beside other interpolators.
+
+    y: row k with k flipped labels; found: the network for each row.
+    exact: the rows of `study.exact_errors`; networks: those of `study.train_by_descent`, of which the highest d counts.
+    """
+    m, high = len(x), networks["d"].max()
+    pieces = {k: [q[0].numpy() for q in theory.pieces(one.net)] for k, one in enumerate(found) if one.converged}
+    wrong = {k: theory.negative_intervals(*parts) for k, parts in pieces.items()}
+    own = pd.DataFrame([(k, k / m, np.diff(parts).sum()) for k, parts in wrong.items()], columns=["k", "p", "mean"])
+    paths = pd.concat(_compressed(*parts).assign(k=k) for k, parts in pieces.items())
+    spans = pd.concat(pd.DataFrame(parts, columns=["x", "x2"]).assign(k=k) for k, parts in wrong.items())
+    points = pd.DataFrame({"x": x, "first": len(y) - (y < 0).sum(0)})  # the k from which on the label is flipped
+    means = {
+        "mean on a line": summary(exact, "p", "max_margin", bounds=(0, 1)).dropna(),
+        f"mean at d = {high:,}": summary(networks[networks["d"] == high], "p", "error", trials=POINTS).dropna(),
     }
+    curves = {f"{name} (n = {rows['n'].min()})": rows for name, rows in means.items() if len(rows)}
+    at = min(pieces, key=lambda k: abs(k / m - 0.2))
+    error, (_, many) = own.set_index("k")["mean"][at], means.values()
+    there = ", ".join(f"{e:.3f} at p = {p:g}" for p, e in zip(many["p"], many["mean"], strict=True))
+    return {
+        "figure": _still_territory(
+            points, paths[paths["k"] == at], spans[spans["k"] == at], own[own["k"] <= at], curves
+        ),
+        "caption": f"Above: {m} points on a line, and the network N(x) of least norm with margin 1 at each of them. "
+        "Where it is negative (shaded) its answer is wrong. Its scale is compressed to N / (1 + |N|), since N grows "
+        "large between the points. Below: the shaded share of the line, as a dot; the mean clean error of such "
+        f"networks on {exact['seed'].nunique()} other data sets, and of networks trained in {high:,} dimensions, each "
+        "with its 95 % interval; dotted, the expected error of the nearest neighbour. In the moving figure, the slider "
+        "flips one label after another.",
+        "alt": f"With {at} of {m} labels flipped the network on the line is negative around the flipped points, on "
+        f"{error:.0%} of the line. The mean error on a line follows p; in {high:,} dimensions it is {there}.",
+        "data": pd.concat([own.assign(curve="the data set drawn"), *(r.assign(curve=c) for c, r in curves.items())]),
+        "interactive": _moving_territory(points, paths, spans, own, curves, at),
+    }
+
+
+def _compress(values: Any) -> Any:
+    """N / (1 + |N|): from -1 to 1, with the margins N = -1 and 1 halfway."""
+    return values / (1 + np.abs(values))
+
+
+def _compressed(knots: np.ndarray, values: np.ndarray) -> pd.DataFrame:
+    """Close points (x, y) of a function compressed, which is linear between its knots before: evenly spaced in y."""
+    ends = _compress(values)
+    counts = 2 + (20 * np.abs(np.diff(ends))).astype(int)
+    y = np.concatenate([np.linspace(a, b, n) for (a, b), n in zip(pairwise(ends), counts, strict=True)])
+    x, low, run, rise = (np.repeat(v, counts) for v in (knots[:-1], values[:-1], np.diff(knots), np.diff(values)))
+    return pd.DataFrame({"x": x + run * (y / (1 - np.abs(y)) - low) / np.where(rise == 0, 1, rise), "y": y})
+
+
+def _still_territory(
+    points: pd.DataFrame, path: pd.DataFrame, spans: pd.DataFrame, own: pd.DataFrame, curves: Mapping[str, pd.DataFrame]
+) -> Figure:
+    """What `_moving_territory` shows at the last row of `own`, to be read at half the width of a page."""
+    figure, (upper, lower) = plots.panels(1, 2, width=4.2, height=2.3)
+    for number, (start, end) in enumerate(zip(spans["x"], spans["x2"], strict=True)):
+        upper.axvspan(start, end, color=WRONG, alpha=0.25, linewidth=0, label="" if number else "wrong answer")
+    upper.plot(path["x"], path["y"], color=NETWORK)
+    upper.axhline(0, color=NETWORK, linewidth=0.8)
+    flipped = points["first"] <= own["k"].iloc[-1]
+    upper.plot(points["x"][~flipped], 0.5 + 0 * points["x"][~flipped], "o", color="C0", label="true label")
+    upper.plot(points["x"][flipped], 0 * points["x"][flipped] - 0.5, "X", color=WRONG, ms=7, label="flipped label")
+    upper.set(xlim=(0, 1), ylim=(-1, 1), yticks=[_compress(n) for n in TICKS], yticklabels=TICKS)
+    upper.grid(False)
+    plots.label_axes(upper, "x", "N(x)")
+    upper.legend(loc="lower center", bbox_to_anchor=(0.45, 1), ncols=3, columnspacing=1, handletextpad=0.4)
+    lower.plot([0, 0.5], [0, 0.5], color="0.4", linestyle=":", label="p: nearest neighbour")
+    for tone, (name, rows) in zip((NETWORK, "C2"), curves.items(), strict=False):
+        lower.plot(rows["p"], rows["mean"], color=tone, label=name)
+        lower.fill_between(rows["p"], rows["low"], rows["high"], color=tone, alpha=0.2, linewidth=0)
+    lower.plot(own["p"], own["mean"], "o-", color=WRONG, linewidth=1, markersize=9, markevery=[-1], label="line above")
+    lower.set(xlim=(0, 0.5), ylim=(0, TOP))
+    plots.label_axes(lower, NOISE, ERROR).legend(loc="upper left")
+    return figure
+
+
+def _moving_territory(
+    points: pd.DataFrame,
+    paths: pd.DataFrame,
+    spans: pd.DataFrame,
+    own: pd.DataFrame,
+    curves: Mapping[str, pd.DataFrame],
+    start: int,
+) -> Any:
+    """The network above and its error below, at the number k of flipped labels that the slider gives as p."""
+    import altair as alt  # a second of import that only notebooks with such a chart need
+
+    m, errors = len(points), own.set_index("k")["mean"]
+
+    def reading(k: int) -> str:
+        if k not in errors:
+            return f"p = {k / m:.3g}: with {k} of {m} labels flipped, the linear programme was not solved."
+        means = [f"{name}: {e:.3f}" for name, rows in curves.items() for e in select(rows, p=k / m)["mean"]]
+        seen = f"p = {k / m:.3g}: with {k} of {m} labels flipped, the network is wrong on {errors[k]:.0%} of the line."
+        return " ".join([seen, *(["Clean error, " + ", ".join(means) + "."] if means else [])])
+
+    words = ["true label", "flipped label, wrong answer", "nearest neighbour: p", *curves]
+    inks = ["#0173b2", WRONG, "#777777", NETWORK, "#029e73"][: len(words)]
+    key = alt.Color("label:N", title=None, legend=alt.Legend(columns=2)).scale(domain=words, range=inks)
+    place, here = alt.X("x:Q", title="x").scale(domain=[0, 1]), "datum.k == k"
+    height = alt.Y("y:Q", title="N(x)").scale(domain=[-1, 1])
+    inverse = "round(datum.value / (1 - abs(datum.value)))"
+    height = height.axis(values=[_compress(n) for n in TICKS], labelExpr=inverse, grid=False)
+    shown = alt.Chart(points).transform_calculate(
+        y="datum.first <= k ? -0.5 : 0.5", label=f"datum.first <= k ? '{words[1]}' : '{words[0]}'"
+    )
+    upper = alt.layer(
+        alt.Chart(spans).mark_rect(color=WRONG, opacity=0.25).encode(place, x2="x2:Q").transform_filter(here),
+        alt.Chart(paths).mark_line(color=NETWORK).encode(place, height).transform_filter(here),
+        alt.Chart(pd.DataFrame({"y": [0]})).mark_rule(color=NETWORK).encode(height),
+        shown.mark_circle(size=90, opacity=1).encode(place, height, key),
+    )
+    share, error = alt.X("p:Q", title=NOISE).scale(domain=[0, 0.5]), alt.Y("mean:Q", title=ERROR)
+    error, low = error.scale(domain=[0, TOP]), alt.Y("low:Q", title=ERROR)
+    neighbour = alt.Chart(pd.DataFrame({"p": [0, 0.5], "mean": [0, 0.5]})).mark_line(color=inks[2], strokeDash=[2, 3])
+    toned = [(alt.Chart(rows), tone) for rows, tone in zip(curves.values(), inks[3:], strict=True)]
+    lower = alt.layer(
+        neighbour.encode(share, error),
+        *(chart.mark_area(color=tone, opacity=0.2).encode(share, low, y2="high:Q") for chart, tone in toned),
+        *(chart.mark_line(color=tone).encode(share, error) for chart, tone in toned),
+        alt.Chart(own).mark_line(color=WRONG, strokeWidth=1).encode(share, error).transform_filter("datum.k <= k"),
+        alt.Chart(own).mark_circle(color=WRONG, size=150, opacity=1).encode(share, error).transform_filter(here),
+    )
+    last = m // 2
+    both = alt.vconcat(upper.properties(width=620, height=150), lower.properties(width=620, height=220))
+    return both.add_params(
+        alt.param(name="p", value=start / m, bind=alt.binding_range(min=0, max=last / m, step=1 / m, name=NOISE)),
+        alt.param(name="k", expr=f"round(p * {m})"),
+        alt.param(name="reading", expr=f"{json.dumps([reading(k) for k in range(last + 1)])}[k]"),
+    )
 
 
 def dimensions(frame: pd.DataFrame) -> dict[str, Any]:
@@ -54,16 +177,16 @@ def dimensions(frame: pd.DataFrame) -> dict[str, Any]:
     for law, (power, dashes, _) in LAWS.items():
         left.plot(levels, levels**power, color="0.4", linestyle=dashes, label=law)
     plots.label_axes(left, NOISE, ERROR, f"m = {frame['m'].iloc[0]}, networks that interpolate").legend(fontsize=7)
-    _who_counts(right, shown, "dimension").legend(fontsize=7, loc="center right")
+    _who_counts(right, shown, "dimension")
     met = frame[frame["p"] > 0].groupby("d")["interpolates"].max()
     never = f" None interpolates at d = {', '.join(map(str, met.index[met == 0]))}." if (met == 0).any() else ""
     ends = select(frame, p=0.2).groupby("d")["error"].mean().dropna()
     return {
         "figure": figure,
         "caption": "Clean error of networks that interpolate, and the fraction of networks that does, against the "
-        "fraction p of flipped labels, for each dimension d. Dotted p, dashed p²; bands are 95 % intervals of the "
-        "mean, and n is the smallest number over p. The interactive figure shows one dimension, with single networks "
-        f"as dots and the errors of the other dimensions in grey.{never}",
+        "fraction p of flipped labels, for each dimension d; in the moving figure for one dimension at a time, with "
+        "single networks as dots and the errors of the other dimensions in grey. Dotted p, dashed p²; bands are 95 % "
+        f"intervals of the mean. n, in a legend, is the smallest number over p.{never}",
         "alt": "Clean error at 0.2 flipped labels: "
         + ", ".join(f"{e:.3f} at d = {d}" for d, e in ends.items())
         + f".{never}",
@@ -108,7 +231,7 @@ def _moving_dimensions(frame: pd.DataFrame) -> Any:
         Layer(pd.concat([met, fractions]), x="p", y="mean", colour="quantity", style={"point": True, "strokeWidth": 3}),
         x=Axis(NOISE, (0, 0.5)),
         y=Axis("mean over networks", (0, 1)),
-        controls={"d": f"dimension d, {dimension[0]} to {dimension[-1]}"},
+        controls={"d": f"dimension d, {dimension[0]:,} to {dimension[-1]:,}"},
         reading=reading,
         start={"d": dimension[len(dimension) // 2]},
     )
@@ -118,7 +241,9 @@ def scaling(frame: pd.DataFrame, affine: pd.DataFrame) -> dict[str, Any]:
     """Clean error against the dimension for several numbers of points, and of affine functions for one of them."""
     m, p = affine["m"].iloc[0], frame["p"].iloc[0]
     means = affine.groupby("d")["error"].mean()
-    shown = frame.assign(ratio=frame["d"] / frame["m"] ** 2, points="m = " + frame["m"].astype(str))
+    shown = frame.sort_values("m", kind="stable").assign(
+        ratio=frame["d"] / frame["m"] ** 2, points=lambda f: "m = " + f["m"].astype(str)
+    )
     figure, (left, right) = plots.panels(2, height=3.6)
     left.plot(means.index, means, color="0.4", linestyle=":", label=f"affine, m = {m} (n = {affine['seed'].nunique()})")
     for ax, x, name in ((left, "d", "dimension d"), (right, "ratio", "d / m²")):
@@ -126,15 +251,15 @@ def scaling(frame: pd.DataFrame, affine: pd.DataFrame) -> dict[str, Any]:
         ax.set_xscale("log")
         plots.label_axes(ax, name, ERROR, f"p = {p:g}")
     left.legend(fontsize=7)
-    first = first_below(frame, p / 4)
+    first = first_below(shown, p / 4)
     found = ", ".join(f"{d} for m = {m}" for m, d in first.items() if d is not None) or "none"
     above = ", ".join(str(m) for m, d in first.items() if d is None)
     note = f" It is never below that for m = {above}." if above else ""
     return {
         "figure": figure,
-        "caption": f"Clean error against d and d/m² for several m (interactive: against d/mᵏ, with k to choose). "
-        f"First dimension of the grid at which the error is below {p / 4:g}: {found}.{note} Dotted: least-norm affine "
-        f"functions, m = {m}. Means, in the static figure with 95 % intervals.",
+        "caption": "Clean error against the dimension d and against d/m², for several numbers m of points; in the "
+        "moving figure against d/mᵏ, with k to choose. Lines are means, bands 95 % intervals. First dimension of the "
+        f"grid at which the error is below {p / 4:g}: {found}.{note} Dotted: least-norm affine functions, m = {m}.",
         "alt": f"Curves of clean error fall with dimension, later for more points; below {p / 4:g} at dimension "
         f"{found}.{note} The affine function's error peaks at {means.max():.2f} for d = {means.idxmax()}.",
         "data": frame,
@@ -186,20 +311,26 @@ def exact(errors: pd.DataFrame, trained: pd.DataFrame, kkt: pd.DataFrame, m: int
             kkt.assign(rule="KKT point, m = " + kkt["m"].astype(str)),
         ]
     )
-    levels = sorted(errors["p"].unique())
-    figure, (ax,) = plots.panels(1, height=3.8)
-    plots.bands(ax, shown, x="p", y="error", hue="rule", bounds=(0, 1))
-    ax.plot(levels, levels, color="0.4", linestyle=":", label="p (nearest neighbour, exact)")
-    law = [theory.two_flips_law(p, m) for p in levels]
-    ax.plot(levels, law, color="0.4", linestyle="--", label="law of two flips")
-    plots.label_axes(ax, NOISE, ERROR, f"One dimension, m = {m}").legend(fontsize=8)
+    levels = np.linspace(0, errors["p"].max(), 26)
+    figure, (left, right) = plots.panels(2, height=3.4)
+    solved = shown["rule"].isin(rules.values())
+    for ax, part, title in ((left, shown[solved], f"exact, m = {m}"), (right, shown[~solved], "found by search")):
+        plots.bands(ax, part, x="p", y="error", hue="rule", bounds=(0, 1))
+        ax.plot(levels, levels, color="0.4", linestyle=":", label="p")
+        ax.plot(
+            levels, [theory.two_flips_law(p, m) for p in levels], color="0.4", linestyle="--", label="law of two flips"
+        )
+        plots.label_axes(ax, NOISE, ERROR, title).set(xlim=(0, None), ylim=(0, 0.6))
+        ax.legend(loc="upper left")
+    left.lines[1].set(linestyle="none", markerfacecolor="none", markersize=9)  # it lies on the line before it
     apart = (errors["max_margin"] - errors["nearest_neighbour"]).abs().max()
     failed, missing = int(errors["max_margin"].isna().sum()), int((kkt["interpolates"] == 0).sum())
     return {
         "figure": figure,
-        "caption": f"Clean error in one dimension: exact interpolators, networks trained by L-BFGS (those that "
-        f"interpolate) and KKT points. {failed} of {len(errors)} linear programmes and {missing} of {len(kkt)} KKT "
-        "searches did not converge and are left out. Mean and 95 % interval.",
+        "caption": "Clean error in one dimension, mean and 95 % interval. Exact interpolators, with the expected "
+        "errors p of the nearest neighbour and, close to p², of the rule of two flips; networks trained by L-BFGS, "
+        f"where they interpolate, and KKT points. {failed} of {len(errors)} linear programmes and {missing} of "
+        f"{len(kkt)} KKT searches did not converge and are left out.",
         "alt": "In one dimension the max-margin network and the nearest neighbour both follow the line p; the rule of "
         f"two adjacent flips follows p squared. Largest difference of the first two: {apart:.1g}.",
         "data": shown,
@@ -216,7 +347,7 @@ def bias(frame: pd.DataFrame) -> dict[str, Any]:
         left.plot(levels, limits, color="0.4", linestyle=dashes, label=name)
     left.set_ylim(-0.02, 0.9)
     title = f"d = {frame['d'].iloc[0]}, m = {frame['m'].iloc[0]}"
-    plots.label_axes(left, NOISE, ERROR, title).legend(fontsize=6, loc="upper left")
+    plots.label_axes(left, NOISE, ERROR, title).legend(fontsize=7, loc="upper left")
     _who_counts(right, frame, "arm")
     means = summary(frame, ["p", "arm"], "error", trials=POINTS).dropna(subset=["mean"])
     seen = [
@@ -227,7 +358,7 @@ def bias(frame: pd.DataFrame) -> dict[str, Any]:
     return {
         "figure": figure,
         "caption": "Clean error of networks that interpolate, with and without bias, from a small and from the usual "
-        "initialisation, with the limits of the max-margin network without bias. Mean and 95 % interval; n is the "
+        "initialization, with the limits of the max-margin network without bias. Mean and 95 % interval; n is the "
         "smallest number over p.",
         "alt": f"Clean error of networks that interpolate: {'; '.join(seen)}.",
         "data": frame,
@@ -237,14 +368,17 @@ def bias(frame: pd.DataFrame) -> dict[str, Any]:
 def kernels(frame: pd.DataFrame, rates: pd.DataFrame, p: float) -> dict[str, Any]:
     """Excess risk of kernel regression against n, with the regime of each curve."""
     regimes = rates.drop_duplicates(["data", "kernel", "ridge"])
-    words = regimes["kernel"] + [f", ridge {ridge:g}" for ridge in regimes["ridge"]]
+    words = regimes["kernel"].map(KERNELS) + [
+        f", ridge {ridge:g}" if ridge else ", no ridge" for ridge in regimes["ridge"]
+    ]
     curves = regimes.assign(words=words, curve=words + ": " + regimes["regime"])
     shown = frame.assign(log=np.log10(frame["excess"])).merge(curves[["data", "kernel", "ridge", "curve"]])
-    figure, axes = plots.panels(2, height=3.8)
+    figure, axes = plots.panels(2, height=4.6)
     for ax, (data, part) in zip(axes, shown.groupby("data", sort=False), strict=True):
         plots.bands(ax, part, x="n", y="log", hue="curve")
         ax.set_xscale("log", base=2)
-        plots.label_axes(ax, "training points n", "log10 of excess square risk", str(data)).legend(fontsize=6.5)
+        plots.label_axes(ax, "training points n", "log10 of excess square risk", str(data))
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17))
     axes[0].axhline(np.log10(theory.tempered_excess(p, 3)), color="0.4", linestyle=":")
     verdicts = "; ".join(f"{r['words']}, {r['data']}: {r['regime']}" for _, r in curves.iterrows())
     return {
@@ -260,5 +394,5 @@ def kernels(frame: pd.DataFrame, rates: pd.DataFrame, p: float) -> dict[str, Any
 
 def _who_counts(ax: Axes, frame: pd.DataFrame, hue: str) -> Axes:
     plots.bands(ax, frame, x="p", y="interpolates", hue=hue, trials=1)
-    plots.label_axes(ax, NOISE, FRACTION, "Who counts").set_ylim(-0.05, 1.1)
+    plots.label_axes(ax, NOISE, FRACTION, "Who counts (same colours)").set_ylim(-0.05, 1.1)
     return ax

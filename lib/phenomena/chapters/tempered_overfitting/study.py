@@ -179,6 +179,14 @@ def noisy_line(m: int, p: float, seed: int) -> tuple[Float[Tensor, " m"], Float[
     return x[0, :, 0], flipped_signs(1, m, p, generator, torch.float64)[0]
 
 
+def flips_in_turn(m: int, seed: int) -> tuple[Float[Tensor, " m"], Float[Tensor, "{m//2+1} {m}"]]:
+    """Sorted points in [0, 1] and their labels with 0, 1, ..., m // 2 of them flipped: once flipped, always flipped."""
+    generator = torch.Generator().manual_seed(seed)
+    x = uniform_points(1, m, generator)[0, :, 0]
+    turn = torch.randperm(m, generator=generator)
+    return x, 1 - 2 * (turn < torch.arange(m // 2 + 1).unsqueeze(1)).double()
+
+
 def exact_errors(m: int, p: float, seeds: Sequence[int]) -> pd.DataFrame:
     """Clean errors on the line, in closed form.
 

@@ -156,7 +156,12 @@ def max_margin_kkt_1d(
 
 
 def negative_fraction(net: Networks, low: float = 0.0, high: float = 1.0) -> Float[Tensor, " s"]:
-    """Fraction of [low, high] on which N(x) <= 0, d = 1: exact, as N is linear between its kinks -b_j / w_j."""
+    """Fraction of [low, high] on which N(x) <= 0, d = 1: exact."""
+    return _negative_length(*pieces(net, low, high)) / (high - low)
+
+
+def pieces(net: Networks, low: float = 0.0, high: float = 1.0) -> tuple[Float[Tensor, "s j+2"], Float[Tensor, "s j+2"]]:
+    """Places x in [low, high], d = 1, and N there: the ends and kinks -b_j / w_j, rising; N is linear in between."""
     w = net.w[:, 0].double()
     b = torch.zeros_like(w) if net.b is None else net.b.double()
     kinks = torch.where(w == 0, torch.full_like(w, low), -b / torch.where(w == 0, torch.ones_like(w), w))
@@ -168,7 +173,17 @@ def negative_fraction(net: Networks, low: float = 0.0, high: float = 1.0) -> Flo
             for k, wi, bi, vi in zip(knots, w, b, net.v.double(), strict=True)
         ]
     )
-    return _negative_length(knots, values) / (high - low)
+    return knots, values
+
+
+def negative_intervals(knots: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Where the function through (knots, values), linear in between, is not positive: rows of start and end."""
+    crossed = values[:-1] * values[1:] < 0
+    zeros = (knots[:-1] - values[:-1] * np.diff(knots) / np.where(crossed, np.diff(values), 1))[crossed]
+    edges = np.sort(np.concatenate([knots, zeros]))
+    below = np.interp((edges[:-1] + edges[1:]) / 2, knots, values) <= 0
+    turns = np.diff(np.concatenate([[False], below, [False]]).astype(int))
+    return np.stack([edges[turns == 1], edges[turns == -1]], 1)
 
 
 def _negative_length(knots: Float[Tensor, "s k"], values: Float[Tensor, "s k"]) -> Float[Tensor, " s"]:
