@@ -23,6 +23,7 @@ KERNELS = {"laplace": "Laplace", "relu_ntk": "tangent kernel", "gaussian": "Gaus
 POINTS = 1000  # on which a network is tested; those of L-BFGS on twice as many, those on a line exactly
 WRONG = "#d55e00"  # the colour of wrong labels and of wrong answers
 NETWORK = "#444444"  # the colour of networks on a line
+DEPTH, MIDDLE, GAP = 420, 150, 60  # pixels of the moving figure: its height, that of its upper part, between the two
 TOP = 0.7  # of the errors on the line
 TICKS = (-10, -1, 0, 1, 10)  # of the compressed scale
 LAWS = {"p": (1, ":", [2, 3]), "p²": (2, "--", [7, 4])}  # power of p, its dashes, and those of Vega-Lite
@@ -45,7 +46,7 @@ def territory(
     wrong = {k: theory.negative_intervals(*parts) for k, parts in pieces.items()}
     own = pd.DataFrame([(k, k / m, np.diff(parts).sum()) for k, parts in wrong.items()], columns=["k", "p", "mean"])
     paths = pd.concat(_compressed(*parts).assign(k=k) for k, parts in pieces.items())
-    spans = pd.concat(pd.DataFrame(parts, columns=["x", "x2"]).assign(k=k) for k, parts in wrong.items())
+    spans = pd.concat(pd.DataFrame(parts, columns=["x", "x2"]).assign(k=k, y=-1, y2=1) for k, parts in wrong.items())
     points = pd.DataFrame({"x": x, "first": len(y) - (y < 0).sum(0)})  # the k from which on the label is flipped
     means = {
         "mean on a line": summary(exact, "p", "max_margin", bounds=(0, 1)).dropna(),
@@ -134,37 +135,40 @@ def _moving_territory(
 
     words = ["true label", "flipped label, wrong answer", "nearest neighbour: p", *curves]
     inks = ["#0173b2", WRONG, "#777777", NETWORK, "#029e73"][: len(words)]
-    key = alt.Color("label:N", title=None, legend=alt.Legend(columns=2)).scale(domain=words, range=inks)
-    place, here = alt.X("x:Q", title="x").scale(domain=[0, 1]), "datum.k == k"
-    height = alt.Y("y:Q", title="N(x)").scale(domain=[-1, 1])
-    inverse = "round(datum.value / (1 - abs(datum.value)))"
-    height = height.axis(values=[_compress(n) for n in TICKS], labelExpr=inverse, grid=False)
+    key = alt.Color("label:N", title=None, legend=alt.Legend(columns=1)).scale(domain=words, range=inks)
+    here, inverse = "datum.k == p", "round(datum.value / (1 - abs(datum.value)))"
+    # one view, so that it takes the page's width: the upper part has the first pixels of its height for range
+    place = alt.X("x:Q", title="x").scale(domain=[0, 1]).axis(offset=MIDDLE - DEPTH, grid=False, tickCount=5)
+    height = alt.Y("y:Q", title="N(x)").scale(domain=[-1, 1], range=[MIDDLE, 0])
+    height = height.axis(values=[_compress(n) for n in TICKS], labelExpr=inverse, grid=False, orient="left")
     shown = alt.Chart(points).transform_calculate(
-        y="datum.first <= k ? -0.5 : 0.5", label=f"datum.first <= k ? '{words[1]}' : '{words[0]}'"
+        y="datum.first <= p ? -0.5 : 0.5", label=f"datum.first <= p ? '{words[1]}' : '{words[0]}'"
     )
+    rect = alt.Chart(spans).mark_rect(color=WRONG, opacity=0.25)
     upper = alt.layer(
-        alt.Chart(spans).mark_rect(color=WRONG, opacity=0.25).encode(place, x2="x2:Q").transform_filter(here),
+        rect.encode(place, height, x2="x2:Q", y2="y2:Q").transform_filter(here),
         alt.Chart(paths).mark_line(color=NETWORK).encode(place, height).transform_filter(here),
         alt.Chart(pd.DataFrame({"y": [0]})).mark_rule(color=NETWORK).encode(height),
         shown.mark_circle(size=90, opacity=1).encode(place, height, key),
     )
-    share, error = alt.X("p:Q", title=NOISE).scale(domain=[0, 0.5]), alt.Y("mean:Q", title=ERROR)
-    error, low = error.scale(domain=[0, TOP]), alt.Y("low:Q", title=ERROR)
+    share = alt.X("p:Q", title=NOISE).scale(domain=[0, 0.5]).axis(orient="bottom", grid=False, tickCount=5)
+    error = alt.Y("mean:Q", title=ERROR).scale(domain=[0, TOP], range=[DEPTH, MIDDLE + GAP])
+    error, low = error.axis(orient="left", tickCount=5), alt.Y("low:Q", title=ERROR)
     neighbour = alt.Chart(pd.DataFrame({"p": [0, 0.5], "mean": [0, 0.5]})).mark_line(color=inks[2], strokeDash=[2, 3])
     toned = [(alt.Chart(rows), tone) for rows, tone in zip(curves.values(), inks[3:], strict=True)]
     lower = alt.layer(
         neighbour.encode(share, error),
         *(chart.mark_area(color=tone, opacity=0.2).encode(share, low, y2="high:Q") for chart, tone in toned),
         *(chart.mark_line(color=tone).encode(share, error) for chart, tone in toned),
-        alt.Chart(own).mark_line(color=WRONG, strokeWidth=1).encode(share, error).transform_filter("datum.k <= k"),
+        alt.Chart(own).mark_line(color=WRONG, strokeWidth=1).encode(share, error).transform_filter("datum.k <= p"),
         alt.Chart(own).mark_circle(color=WRONG, size=150, opacity=1).encode(share, error).transform_filter(here),
     )
-    last = m // 2
-    both = alt.vconcat(upper.properties(width=620, height=150), lower.properties(width=620, height=220))
+    both = alt.layer(upper, lower).resolve_scale(x="independent", y="independent").properties(height=DEPTH)
+    stops = range(m // 2 + 1)
     return both.add_params(
-        alt.param(name="p", value=start / m, bind=alt.binding_range(min=0, max=last / m, step=1 / m, name=NOISE)),
-        alt.param(name="k", expr=f"round(p * {m})"),
-        alt.param(name="reading", expr=f"{json.dumps([reading(k) for k in range(last + 1)])}[k]"),
+        alt.param(name="p", value=start, bind=alt.binding_range(min=0, max=stops[-1], step=1, name=NOISE)),
+        alt.param(name="p_ticks", value=[f"{k / m:.3g}" for k in stops]),
+        alt.param(name="reading", expr=f"{json.dumps([reading(k) for k in stops])}[p]"),
     )
 
 
