@@ -271,6 +271,26 @@ def test_negative_fraction_of_known_networks():
     )
 
 
+def test_negative_intervals_of_known_functions():
+    knots = np.array([0, 0, 0.25, 0.5, 1, 1])  # kinks outside are clamped to the ends
+    for values, intervals in (
+        ([1, 1, -1, 1, 3, 3], [[0.125, 0.375]]),
+        ([-1, -1, -2, 2, -2, -2], [[0, 0.375], [0.75, 1]]),
+        ([1, 1, 0, 1, 1, 1], []),
+        ([-1, -1, 0, -1, -1, -1], [[0, 1]]),
+    ):
+        np.testing.assert_allclose(
+            theory.negative_intervals(knots, np.array(values, float)), np.reshape(intervals, (-1, 2))
+        )
+
+
+def test_negative_intervals_have_the_length_of_the_negative_fraction():
+    x, y = noisy_lines(10, 12)
+    nets = [theory.min_norm_1d(a, b).net for a, b in zip(x, y, strict=True)]
+    lengths = [np.diff(theory.negative_intervals(*(q[0].numpy() for q in theory.pieces(net)))).sum() for net in nets]
+    assert lengths == pytest.approx([theory.negative_fraction(net).item() for net in nets], abs=1e-12)
+
+
 def test_laws_of_one_and_of_two_flips():
     p, m = 0.3, 20
     x, y = noisy_lines(20000, m, p)
@@ -366,6 +386,15 @@ def test_exact_errors_are_those_of_the_same_line():
     assert (frame["max_margin"] - frame["nearest_neighbour"]).abs().max() < 1e-6
 
 
+@pytest.mark.parametrize("m", [2, 7, 20])
+def test_labels_are_flipped_in_turn_and_stay_flipped(m):
+    x, y = study.flips_in_turn(m, 3)
+    torch.testing.assert_close(x, study.noisy_line(m, 0.2, 3)[0], rtol=0, atol=0)
+    assert y.shape == (m // 2 + 1, m) and (y.abs() == 1).all()
+    assert (y < 0).sum(1).tolist() == list(range(m // 2 + 1))
+    assert (y.diff(dim=0) <= 0).all()
+
+
 def test_affine_functions_err_most_where_they_begin_to_interpolate():
     """The interpolation peak: at d + 1 = m weights the least-norm solution is at its worst."""
     few, peak, many = (study.affine_errors(d, 20, 0.2, range(40))["error"].mean() for d in (3, 19, 400))
@@ -417,6 +446,41 @@ def test_figures_tell_what_is_not_there():
     chart = json.dumps(drawn["interactive"].to_dict(), ensure_ascii=False)
     assert "d = 3: with 20% of 10 labels flipped, 100% of the networks interpolate, with a mean clean error" in chart
     assert "d = 7: with 20% of 10 labels flipped, 0% of the networks interpolate, so that there is no error" in chart
+
+
+def test_the_key_figure_shows_a_network_for_each_number_of_flips():
+    x, y = study.flips_in_turn(10, 0)
+    found = [theory.min_norm_1d(x, labels) for labels in y]
+    found[1] = found[1]._replace(converged=False)
+    levels = [(p, seed) for p in (0.1, 0.3) for seed in range(2)]
+    exact = pd.DataFrame(levels, columns=["p", "seed"]).assign(max_margin=0.25)
+    networks = pd.concat([exact.assign(d=d, error=error) for d, error in ((3, 0.4), (1000, 0.125))])
+    drawn = figures.territory(x, y, found, exact, networks)
+    plt.close(drawn["figure"])
+    share = theory.nearest_neighbour_error(x[None], y[2:3]).item()
+    assert drawn["alt"].startswith("With 2 of 10 labels flipped the network on the line is negative")
+    assert (
+        f"on {share:.0%} of the line" in drawn["alt"] and "in 1,000 dimensions it is 0.125 at p = 0.1" in drawn["alt"]
+    )
+    parameters = {one["name"]: one for one in drawn["interactive"].to_dict()["params"]}
+    assert parameters["p"]["value"] == 2 and parameters["p"]["bind"]["max"] == 5
+    assert parameters["p_ticks"]["value"] == ["0", "0.1", "0.2", "0.3", "0.4", "0.5"]
+    texts = json.loads(parameters["reading"]["expr"].removesuffix("[p]"))
+    assert texts[1] == "p = 0.1: with 1 of 10 labels flipped, the linear programme was not solved."
+    assert texts[2] == f"p = 0.2: with 2 of 10 labels flipped, the network is wrong on {share:.0%} of the line."
+    assert texts[3].endswith("Clean error, mean on a line (n = 2): 0.250, mean at d = 1,000 (n = 2): 0.125.")
+    unsolved = figures.territory(x, y, found, exact[:0], networks)
+    plt.close(unsolved["figure"])
+    assert set(unsolved["data"]["curve"]) == {"the data set drawn", "mean at d = 1,000 (n = 2)"}
+
+
+def test_the_compressed_network_is_the_network():
+    x, y = study.flips_in_turn(10, 0)
+    net = theory.min_norm_1d(x, y[3]).net
+    path = figures._compressed(*(q[0].numpy() for q in theory.pieces(net)))
+    there = outputs(net, torch.tensor(path["x"].to_numpy()).view(1, -1, 1))[0].numpy()
+    assert path["x"].diff().min() > -1e-12 and path["y"].abs().max() < 1
+    np.testing.assert_allclose(path["y"], there / (1 + np.abs(there)), atol=1e-6)
 
 
 def test_bands_of_networks_that_agree_have_a_width_and_stay_within_bounds():

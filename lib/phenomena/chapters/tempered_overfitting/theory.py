@@ -160,7 +160,7 @@ def negative_fraction(net: Networks, low: float = 0.0, high: float = 1.0) -> Flo
     return _negative_length(*pieces(net, low, high)) / (high - low)
 
 
-def pieces(net: Networks, low: float = 0.0, high: float = 1.0) -> tuple[Float[Tensor, "s j+2"], Float[Tensor, "s j+2"]]:
+def pieces(net: Networks, low: float = 0.0, high: float = 1.0) -> tuple[Float[Tensor, "s k"], Float[Tensor, "s k"]]:
     """Places x in [low, high], d = 1, and N there: the ends and kinks -b_j / w_j, rising; N is linear in between."""
     w = net.w[:, 0].double()
     b = torch.zeros_like(w) if net.b is None else net.b.double()
