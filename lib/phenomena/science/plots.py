@@ -142,8 +142,7 @@ VEGA_SIGNALS = {"width", "height", "padding", "autosize", "background", "datum",
 
 @dataclass(frozen=True)
 class Layer:
-    """One kind of mark drawn from a tidy frame. The names of its columns: x, x2, y, y2, colour, shape, size, text, image,
-    detail and order.
+    """One kind of mark drawn from a tidy frame, by columns for place, looks, words and order.
 
     mark: Vega-Lite's name, such as "line", "point", "bar", "area", "rule", "text", "image".
     x2, y2: the other end of an area or rule.
@@ -162,12 +161,14 @@ class Layer:
     frame: pd.DataFrame
     mark: str = "line"
     x: str | None = "x"
-    x2: str | None = None
     y: str | None = "y"
+    x2: str | None = None
     y2: str | None = None
     colour: str | None = None
     shape: str | None = None
     size: str | None = None
+    text: str | None = None
+    image: str | None = None
     detail: str | None = None
     order: str | None = None
     background: bool = False
