@@ -50,6 +50,7 @@ def page(ran, tmp_path):
         ("It is [`high`](../book/published/toy/default.json).", "It is {{ toy.high }}.", "It is HIGH."),
         ("It is [`high`](../book/published/toy/full.json).", "It is {{ published.toy.full.high }}.", "It is `high`."),
         ("So [`apart.verdict`](toy.yaml).", "So {{ toy.apart.verdict }}.", "So reproduced."),
+        ("See the [figure](#toy-line).", "See the {numref}`Fig. %s <toy-line>`.", "See the figure."),
         ("See [the file](toy.yaml).", "See [the file](toy.yaml).", "See the file."),
         ("See [that](https://example.org/a).", "See [that](https://example.org/a).", "See [that](https://example.org/a)."),
         ("Between [0, 1] and [f](x)", "Between [0, 1] and [f](x)", "Between [0, 1] and f"),

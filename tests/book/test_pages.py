@@ -63,7 +63,7 @@ FORMULAS = {
 
 def typed(text: str, accepted: frozenset[float] = frozenset(), formulas: dict[str, float] | None = None) -> list[str]:
     """Numbers that look measured and are not accounted for, each with its sentence."""
-    cited = re.sub(r"\]\(\.\./book/references\.bib#\w+\)", "]{cite}", text)
+    cited = re.sub(r"\[[^\[\]]*\]\(\.\./book/references\.bib#\w+\)", "{cite}", text)
     shown = NUMBERED.sub("", CODE.sub("", cited))
     blocks = re.split(r"\n\s*\n|\n(?=\s*(?:[-*|]|\d+\.) )", shown)
     sentences = [s for b in blocks for s in re.split(r"(?<=[.!?])\**\s+(?=\**[^a-z\d\s])", " ".join(b.split()))]

@@ -28,6 +28,7 @@ def test_source_is_clean(chapter):
         if cell.cell_type == "code":
             assert not cell.outputs
             assert cell.execution_count is None
+            assert max(map(len, cell.source.splitlines())) <= 100, "a page is no wider"
             if "parameters" not in cell.metadata.get("tags", []):
                 assert len(cell.source.splitlines()) <= 20, cell.source
 

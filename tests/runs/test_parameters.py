@@ -25,6 +25,11 @@ def test_declaration_is_read_without_running_the_notebook():
     assert DEFAULTS["levels"] == [1, 2]
 
 
+def test_a_meaning_may_stand_within_a_declaration_of_several_lines():
+    (long, *_) = read_declaration('# Parameters\nlong: str = (\n    "x"  # what it means\n)\n' + PARAMETERS).values()
+    assert long.meaning == "what it means"
+
+
 @pytest.mark.parametrize(
     ("name", "given", "value"),
     [

@@ -7,7 +7,8 @@ What a link in a source notebook stands for is told by where it leads:
 - [`claim.verdict`](CHAPTER.yaml) and [`claim.measured`](CHAPTER.yaml): what has come of a claim;
 - [word](../book/glossary.md#the-term): a term of the glossary, its address with hyphens for spaces;
 - [Zhang et al. (2018)](../book/references.bib#key): a citation in the text; ([Zhang et al., 2018](…)): one in brackets,
-  where several are parted by semicolons.
+  where several are parted by semicolons;
+- [figure](#chapter-name): a figure of the page, by its number.
 
 `<details><summary>Title</summary>`, the text, `</details>` is a box that opens at a click.
 """
@@ -43,6 +44,8 @@ def for_book(text: str, page: Page) -> str:
             return f"{{term}}`{words} <{_known(anchor, glossary(page.project.root), page)}>`"
         if path == BIBLIOGRAPHY:
             return f"{{cite:t}}`{_known(anchor, bibliography(page.project.root), page).key}`"
+        if not path and anchor in [page.label(figure.name) for figure in page.record.figures]:
+            return f"{{numref}}`Fig. %s <{anchor}>`"
         return f"{{{{ {name} }}}}" if (name := quoted(match, page)) else match[0]
 
     def brackets(match: re.Match[str]) -> str:
@@ -67,7 +70,7 @@ def for_readers(text: str, page: Page, texts: Mapping[str, str]) -> str:
             return plain.get(name, words)
         if path == BIBLIOGRAPHY and (entry := bibliography(page.project.root).get(anchor)) and (url := address(entry)):
             return f"[{words}]({url})"
-        return match[0] if ":" in path or not path else words
+        return match[0] if ":" in path else words
 
     return QUOTE.sub(lambda quote: plain.get(quote[1], quote[0]), LINK.sub(link, text))
 

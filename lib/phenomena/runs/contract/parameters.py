@@ -96,7 +96,9 @@ def read_declaration(source: str, place: str = "parameters cell") -> dict[str, P
             raise BadInput(f"{where}: {name} needs a known type and a plain value ({error})") from error
         if name in declared:
             raise BadInput(f"{where}: {name} is declared twice")
-        declared[name] = Parameter(name, kind, default, comments.get(statement.end_lineno or 0, ""))
+        lines = range(statement.lineno, (statement.end_lineno or statement.lineno) + 1)
+        meaning = " ".join(comments[line] for line in lines if line in comments)
+        declared[name] = Parameter(name, kind, default, meaning)
     for name in ("seed", "seeds"):
         if name not in declared:
             raise BadInput(f"{place}: every chapter declares `seed` (the first) and `seeds` (how many); no {name!r}")
