@@ -19,6 +19,7 @@
     const name = input.name, range = input.type === "range", state = view.getState({ signals: () => true }).signals;
     const ticks = range && state[`${name}_ticks`]; // texts of the places that it stops at
     const text = () => (ticks ? ticks[view.signal(name)] : String(view.signal(name)));
+    const shownAs = (number) => String(number).replace("-", "−");
     const first = text(), asked = new URLSearchParams(location.search).get(prefix + name);
     if (range) {
       const places = ticks ? ticks.map((_, i) => i) : [0, 1, 2, 3, 4].map((i) => +input.min + (i / 4) * (input.max - input.min));
@@ -27,7 +28,7 @@
       const track = Object.assign(document.createElement("span"), { className: "track" });
       const marks = Object.assign(document.createElement("span"), { className: "ticks", ariaHidden: "true" });
       for (const i of shown) {
-        const mark = Object.assign(document.createElement("span"), { textContent: ticks ? ticks[i] : +places[i].toPrecision(3) });
+        const mark = Object.assign(document.createElement("span"), { textContent: shownAs(ticks ? ticks[i] : +places[i].toPrecision(3)) });
         mark.style.left = `${last ? (100 * i) / last : 0}%`;
         marks.append(mark);
       }
@@ -38,7 +39,7 @@
     }
     const output = input.closest("label").querySelector("output");
     const tell = () => {
-      if (output) output.textContent = text();
+      if (output) output.textContent = shownAs(text());
       const address = new URL(location);
       if (text() === first) address.searchParams.delete(prefix + name);
       else address.searchParams.set(prefix + name, text());
@@ -48,7 +49,7 @@
     const known = ticks ? place >= 0 : range ? place >= input.min && place <= input.max : [...input.options].some((o) => o.value === asked);
     if (asked !== null && asked !== "" && known) view.signal(name, place);
     view.addSignalListener(name, tell);
-    if (output) output.textContent = text();
+    if (output) output.textContent = shownAs(text());
   };
 
   for (const [number, source] of document.querySelectorAll("script.interactive").entries()) {

@@ -286,6 +286,69 @@ def test_the_form_gives_the_pages_own_command_and_takes_a_seed(visit, page):
     assert violations(tab) == []
 
 
+CHAPTERS = [page for page in PAGES if page.startswith("notebooks/")]
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_a_chapter_begins_with_its_figure_and_its_verdicts(visit, page):
+    tab = visit(page, viewport={"width": 1280, "height": 1000}).page
+    place = "e => { const r = e.getBoundingClientRect(); return [r.top, r.bottom]; }"
+    chart, headlines = (tab.locator(f"article {what}").first.evaluate(place) for what in ("figure", "ul.headlines"))
+    assert chart[0] < 500, "half a screen of words at most"
+    assert chart[1] <= headlines[0] < 1500, "the verdicts follow"
+    assert tab.locator("article ul.headlines li").count() == 3
+    assert tab.locator("article figure").first.locator(".interactive, img").count() > 0
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_a_control_has_ticks_and_a_value_and_its_place_is_in_the_address(visit, page):
+    tab = visit(page).page
+    figure = tab.locator("figure:has(.interactive)").first
+    control, reading = figure.locator("input[type=range]").first, figure.locator(".reading")
+    label = figure.locator("label:has(input[type=range])").first
+    assert label.locator(".ticks span").count() >= 2 and label.locator("output").inner_text()
+    start = tab.url
+    control.focus()
+    tab.keyboard.press("End" if control.evaluate("c => c.value !== c.max") else "Home")
+    tab.wait_for_timeout(150)
+    name = control.get_attribute("name")
+    assert f"?{name}=" in tab.url and reading.inner_text()
+    said, value = reading.inner_text(), label.locator("output").inner_text()
+    again = visit(f"{page}?{tab.url.partition('?')[2]}").page
+    figure = again.locator("figure:has(.interactive)").first
+    assert (figure.locator(".reading").inner_text(), figure.locator("output").first.inner_text()) == (said, value)
+    strange = visit(f"{page}?{name}=nothing").page  # is left alone
+    assert strange.locator("figure:has(.interactive) .reading").first.inner_text() != said
+    assert "?" not in start
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_code_is_folded_under_names_and_no_wider_than_the_page(visit, page):
+    tab = visit(page).page
+    folds = tab.locator("article div.cell:not(.tag_plumbing) details.hide")
+    names = [name.strip() for name in folds.locator("summary").all_inner_texts()]
+    assert len(names) > 5 and all(name.startswith("Code: ") for name in names)
+    assert [a for a, b in zip(names, names[1:], strict=False) if a == b] == []
+    assert tab.locator("article div.cell details.hide[open]").count() == 0
+    tab.get_by_role("button", name="Show all code").click()
+    assert tab.locator("article div.cell details.hide:not([open])").count() == 0
+    wide = "blocks => blocks.filter(b => b.scrollWidth > b.clientWidth + 1).map(b => b.textContent.slice(0, 80))"
+    assert tab.locator("article .cell_input pre").evaluate_all(wide) == []
+    tab.reload()
+    tab.wait_for_load_state()
+    assert tab.locator("article div.cell details.hide:not([open])").count() == 0, "the choice is remembered"
+
+
+@each
+def test_no_markup_is_left_and_no_formula_is_cut(visit, page):
+    tab = visit(page).page
+    unfold(tab)
+    text = tab.locator("article").inner_text()
+    assert not re.search(r"^\s*\|.*\|\s*$|\|\s*:?-{3,}|\{\{|\{[a-z:]+\}`|\]\(\.\./", text, re.MULTILINE)
+    cut = "sums => sums.filter(m => m.scrollWidth > m.clientWidth + 1).map(m => m.textContent.slice(0, 80))"
+    assert tab.locator("article div.math").evaluate_all(cut) == []
+
+
 def test_a_reader_changes_between_light_and_dark(visit):
     tab = visit("index.html").page
     html, ground = tab.locator("html"), "getComputedStyle(document.body).backgroundColor"

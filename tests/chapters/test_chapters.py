@@ -144,6 +144,22 @@ def test_the_published_record_holds_what_a_run_records(page):
     assert kept.parameters == page.chapter.resolve("default") | pooled
 
 
+MINUTES = {"a": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5}
+
+
+@each
+def test_stated_times_are_those_of_the_published_record(chapter):
+    """Within a factor of two: the seconds of the yaml, and the minutes of the preamble."""
+    if not published.path(PROJECT, chapter, "default").exists():
+        pytest.skip("a new chapter has no published record yet")
+    seconds = published.read(PROJECT, chapter).counted[0].seconds
+    (preamble,) = [c.source for c in chapter.source.cells if "preamble" in c.metadata.get("tags", [])]
+    stated = re.search(r"\*\*Time\.\*\* \w+ (\w+)(?: and a half)? minutes?", preamble)
+    assert stated, "**Time.** About two minutes …"
+    for about in (chapter.file.editions["default"].cost.seconds, 60 * MINUTES[stated[1]]):
+        assert about / 2 <= seconds <= about * 2
+
+
 @pytest.fixture(scope="module")
 def vega():
     return book._vega()

@@ -91,7 +91,7 @@ def cover(page: Page) -> tuple[str, bytes] | None:
 def gallery_entry(page: Page) -> str:
     """A chapter on the cover: its picture, which leads to it, and beside it what it shows and its verdicts."""
     shown, link = cover(page), f"/notebooks/{page.name}.ipynb"
-    verdicts = tally(page.verdicts, "the paper's")
+    verdicts = tally(page.verdicts, "the paper's", mark=False)
     text = f"**[{page.title}]({link})**\n\n{page.chapter.file.summary}\n\n{verdicts[0].upper()}{verdicts[1:]}."
     if shown is None:
         return text + "\n"
