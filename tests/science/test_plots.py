@@ -1,8 +1,10 @@
 """Figures: what is drawn, read back from axes; charts that move, rendered by Vega at every place of their controls."""
 
+import ast
 import itertools
 import json
 import re
+from pathlib import Path
 
 import altair as alt
 import matplotlib.pyplot as plt
@@ -325,3 +327,20 @@ def test_a_chart_of_usual_size_fits_its_page():
 def test_controls_that_cannot_be_made_are_refused(layers, controls, message):
     with pytest.raises(ValueError, match=message):
         chart(*layers, controls=controls)
+
+
+ROOT = Path(__file__).parents[2]
+CODE = [path.read_text() for path in (ROOT / "lib" / "phenomena" / "chapters").rglob("*.py")] + [
+    "".join(cell["source"])
+    for path in (ROOT / "notebooks").glob("*.ipynb")
+    for cell in json.loads(path.read_text())["cells"]
+    if cell["cell_type"] == "code"
+]
+
+
+def test_layers_name_what_is_beyond_frame_mark_and_place():
+    """By its place a column is easily taken for another: an area then stands on its side."""
+    calls = [node for text in CODE for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+    layers = [call for call in calls if ast.unparse(call.func).rpartition(".")[2] == "Layer"]
+    assert len(layers) > 20
+    assert [ast.unparse(call)[:80] for call in layers if len(call.args) > 4] == []

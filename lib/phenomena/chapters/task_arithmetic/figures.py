@@ -300,7 +300,7 @@ def along(frame: pd.DataFrame, test: int) -> Shown:
 
     limits = (float(means["coefficient"].min()), float(means["coefficient"].max()))
     chart = plots.slider(
-        Layer(means, "area", "coefficient", "low", "high", colour="on", style={"opacity": 0.2}),
+        Layer(means, "area", "coefficient", "low", y2="high", colour="on", style={"opacity": 0.2}),
         Layer(means, "line", "coefficient", "mean", colour="on", style={"point": True}),
         x=Axis("coefficient λ of the task's vector", limits),
         y=Axis("accuracy on validation rows", (0.0, 1.0)),
