@@ -3,6 +3,7 @@
 `make browser` builds the draft first and runs this; nothing here is about one chapter.
 """
 
+import itertools
 import os
 import re
 from pathlib import Path
@@ -328,7 +329,7 @@ def test_code_is_folded_under_names_and_no_wider_than_the_page(visit, page):
     folds = tab.locator("article div.cell:not(.tag_plumbing) details.hide")
     names = [name.strip() for name in folds.locator("summary").all_inner_texts()]
     assert len(names) > 5 and all(name.startswith("Code: ") for name in names)
-    assert [a for a, b in zip(names, names[1:], strict=False) if a == b] == []
+    assert [a for a, b in itertools.pairwise(names) if a == b] == []
     assert tab.locator("article div.cell details.hide[open]").count() == 0
     tab.get_by_role("button", name="Show all code").click()
     assert tab.locator("article div.cell details.hide:not([open])").count() == 0
