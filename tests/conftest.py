@@ -200,6 +200,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory, server: Any) -> Project:
 
     root = tmp_path_factory.mktemp("ran")
     (root / "requirements.lock").write_text("toy==1\n")
+    (root / "_config.yml").write_text("title: Toys\n")
     write_chapter(root)
     project = Project(root)
     chapter = project.chapter("toy")

@@ -286,6 +286,8 @@ if (typeof document !== "undefined") {
     body.addEventListener("input", (event) => { if (event.target !== editions) update(); });
     body.addEventListener("submit", (event) => event.preventDefault());
     source.after(body);
+    const fold = body.closest("details");
+    if (fold && /[?&]run[.=]/.test(location.search)) fold.open = true; // who follows a link to values sees them
     source.parentNode.querySelector(".run-plain")?.remove();
     const told = source.parentNode.querySelector(".run-command > p:last-child");
     told.replaceWith(see);

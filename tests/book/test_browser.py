@@ -274,6 +274,7 @@ def copied(tab):
 @pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("notebooks/")])
 def test_the_form_gives_the_pages_own_command_and_takes_a_seed(visit, page):
     tab = visit(page, **CLIPBOARD).page
+    unfold(tab)
     command, form = tab.locator(".run-command pre"), tab.locator("form.run-form")
     own = command.inner_text()
     assert own.startswith("phenomena run ")

@@ -283,6 +283,7 @@ def test_the_results_say_how_sure_the_whole_book_is(toy):
 
 
 def test_further_editions_are_not_counted(toy):
+    (toy.root / "_config.yml").write_text("title: Toys\n")
     page = made(toy, [verdict(p=0.04)])
     further = replace(made(toy, [verdict("contradicted", p=1e-9)]), edition="other")
     further.__dict__.update(verdicts=[verdict("contradicted", p=1e-9)], registrations=page.registrations)

@@ -429,7 +429,7 @@ def test_replications_are_kept_once_and_told_on_the_page(shelf, run_toy, phenome
 
     (page,) = book.find_pages(shelf, "default")
     assert (f"Run again 2 times, on 2 kinds of processor ({', '.join(sorted({mine.record.processor, 'B'}))}): "
-            "4 of 4 verdicts the same, 75 % of values equal to the bit. ") in pages.run_note(page)  # fmt: skip
+            "4 of 4 verdicts the same, 75 % of values equal to the bit.") in pages.run_note(page)  # fmt: skip
     shown = results.runs_page([page])
     assert "## Run again" in shown and shown.count("| 2 of 2 |") == 2
     assert "| B | – |" in shown and "| 1 | 1 | 0 | 0 | 2 of 2 |" in shown

@@ -220,7 +220,7 @@ def slider(
     ...     controls={"alpha": "alpha"}, reading=lambda alpha: f"With alpha = {alpha}.",
     ... )
     >>> [parameter["name"] for parameter in chart.to_dict()["params"]]
-    ['k0', 'reading']
+    ['alpha', 'k0', 'alpha_ticks', 'reading']
     """
     import altair as alt  # a second of import that only notebooks with such a chart need
 
