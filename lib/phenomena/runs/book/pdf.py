@@ -84,14 +84,13 @@ def one_page(site: Path, numbers: dict[str, int]) -> str:
     index = BeautifulSoup((site / "index.html").read_text(encoding="utf-8"), "html.parser")
     contents, parts = [], []
     for entry in index.select("nav.bd-docs-nav p.caption, nav.bd-docs-nav a.reference.internal"):
-        words = entry.get_text(strip=True)
         if entry.name == "p":
-            contents.append(f"<p class='caption'>{words}</p>")
+            contents.append(f"<p class='caption'>{words(entry)}</p>")
             continue
         href = str(entry["href"])
         page = "index.html" if href == "#" else href
         number = numbers.get(part_id(page), "")
-        contents.append(f"<p><a href='#{part_id(page)}'>{words}</a><span></span><b>{number}</b></p>")
+        contents.append(f"<p><a href='#{part_id(page)}'>{words(entry)}</a><span></span><b>{number}</b></p>")
         parts.append(str(part(site, page)))
     title = index.select_one("title")
     name = title.get_text(strip=True).rpartition(" — ")[2] if title else ""
@@ -108,6 +107,11 @@ def one_page(site: Path, numbers: dict[str, int]) -> str:
 def _needed(tag: Tag) -> bool:
     """Whether a style or script of the pages is needed on paper: formulas are typeset by one, nothing moves."""
     return tag.name == "link" or "mathjax" in str(tag).lower()
+
+
+def words(tag: Tag) -> str:
+    """A tag's text, its number apart from its words."""
+    return " ".join(tag.get_text().split())
 
 
 def part_id(page: str) -> str:
