@@ -6,8 +6,10 @@
     mark: { color: "#0173b2" },
     axis: { labelFontSize: 12, titleFontSize: 13, titleFontWeight: "normal", titlePadding: 10, labelFlush: false,
             labelOverlap: "greedy", labelSeparation: 8, gridColor: "#e6e6e6", domainColor: ink, labelColor: ink, titleColor: ink },
+    axisX: { labelFlush: true }, // a long last label would be cut
     legend: { orient: "bottom", labelLimit: 0, labelFontSize: 13, titleFontSize: 13, titleFontWeight: "normal", titleOrient: "left",
-              symbolOpacity: 1, symbolSize: 250, symbolStrokeWidth: 2, labelColor: ink, titleColor: ink },
+              symbolOpacity: 1, symbolSize: 250, symbolStrokeWidth: 2, labelColor: ink, titleColor: ink,
+              ...(innerWidth < 500 && { columns: 1 }) }, // one row would be cut on a phone
     title: { anchor: "start", fontSize: 13, fontWeight: "normal", color: ink },
     range: { category: ["#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9"] },
     view: { stroke: null },

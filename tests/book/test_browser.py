@@ -147,6 +147,11 @@ def test_a_phone_does_not_scroll_sideways(visit, page):
     unfold(tab)
     tab.wait_for_timeout(300)
     assert tab.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    cut = """texts => texts.filter(text => {
+        const end = (box) => box.getBoundingClientRect().right;
+        return end(text) > end(text.closest("svg")) + 1;
+    }).map(text => text.textContent)"""
+    assert tab.locator(".interactive svg text").evaluate_all(cut) == []
 
 
 @each

@@ -112,13 +112,6 @@ def bibliography(root: Path) -> dict[str, Entry]:
     return dict(parse_file(str(root / "book" / "references.bib")).entries)
 
 
-def names_and_year(entry: Entry) -> str:
-    """How a text cites an entry: "Zhang et al. (2018)"."""
-    people = [" ".join(person.prelast_names + person.last_names) for person in entry.persons["author"]]
-    names = people[0] if len(people) == 1 else " and ".join(people) if len(people) == 2 else f"{people[0]} et al."
-    return re.sub(r"[{}]", "", f"{names} ({entry.fields['year']})")
-
-
 def address(entry: Entry) -> str | None:
     """Where the entry can be read, if it says so."""
     fields = entry.fields
