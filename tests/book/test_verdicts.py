@@ -9,7 +9,7 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup
 from conftest import CHAPTER, Visit, served, without_browser, write_chapter
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from test_results import made, record_of, verdict
 
@@ -99,6 +99,10 @@ def test_the_claimed_side_is_shaded_from_the_threshold_on(claim, sides):
 finite = st.floats(-1e9, 1e9).filter(lambda x: x == 0 or abs(x) > 1e-9)
 
 
+@example(threshold=715827882.9789984, values=[715827882.9804688])  # closer than a scale's labels can tell
+@example(threshold=715827882.9785156, values=[715827882.9765625])
+@example(threshold=715827501.0, values=[715827500.0])
+@example(threshold=1e-9, values=[1e-9])
 @given(threshold=finite, values=st.lists(finite, min_size=1, max_size=60))
 def test_every_scale_shows_both_sides_of_its_threshold_and_all_values(threshold, values):
     mean, low, high = sum(values) / len(values), min(values), max(values)

@@ -25,6 +25,7 @@ DOT = 4.4  # diameter of a seed's dot
 LANES = (0, -1, 1, -2, 2)  # dots that would overlap go above and below each other
 LETTER = 6.5  # width of a letter of the labels, about
 ROOM = 0.08  # of the span, left beyond a threshold so that both of its sides show
+NARROWEST = 1e-4  # what a plot resolves, as a part of its largest value, with labels of six digits
 PLAIN = re.compile(r"(?:about )?([−-]?\d*\.?\d+)")
 
 
@@ -70,7 +71,9 @@ def made_plot(v: claims.Verdict, values: list[float]) -> Plot:
     claim = v.claim
     ends = [end for end in claim.range if math.isfinite(end)]
     shown = [x for x in (v.measured, v.low, v.high, paper_number(claim)) if x is not None] + values
-    span = max(shown + ends) - min(shown + ends) or abs(ends[0]) or 1.0
+    size = max(map(abs, shown + ends))
+    span = max(shown + ends) - min(shown + ends)
+    span = span if span > NARROWEST * size else size or 1.0
     low = min([*shown, *(end - ROOM * span for end in ends)])
     high = max([*shown, *(end + ROOM * span for end in ends)])
     step = _round_step((high - low) / 8)
