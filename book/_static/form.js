@@ -6,17 +6,24 @@ const runForm = {
 
   /** What a text means for a type, as {value}; undefined where it is not accepted. */
   convert(type, text) {
-    if (type.none && type.kind !== "str" && (text === "none" || text === "null")) return { value: null };
+    if (type.none && /^(none|null)$/i.test(text)) return { value: null };
     if (type.kind !== "list") return this.plain(type, text);
-    let entries;
-    try {
-      entries = JSON.parse(text);
-    } catch {
-      return undefined;
-    }
-    if (!Array.isArray(entries) || !this.within(type, entries)) return undefined;
+    const entries = this.entries(text);
+    if (!entries || !this.within(type, entries)) return undefined;
     const values = entries.map((entry) => this.plain(type.of, entry));
     return values.every(Boolean) ? { value: values.map(({ value }) => value) } : undefined;
+  },
+
+  /** The entries of a list, in JSON or between commas; undefined for what is neither. */
+  entries(text) {
+    try {
+      const listed = JSON.parse(text);
+      if (Array.isArray(listed)) return listed;
+    } catch {
+      // not JSON
+    }
+    const entries = text.trim().replace(/^\[([^]*)\]$/, "$1").split(",").map((entry) => entry.trim());
+    return entries.includes("") || /[[\](){}'"]/.test(entries.join("")) ? undefined : entries;
   },
 
   /** The same for what is no list: a text, or an entry of a list as JSON has it. */
@@ -32,6 +39,7 @@ const runForm = {
   },
 
   int(given) {
+    if (typeof given === "string" && /^\s*[+-]?\d+(\.\d*)?e\+?\d+\s*$/i.test(given)) given = Number(given);
     if (typeof given !== "string") return Number.isInteger(given) ? given : undefined;
     const bare = given.trim().replace(/^\+(?=\d)/, "").replace(/^0[0_]*(?=[\d-])/, "").replace(/\.0+$/, "");
     const digits = this.digits(bare);
@@ -70,8 +78,13 @@ const runForm = {
     const wrong = form.parameters.filter(({ name, type }) => this.convert(type, texts[name]) === undefined);
     return new Map(wrong.map(({ name, type, accepted }) => {
       const choices = type.choices ?? type.of?.choices ?? [];
-      const hint = this.nearest(texts[name], choices.map(String));
-      return [name, `${name}=${this.quoted(texts[name])} is not accepted: ${accepted}${hint}`];
+      const entries = type.kind === "list" ? this.entries(texts[name]) ?? [] : [];
+      const at = entries.findIndex((entry) => !this.plain(type.of, entry));
+      const entry = at < 0 ? "" : ` in entry ${at + 1}`;
+      // a list of wrong length is at fault as a whole, and near to no choice
+      const given = at >= 0 ? entries[at] : entries.length ? undefined : texts[name];
+      const hint = typeof given === "string" ? this.nearest(given, choices.map(String)) : "";
+      return [name, `${name}=${this.short(this.quoted(texts[name]))} is not accepted${entry}: ${accepted}${hint}`];
     }));
   },
 
@@ -94,6 +107,12 @@ const runForm = {
     };
     const hidden = quote === "'" ? /['\\]|(?! )[\p{C}\p{Z}]/gu : /\\|(?! )[\p{C}\p{Z}]/gu;
     return quote + text.replace(hidden, shown) + quote;
+  },
+
+  /** A text of at most 100 characters. */
+  short(text) {
+    const signs = [...text];
+    return signs.length <= 100 ? text : `${signs.slice(0, 99).join("")}…`;
   },
 
   /** The nearest of some words, as Python's difflib finds it. */

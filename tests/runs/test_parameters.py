@@ -35,6 +35,10 @@ def test_a_meaning_may_stand_within_a_declaration_of_several_lines():
     [
         ("rate", "1e-3", 1e-3), ("rate", 1, 1.0), ("seeds", "4", 4), ("seeds", 4.0, 4), ("levels", "[3, 4]", [3, 4]),
         ("levels", [5], [5]), ("careful", "true", True), ("limit", "none", None), ("limit", "7", 7),
+        ("levels", "3,4", [3, 4]), ("levels", "3", [3]), ("levels", "[3, 1e2]", [3, 100]), ("limit", "None", None),
+        ("seed", "1e5", 100_000), ("seed", 1e5, 100_000), ("seed", "1.5e20", 150_000_000_000_000_000_000),
+        ("seed", "3.0", 3), ("seed", "1_000", 1000), ("careful", "Yes", True), ("careful", 0, False),
+        ("title", "-a=b\n'\"×−", "-a=b\n'\"×−"), ("title", "None", "None"), ("title", "", ""),
         ("title", "007", "007"), ("title", "$(rm -rf /)", "$(rm -rf /)"),
         ("title", "__import__('os').system('id')", "__import__('os').system('id')"),
     ],
@@ -59,8 +63,17 @@ def test_values_become_their_type_and_text_stays_text(name, given, value):
         ("seed", "__import__('os')", "toy: seed=\"__import__('os')\" is not accepted: int, at least 0"),
         ("kind", "fency", "toy: kind='fency' is not accepted: one of plain, fancy; did you mean 'fancy'?"),
         ("levels", "[]", "toy: levels='[]' is not accepted: list of int, 1 or more entries"),
-        ("levels", "1,2", "toy: levels='1,2' is not accepted: list of int, 1 or more entries"),
-        ("levels", '["a"]', "toy: levels='[\"a\"]' is not accepted: list of int, 1 or more entries"),
+        ("levels", "1,,2", "toy: levels='1,,2' is not accepted: list of int, 1 or more entries"),
+        ("levels", "[1, 2", "toy: levels='[1, 2' is not accepted: list of int, 1 or more entries"),
+        ("levels", "[" * 10**5, f"toy: levels='{'[' * 98}… is not accepted: list of int, 1 or more entries"),
+        ("levels", '[1, "a"]', "toy: levels='[1, \"a\"]' is not accepted in entry 2: list of int, 1 or more entries"),
+        ("levels", [1, None], "toy: levels=[1, None] is not accepted in entry 2: list of int, 1 or more entries"),
+        ("levels", None, "toy: levels=None is not accepted: list of int, 1 or more entries"),
+        ("limit", "0x10", "toy: limit='0x10' is not accepted: int or none"),
+        ("seeds", "1.5e0", "toy: seeds='1.5e0' is not accepted: int, 1 to 100"),
+        ("seeds", "9" * 5000, f"toy: seeds='{'9' * 98}… is not accepted: int, 1 to 100"),
+        ("title", 7, "toy: title=7 is not accepted: str"),
+        ("title", "caf\udce9", "toy: title='caf\\udce9' is not accepted: str"),  # bytes that are no UTF-8
         ("careful", "perhaps", "toy: careful='perhaps' is not accepted: bool"),
     ],
 )  # fmt: skip
@@ -68,6 +81,17 @@ def test_refusals_say_what_came_and_what_is_accepted(name, given, message):
     with pytest.raises(BadInput) as refused:
         checked(**{name: given})
     assert str(refused.value) == message
+
+
+def test_an_entry_of_a_list_gets_the_nearest_match():
+    declared = read_declaration('w: list[Literal["crop", "flip"]] = []\nseed: int = 0\nseeds: int = 2')
+    given = {"seed": 0, "seeds": 2}
+    assert check(declared.values(), {"w": "crop, flip", **given}, "toy")["w"] == ["crop", "flip"]
+    assert check(declared.values(), {"w": "[crop]", **given}, "toy")["w"] == ["crop"]
+    with pytest.raises(BadInput) as refused:
+        check(declared.values(), {"w": "crop,flop", **given}, "toy")
+    accepted = "list of one of crop, flip"
+    assert str(refused.value) == f"toy: w='crop,flop' is not accepted in entry 2: {accepted}; did you mean 'flip'?"
 
 
 def test_unknown_name_gets_the_nearest_match():

@@ -11,6 +11,7 @@ editions' files and, inside the notebook, what a person typed there.
 import ast
 import io
 import json
+import re
 import tokenize
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -114,14 +115,38 @@ def _no_bool(value: Any) -> Any:
     return value
 
 
-def _from_text(value: Any) -> Any:
-    """A list or None arrives from the command line as JSON."""
+def _whole(value: Any) -> Any:
+    """1e5 is a text on a command line and in yaml, a float to Papermill: one value in all of them."""
+    if isinstance(value, str) and re.fullmatch(r"\s*[+-]?[0-9]+(\.[0-9]*)?e\+?[0-9]+\s*", value, re.IGNORECASE):
+        value = float(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else _no_bool(value)
+
+
+def _encodable(value: Any) -> Any:
+    """Refuses a text that no file could hold: bytes of a command line that are not UTF-8."""
     if isinstance(value, str):
-        try:
-            return json.loads(value)
-        except json.JSONDecodeError as error:
-            raise ValueError("must be JSON, such as [1, 2]") from error
+        value.encode()
     return value
+
+
+def _from_text(value: Any) -> Any:
+    """A list arrives from the command line as JSON, or as entries between commas: `[1, 2]`, `1,2`, `[crop, flip]`."""
+    if not isinstance(value, str):
+        return value
+    try:
+        if isinstance(listed := json.loads(value, parse_constant=_no_constant), list):
+            return listed
+    except (ValueError, RecursionError):
+        pass  # not JSON, or nested without end
+    bare = value.strip()
+    entries = [entry.strip() for entry in (bare[1:-1] if bare[:1] + bare[-1:] == "[]" else bare).split(",")]
+    if "" in entries or re.search(r"[\[\](){}'\"]", "".join(entries)):
+        raise ValueError("must be a list, such as [1, 2]")
+    return entries
+
+
+def _no_constant(word: str) -> None:
+    raise ValueError(f"{word} is no JSON")
 
 
 def _strict(kind: Any) -> Any:
@@ -129,8 +154,8 @@ def _strict(kind: Any) -> Any:
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Annotated:
         return Annotated[(_strict(arguments[0]), *arguments[1:])]
-    if kind in (int, float):
-        return Annotated[kind, BeforeValidator(_no_bool)]
+    if kind in (int, float, str):
+        return Annotated[kind, BeforeValidator({int: _whole, float: _no_bool, str: _encodable}[kind])]
     if origin is Literal:
         words = {str(choice): choice for choice in arguments}
         return Annotated[kind, BeforeValidator(lambda v: words.get(v, v) if isinstance(v, str) else v)]
@@ -138,12 +163,12 @@ def _strict(kind: Any) -> Any:
         return Annotated[list[_strict(arguments[0])], BeforeValidator(_from_text)]  # type: ignore[misc]
     if origin in (Union, UnionType) and NoneType in arguments:
         rest = [a for a in arguments if a is not NoneType]
-        return _strict(rest[0]) | None if str in rest else Annotated[_strict(rest[0]) | None, BeforeValidator(_none)]
+        return Annotated[_strict(rest[0]) | None, BeforeValidator(_none)]
     return kind
 
 
 def _none(value: Any) -> Any:
-    return None if value in ("none", "null") else value
+    return None if isinstance(value, str) and value.lower() in ("none", "null") else value
 
 
 def _model(parameters: Iterable[Parameter]) -> type[BaseModel]:
@@ -165,14 +190,20 @@ def check(parameters: Iterable[Parameter], values: Mapping[str, Any], place: str
     try:
         checked = _model(declared.values())(**values).model_dump()
     except ValidationError as error:
-        faults = {str(e["loc"][0]): e["input"] for e in reversed(error.errors())}  # the first fault of each wins
-        name, given = next(reversed(faults.items()))
-        given = values.get(name, given)
-        choices = _choices(declared[name].type)
+        faults = {str(e["loc"][0]): e for e in reversed(error.errors())}  # the first fault of each wins
+        name, fault = next(reversed(faults.items()))
+        given, entry = fault["input"], "".join(f" in entry {i + 1}" for i in fault["loc"][1:2])
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        hint = nearest(given, choices) if isinstance(given, str) else ""
-        raise BadInput(f"{place}: {name}={given!r} is not accepted: {declared[name].accepted}{hint}{more}") from error
+        hint = nearest(given, _choices(declared[name].type)) if isinstance(given, str) else ""
+        said = f"{name}={_short(repr(values[name]))} is not accepted{entry}"
+        # a reader of the notebook is not interested in what pydantic says
+        raise BadInput(f"{place}: {said}: {declared[name].accepted}{hint}{more}") from None
     return {name: checked[name] for name in declared}
+
+
+def _short(text: str) -> str:
+    """A text of at most 100 characters."""
+    return text if len(text) <= 100 else f"{text[:99]}…"
 
 
 def _choices(kind: Any) -> list[str]:
