@@ -91,6 +91,9 @@ def test_grids_are_lists_and_ranges():
     assert sweep.read_grid(["seed=3:6"])["seed"] == ["3", "4", "5", "6"]
     assert sweep.read_grid(["x=1:0:-0.5"])["x"] == ["1.0", "0.5", "0.0"]
     assert sweep.read_grid(["x=0:1:0.3"])["x"] == ["0.0", "0.3", "0.6", "0.9"]
+    assert sweep.read_grid(["levels=[1,2],[3]"])["levels"] == ["[1,2]", "[3]"]
+    assert sweep.read_grid(['words=["a,b"],c'])["words"] == ['["a,b"]', "c"]
+    assert sweep.read_grid(["set=npz:a.npz,digits"])["set"] == ["npz:a.npz", "digits"]
 
 
 @pytest.mark.parametrize(
@@ -105,6 +108,8 @@ def test_grids_are_lists_and_ranges():
         (["a=1:x"], "START:STOP"),
         (["a=1:2:3:4"], "START:STOP"),
         (["a=1:inf"], "START:STOP"),
+        (["a=0:1e999999:1e-999999"], "START:STOP"),
+        (["a=0:1e18"], "at most a million"),
     ],
 )
 def test_grids_that_are_refused(texts, match):
@@ -137,10 +142,14 @@ def test_sweep_files(tmp_path):
         ({"grid": {"rate": 1}}, "a list of values"),
         ({"grid": [1]}, "must be a dict"),
         ([1], "fields among edition"),
+        ({"grid": {True: [1]}}, "True is no parameter's name"),  # yaml's reading of a bare `on`
     ):
         path.write_text(yaml.safe_dump(content))
         with pytest.raises(BadInput, match=match):
             sweep.read_file(path)
+    path.write_text("grid:\n  rate: [0.1]\n  rate: [0.2]\n")
+    with pytest.raises(BadInput, match=r"unreadable \('rate' stands twice, line 3\)"):
+        sweep.read_file(path)
     with pytest.raises(BadInput, match="unreadable"):
         sweep.read_file(tmp_path / "none.yaml")
 

@@ -6,6 +6,7 @@ and puts what comes back into place. Workers need the package and the same versi
 
 import itertools
 import logging
+import re
 import tempfile
 import time
 import uuid
@@ -23,7 +24,7 @@ from filelock import FileLock, Timeout
 from phenomena.runs.contract.errors import BadInput, RunFailed, nearest
 from phenomena.runs.execute import kernels, runner
 from phenomena.runs.store import git, keys, runs
-from phenomena.runs.store.chapters import Chapter, Project
+from phenomena.runs.store.chapters import Chapter, Loader, Project
 
 ANSWER_WITHIN = 8  # seconds for a scheduler to answer
 GONE = "the scheduler went away; what was done is kept: start the sweep again to go on"
@@ -59,6 +60,7 @@ class Outcome:
 def read_grid(texts: Iterable[str]) -> dict[str, list[str]]:
     """`NAME=V1,V2,...` and `NAME=START:STOP[:STEP]` (STOP included where a step lands on it) as lists of texts.
 
+    A comma within brackets is part of a value: `levels=[1,2],[3]`. A range begins with a number: `npz:PATH` is none.
     Raises `BadInput` for another form, an empty range, a value or a name that stands twice.
     """
     grid: dict[str, list[str]] = {}
@@ -68,7 +70,8 @@ def read_grid(texts: Iterable[str]) -> dict[str, list[str]]:
             raise BadInput(f"-g {text!r}: must be NAME=V1,V2,… or NAME=START:STOP[:STEP]")
         if name in grid:
             raise BadInput(f"-g {name} was given twice")
-        grid[name] = _range(text, values.split(":")) if ":" in values else values.split(",")
+        ranged = ":" in values and re.match(r"[-+.\d]", values)
+        grid[name] = _range(text, values.split(":")) if ranged else re.split(r",(?![^\[]*\])", values)
         twice = [value for value, count in Counter(grid[name]).items() if count > 1]
         if twice:
             raise BadInput(f"-g {text!r}: {twice[0]!r} stands twice")
@@ -80,11 +83,14 @@ def _range(text: str, parts: list[str]) -> list[str]:
         start, stop, step = (Decimal(part) for part in [*parts, "1"][:3])
         if len(parts) > 3 or not (start.is_finite() and stop.is_finite() and step.is_finite()):
             raise InvalidOperation
-    except (InvalidOperation, ValueError) as error:
+        steps = (stop - start) / step if step else Decimal(-1)
+    except (ArithmeticError, ValueError) as error:
         raise BadInput(f"-g {text!r}: START:STOP[:STEP] must be numbers, such as 0:1:0.25") from error
-    if step == 0 or (stop - start) / step < 0:
+    if steps < 0:
         raise BadInput(f"-g {text!r} is empty: STEP must lead from START to STOP")
-    return [str(start + step * i) for i in range(int((stop - start) / step) + 1)]
+    if steps > 10**6:
+        raise BadInput(f"-g {text!r}: must be at most a million values")
+    return [str(start + step * i) for i in range(int(steps) + 1)]
 
 
 def read_file(path: Path) -> tuple[str, dict[str, list[Any]], dict[str, Any]]:
@@ -93,7 +99,7 @@ def read_file(path: Path) -> tuple[str, dict[str, list[Any]], dict[str, Any]]:
     Raises `BadInput` naming what is wrong.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise BadInput(f"{path}: unreadable ({' '.join(str(error).split())[:200]})") from error
     fields = {"edition": str, "grid": dict, "parameters": dict}
@@ -105,6 +111,9 @@ def read_file(path: Path) -> tuple[str, dict[str, list[Any]], dict[str, Any]]:
         if not isinstance(value, fields[name]):
             raise BadInput(f"{path}: {name} is {value!r}: must be a {fields[name].__name__}")
     grid = content.get("grid", {})
+    for name in [*grid, *content.get("parameters", {})]:
+        if not isinstance(name, str):  # yaml takes a bare `on` or 1 for something else
+            raise BadInput(f"{path}: {name!r} is no parameter's name: must be text, in quotes if need be")
     for name, values in grid.items():
         if not isinstance(values, list) or not values:
             raise BadInput(f"{path}: grid: {name} is {values!r}: must be a list of values")

@@ -22,7 +22,7 @@ from phenomena.runs.contract.parameters import Parameter, check, read_declaratio
 Slug = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
 
 
-class _Loader(SafeLoader):
+class Loader(SafeLoader):
     """Refuses a name that stands twice in one mapping, where yaml would silently take the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -178,7 +178,7 @@ class Chapter:
         """Editions and claims. Raises `BadInput` naming file and place when something is wrong in them."""
         path = self.notebook.with_suffix(".yaml")
         try:
-            content = ChapterFile.model_validate(yaml.load(path.read_text(encoding="utf-8"), _Loader))
+            content = ChapterFile.model_validate(yaml.load(path.read_text(encoding="utf-8"), Loader))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise BadInput(f"{path.name}: unreadable ({_first_line(error)})") from error
         except ValidationError as error:
