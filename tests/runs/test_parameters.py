@@ -160,3 +160,18 @@ def test_a_notebook_checks_what_a_person_typed(capsys):
     namespace["seeds"] = -1
     with pytest.raises(BadInput, match="parameters: seeds=-1 is not accepted: int, 1 to 100"):
         check_parameters(namespace)
+
+
+def test_a_notebook_refuses_a_name_that_papermill_brought_and_nobody_declared():
+    namespace: dict = {}
+    cell = "# Parameters\n" + PARAMETERS
+    exec("from typing import Annotated, Literal\nfrom annotated_types import Ge, Le, MinLen\n" + cell, namespace)
+    namespace |= {"sed": 4, "PAPERMILL_INPUT_PATH": "toy.ipynb", "In": ["", cell, "# Parameters\nsed = 4\nseeds = 2\n"]}
+    with pytest.raises(BadInput, match="parameters: unknown parameter 'sed'; did you mean 'seed'"):
+        check_parameters(namespace)
+    for history in (
+        ["", cell, '# Parameters\nPAPERMILL_INPUT_PATH = "toy.ipynb"\nseeds = 2\n'],
+        ["# Parameters\nsed = 4\n", cell],  # declared again since
+        ["sed = 4", "x = 3"],  # a person's own names
+    ):
+        check_parameters(namespace | {"In": history})

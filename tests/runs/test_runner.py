@@ -4,6 +4,7 @@ import copy
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -316,6 +317,22 @@ def test_papermill_alone_leaves_the_same_record(ran, tmp_path):
     run = runs.current(ran, ran.chapter("toy"), "smoke")
     assert collected["values"] == run.record.values == values_of(run.folder)
     assert collected["parameters"] == run.record.parameters
+
+
+@pytest.mark.parametrize(
+    ("given", "refusal"),
+    [
+        ({"rat": 0.2, "seeds": 2}, "parameters: unknown parameter 'rat'; did you mean 'rate'? accepted: kind, "),
+        ({"rate": 7}, "parameters: rate=7 is not accepted: float, 0 to 1"),
+    ],
+)
+def test_papermill_alone_stops_at_what_is_not_accepted_with_one_line(project, tmp_path, given, refusal):
+    out = tmp_path / "out.ipynb"
+    with pytest.raises(papermill.PapermillExecutionError, match=re.escape(refusal)):
+        papermill.execute_notebook(project.chapter("toy").notebook, out, given, progress_bar=False)
+    (raised,) = [o for cell in nbformat.read(out, 4).cells for o in cell.get("outputs", []) if o.output_type == "error"]
+    (line,) = raised.traceback
+    assert line.startswith(f"BadInput: {refusal}")
 
 
 def test_progress_is_told_to_the_runner(tmp_path, monkeypatch):

@@ -7,6 +7,10 @@ from collections.abc import Iterable
 class BadInput(ValueError):
     """Input that is refused before anything starts: one line, exit status 2."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in a notebook: the line says all."""
+        return [f"BadInput: {self}"]
+
 
 class RunFailed(RuntimeError):
     """A notebook that raised, a book that did not build, a record that does not hold: one line, exit status 1."""

@@ -4,6 +4,7 @@ Everything goes into the notebook's own outputs, under one MIME type, so that a 
 alone carries the same record as one run by `phenomena run`. A change here re-runs every chapter: keep it small.
 """
 
+import ast
 import base64
 import io
 import json
@@ -33,7 +34,8 @@ WHERE_USED = ("transformers", "tokenizers", "safetensors", "open_clip_torch", "t
 def check_parameters(namespace: dict[str, Any]) -> None:
     """Checks the notebook's parameters against their declared types and puts the converted values back.
 
-    namespace: the notebook's `globals()`, right after its `parameters` cell. Raises `BadInput`, in one line.
+    namespace: the notebook's `globals()`, right after its `parameters` cell. Raises `BadInput`, in one line, also for a
+    name in Papermill's cell that is not declared.
 
     >>> seeds: int = "3"  # in the cell tagged parameters
     >>> check_parameters(globals())
@@ -43,9 +45,21 @@ def check_parameters(namespace: dict[str, Any]) -> None:
     """
     annotations = namespace.get("__annotations__") or namespace["__annotate__"](1)  # the latter since Python 3.14
     declared = [Parameter(name, kind, None, "") for name, kind in annotations.items()]
-    values = check(declared, {p.name: namespace[p.name] for p in declared}, "parameters")
+    names = dict.fromkeys([*(p.name for p in declared), *_injected(namespace.get("In", []))])
+    values = check(declared, {name: namespace[name] for name in names}, "parameters")
     namespace.update(values)
     _emit({"parameters": values, **_machine()}, ", ".join(f"{name} = {value!r}" for name, value in values.items()))
+
+
+def _injected(history: list[str]) -> list[str]:
+    """The names that the last cell which begins as Papermill's do assigns. One that declares has its types, and none.
+
+    history: the cells that were run, IPython's `In`.
+    """
+    cell = next((cell for cell in reversed(history) if cell.startswith("# Parameters\n")), "")
+    assigned = [line.targets[0] for line in ast.parse(cell).body if isinstance(line, ast.Assign)]
+    names = [name.id for name in assigned if isinstance(name, ast.Name)]
+    return [name for name in names if not name.startswith("PAPERMILL_")]  # its own, on --inject-paths
 
 
 def record(**values: Iterable[float]) -> None:

@@ -26,6 +26,7 @@ class Loader(SafeLoader):
     """Refuses a name that stands twice in one mapping, where yaml would silently take the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping. Raises `yaml.YAMLError` for a name that stands twice."""
         names = [key.value for key, _ in node.value]
         for number, name in enumerate(names):
             if name in names[:number]:
