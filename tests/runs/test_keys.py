@@ -1,7 +1,11 @@
 """Keys cover code: what changes a syntax tree changes them, what does not leaves them alone."""
 
 import ast
+import json
+import re
+import shutil
 
+import nbformat
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -85,6 +89,111 @@ def test_a_module_that_is_not_python_is_told_in_one_line(tmp_path, monkeypatch):
     with pytest.raises(BadInput, match=r"^lib/phenomena/broken.py, line 2: not Python \(invalid syntax\)$"):
         keys.modules("import phenomena.broken")
 
+
+# --- notebooks as editors save them -----------------------------------------------------------------------------------
+
+
+def with_cells(notebook, change):
+    for cell in notebook["cells"]:
+        change(cell)
+
+
+def with_outputs(cell):
+    if cell["cell_type"] == "code":
+        stale = {"application/vnd.phenomena+json": {"values": {"high": [9.0]}}}
+        cell |= {"execution_count": 7, "outputs": [{"output_type": "display_data", "data": stale, "metadata": {}}]}
+
+
+EMPTY = {"cell_type": "code", "metadata": {}, "source": [], "outputs": [], "execution_count": None}
+INJECTED = EMPTY | {"metadata": {"tags": ["injected-parameters"]}, "source": ["# Parameters\n", "rate = 0.9"]}
+SAVED = {
+    "no kernel": lambda n: n["metadata"].clear(),
+    "another kernel": lambda n: n["metadata"].update(kernelspec={"name": "conda-env-x-py", "display_name": "x"}),
+    "no ids": lambda n: with_cells(n, lambda cell: cell.pop("id")),
+    "one id twice": lambda n: with_cells(n, lambda cell: cell.update(id="a")),
+    "nbformat 4.2": lambda n: n.update(nbformat_minor=2),
+    "Windows' line ends": lambda n: with_cells(
+        n, lambda c: c.update(source="".join(c["source"]).replace("\n", "\r\n"))
+    ),
+    "old Macs' line ends": lambda n: with_cells(n, lambda c: c.update(source="".join(c["source"]).replace("\n", "\r"))),
+    "tabs": lambda n: with_cells(n, lambda c: c.update(source="".join(c["source"]).replace("    ", "\t"))),
+    "outputs": lambda n: with_cells(n, with_outputs),
+    "an empty cell at the end": lambda n: n["cells"].append(dict(EMPTY)),
+    "a cell that Papermill injected": lambda n: n["cells"].insert(4, dict(INJECTED)),
+    "an editor's own fields": lambda n: with_cells(n, lambda cell: cell["metadata"].update(vscode={"languageId": "x"})),
+}
+
+
+def holding(cell):
+    return json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [cell]})
+
+
+def key(project):
+    chapter = project.chapter("toy")
+    return keys.run_key(project, chapter, chapter.resolve())
+
+
+@pytest.mark.parametrize("form", SAVED)
+def test_however_an_editor_saves_a_notebook_it_has_one_key_and_one_reading(project, form):
+    chapter, before = project.chapter("toy"), key(project)
+    content = json.loads(chapter.notebook.read_text())
+    SAVED[form](content)
+    chapter.notebook.write_text(json.dumps(content))
+    assert key(project) == before
+    assert nbformat.validate(chapter.source) is None
+    assert chapter.source == project.chapter("toy").source  # nothing of it is drawn at random
+
+
+@pytest.mark.parametrize("encoded", ["utf-8-sig", "utf-8"])
+def test_a_byte_order_mark_and_windows_line_ends_of_the_file_change_nothing(project, encoded):
+    notebook, before = project.chapter("toy").notebook, key(project)
+    notebook.write_bytes(notebook.read_text().replace("\n", "\r\n").encode(encoded))
+    assert key(project) == before
+
+
+def test_a_run_of_a_notebook_from_another_editor_is_the_same(project, run_toy):
+    before = run_toy(project)
+    path = project.chapter("toy").notebook
+    content = json.loads(path.read_text())
+    for form in (
+        "no kernel",
+        "no ids",
+        "nbformat 4.2",
+        "Windows' line ends",
+        "outputs",
+        "a cell that Papermill injected",
+    ):
+        SAVED[form](content)
+    path.write_text(json.dumps(content), encoding="utf-8-sig")
+    shutil.rmtree(before.folder)
+    after = run_toy(project)
+    assert (after.folder, after.record.values) == (before.folder, before.record.values)
+    assert after.notebook.metadata.papermill.input_path == "toy.ipynb"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "does not appear to be JSON"),
+        ("[]", "not a notebook"),
+        ('{"nbformat": 4, "nbformat_minor": 5, "metadata": {}}', "missing an expected key: cells"),
+        ('{"nbformat": 9, "nbformat_minor": 0, "metadata": {}, "cells": []}', "Unsupported nbformat version 9"),
+        ('<<<<<<< HEAD\n{"nbformat": 4}', "does not appear to be JSON"),
+        (holding(EMPTY | {"metadata": {"tags": None}}), "None is not of type 'array'"),
+        (holding(EMPTY | {"source": "\ud800"}), "surrogates not allowed"),
+        (holding(EMPTY | {"own": 1}), "'own' was unexpected"),
+        (holding({"cell_type": "code"}), "not a notebook"),
+    ],
+)
+def test_what_is_no_notebook_is_refused_in_one_line(project, text, said):
+    chapter = project.chapter("toy")
+    chapter.notebook.write_text(text)
+    with pytest.raises(BadInput, match=re.escape(said)) as refused:
+        _ = chapter.source
+    assert str(refused.value).startswith("toy.ipynb: not a notebook (") and "\n" not in str(refused.value)
+
+
+# --- any programme ----------------------------------------------------------------------------------------------------
 
 names = st.sampled_from(["a", "b", "c"])
 atoms = (

@@ -242,7 +242,7 @@ def test_a_notebook_that_checks_no_parameters_makes_no_run(project, run):
     assert not (project.runs / "toy").exists()
 
 
-@pytest.mark.parametrize("source", ["%matplotlib inline", "x = ="])
+@pytest.mark.parametrize("source", ["%matplotlib inline", "!ls", "%%time\nx = 1", "record?", "x = ="])
 def test_a_cell_that_is_not_plain_python_is_refused_before_a_kernel_starts(project, run, source):
     edit_cell(project, 6, source)
     with pytest.raises(BadInput, match=r"toy.ipynb, code cell 4, line 1: must be plain Python"):

@@ -198,8 +198,9 @@ def execute(
     kernel, reached = _Watched(limits or Limits()), list[str]()
     try:
         with _progress(chapter.name, folder / "progress.json") as told, _private() as config, kernel:
+            nbformat.write(chapter.source, target)  # Papermill takes no notebook as some editors save them
             papermill.execute_notebook(
-                chapter.notebook, target, changed, kernel_name="python3", language="python",
+                target, target, changed, kernel_name="python3", language="python",
                 progress_bar=False, log_output=False, config=config, shutdown_kernel="immediate",
                 request_save_on_cell_execute=False,  # or it writes all there is before and after every cell
                 on_cell_start=lambda cell, cell_index: reached.append(cell.source),
@@ -212,7 +213,7 @@ def execute(
         raise RunFailed(_report(project, chapter, parameters, key, target, error, death, reached)) from error
     total = time.monotonic() - began
     notebook = nbformat.read(target, as_version=4)
-    _tidy(notebook)
+    _tidy(notebook, chapter)
     nbformat.write(notebook, target)
     facts = runs.collect(notebook)
     if facts.pop("parameters", None) != parameters:
@@ -291,10 +292,9 @@ def section_seconds(notebook: nbformat.NotebookNode) -> dict[str, float]:
     return {name: round(value, 2) for name, value in seconds.items()}
 
 
-def _tidy(notebook: nbformat.NotebookNode) -> None:
+def _tidy(notebook: nbformat.NotebookNode, chapter: Chapter) -> None:
     """Takes out what belongs to this machine or this moment: absolute paths and progress bars."""
-    for path in ("input_path", "output_path"):
-        notebook.metadata.papermill[path] = Path(notebook.metadata.papermill[path]).name
+    notebook.metadata.papermill.update(input_path=chapter.notebook.name, output_path=runs.NOTEBOOK)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]

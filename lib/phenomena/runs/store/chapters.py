@@ -147,6 +147,23 @@ class ChapterFile(Strict):
         return self
 
 
+def plain(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The notebook in nbformat 4.5: line ends as on Unix, each cell with an id, no cell that Papermill injected.
+
+    Raises `UnicodeEncodeError` for text that is none.
+    """
+    known = set[str]()
+    for number, cell in enumerate(notebook.cells):
+        if not cell.get("id") or cell.id in known:  # nbformat would draw one at random
+            cell.id = f"cell-{number}"
+        known.add(cell.id)
+        cell.source = cell.source.replace("\r\n", "\n").replace("\r", "\n")
+        cell.source.encode()  # JSON can hold what no file can
+    notebook.cells = [c for c in notebook.cells if "injected-parameters" not in (c.metadata.get("tags") or [])]
+    notebook.nbformat_minor = 5
+    return notebook
+
+
 @dataclass(frozen=True)
 class Chapter:
     """One chapter of a project, by its notebook's path."""
@@ -160,11 +177,14 @@ class Chapter:
 
     @cached_property
     def source(self) -> nbformat.NotebookNode:
-        """The source notebook. Raises `BadInput` when it cannot be read."""
+        """The source notebook, without what an editor leaves in it. Raises `BadInput` when it cannot be read."""
         try:
-            return nbformat.read(self.notebook, as_version=4)
-        except (OSError, ValueError, nbformat.validator.NotebookValidationError) as error:
+            text = self.notebook.read_text(encoding="utf-8-sig")
+            notebook = plain(nbformat.convert(nbformat.reader.reads(text), 4))
+            nbformat.validate(notebook)
+        except (OSError, ValueError, LookupError, AttributeError, TypeError, nbformat.ValidationError) as error:
             raise BadInput(f"{self.notebook.name}: not a notebook ({_first_line(error)})") from error
+        return notebook
 
     @cached_property
     def declaration(self) -> dict[str, Parameter]:

@@ -69,8 +69,8 @@ def _has_docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.Async
 
 
 def code(notebook: nbformat.NotebookNode) -> list[str]:
-    """The canonical code of a notebook's code cells in order, without a cell that Papermill injected."""
-    return [canonical_cell(source) for source in cell_sources(notebook)]
+    """The canonical code of a notebook's code cells in order, but empty ones and what Papermill injected."""
+    return [code for code in map(canonical_cell, cell_sources(notebook)) if code]
 
 
 def cell_sources(notebook: nbformat.NotebookNode) -> list[str]:
