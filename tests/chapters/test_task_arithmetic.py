@@ -1,6 +1,7 @@
 """The chapter's fine-tuning, studies and figures; its three suites, none with a download."""
 
 import base64
+import copy
 import dataclasses
 import inspect
 import io
@@ -409,17 +410,51 @@ def test_sums_without_a_choice_are_the_baseline_and_single_vectors_at_one_are_no
     assert (one["sum"] == 1).all() and (one["pre-trained"] < 1).all()
 
 
+MERGING = {"density": 0.2, "drop": 0.0, "keep": 0.9, "rows": 20}
+
+
 def test_merging_dropping_nothing_is_the_sum(suite, networks):
     linear = study.fine_tuned(suite, 3, TUNING, tangent=True)
-    frame = study.merging(networks, linear, GRID, density=0.2, drop=0.0, joint=True).set_index("method")
-    assert list(frame.index) == ["sum", "ties", "dare", "pre-trained", "joint training", "tangent space"]
+    frame = study.merging(networks, linear, GRID, **MERGING, joint=True).set_index("method")
+    without_data = ["sum", "ties", "dare", "ties by count", "iso-c", "regmean", "pre-trained"]
+    assert list(frame.index) == [*without_data, "joint training", "tangent space"]
     pd.testing.assert_series_equal(frame.loc["dare"], frame.loc["sum"], check_names=False)
     tasks = list(suite.tasks.values())
     baseline = study.Evaluations(suite).edited(networks.vectors["digits, rolled"], 0.0, tasks)
     assert frame.loc["pre-trained", "accuracy"] == baseline.mean()
     assert frame.loc["tangent space", "normalised"] > 0
-    fewer = study.merging(networks, None, GRID, density=0.2, drop=0.9, joint=False)
-    assert list(fewer["method"]) == ["sum", "ties", "dare", "pre-trained"]
+    fewer = study.merging(networks, None, GRID, **MERGING | {"drop": 0.9}, joint=False)
+    assert list(fewer["method"]) == without_data
+
+
+def test_regmean_sees_the_inputs_of_each_task_with_its_own_network(suite, networks):
+    found = study.merging(networks, None, [0.0, 1.0], **MERGING, joint=False).set_index("method").loc["regmean"]
+    vectors, sets = list(networks.vectors.values()), []
+    for vector, task in zip(vectors, suite.tasks.values(), strict=True):
+        net = copy.deepcopy(suite.encoder)
+        net.load_state_dict(task_vectors.apply(suite.state, vector))
+        x, grams = task.train[0][:20], {}
+        for name, layer in net.named_children():
+            if f"{name}.weight" in suite.state and suite.state[f"{name}.weight"].dim() == 2:
+                grams[f"{name}.weight"] = (x.T @ x).detach()
+            x = layer(x)
+        sets.append(grams)
+    merged = task_vectors.regmean(vectors, sets, 0.9)
+    tasks = list(suite.tasks.values())
+    curve = networks.evaluations.curve(merged, [0.0, 1.0], tasks, "val").mean(1)
+    assert found["coefficient"] == study.best([0.0, 1.0], curve)
+    assert found["accuracy"] == networks.evaluations.edited(merged, found["coefficient"], tasks).mean()
+
+
+def test_a_favored_task_decides_alone_when_its_weight_is_large(networks):
+    merged = study.merging(networks, None, [0.0, 1.0], **MERGING | {"density": 1.0}, joint=False)
+    merged.loc[merged["method"] == "ties", "coefficient"] = 1.0
+    frame = study.favored(networks, merged, density=1.0, weight=1e6)
+    assert frame["task"].tolist() == list(networks.suite.tasks)
+    assert frame["election"].tolist() == pytest.approx(networks.accuracies.tolist(), abs=0.02)
+    same = study.favored(networks, merged, density=1.0, weight=1.0)
+    assert (same["equal"] == same["mean"]).all() and (same["equal"] == same["election"]).all()
+    assert (same["equal"] == frame["equal"]).all()
 
 
 def test_an_analogy_without_a_choice_is_the_baseline(suite, networks):
@@ -467,7 +502,7 @@ def every_figure(made, seeds, **options):
             "answers": study.edited_answers(networks, [-1.0, 1.0]) if side else None,
             "negation": study.negation(networks, [0.0, 1.0], 0.95, ascent=side),
             "addition": study.addition(networks, [0.0, 1.0], at_most=2, tuning_subsets=1),
-            "merging": study.merging(networks, linear, [0.0, 1.0], density=0.2, drop=0.9, joint=side),
+            "merging": study.merging(networks, linear, [0.0, 1.0], **MERGING, joint=side),
             "cosines": study.cosines(networks),
             "disentanglement": study.disentanglement_maps(networks, linear, [0.0, 1.0]),
             "analogies": study.analogies(networks, [0.0, 1.0], 0),

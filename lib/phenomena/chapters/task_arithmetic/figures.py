@@ -347,8 +347,8 @@ def addition(frame: pd.DataFrame, at_most: int) -> Shown:
 
 def merging(frame: pd.DataFrame, tasks: int, test: int) -> Shown:
     """Accuracy on all tasks, by how the one network was made. tasks: how many."""
-    figure, (ax,) = plots.panels(1, height=2.6)
-    names = {"ties": "TIES", "dare": "DARE"}
+    figure, (ax,) = plots.panels(1, height=3.4)
+    names = {"ties": "TIES", "ties by count": "TIES by count", "dare": "DARE", "iso-c": "Iso-C", "regmean": "RegMean"}
     rows = frame.assign(made=frame["method"].replace(names), line="accuracy")
     order = rows.groupby("made")["accuracy"].mean().sort_values().index
     rows = rows.set_index("made").loc[order].reset_index()

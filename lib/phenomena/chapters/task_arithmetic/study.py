@@ -268,31 +268,55 @@ def merging(
     *,
     density: float,
     drop: float,
+    keep: float,
+    rows: int,
     joint: bool,
 ) -> pd.DataFrame:
     """One network for all tasks, by how it was made; normalised by single networks of its own kind.
 
     linear: the same networks in tangent space, None to leave them out; density: fraction of entries that TIES keeps;
-    drop: fraction that DARE drops; joint: train on all tasks jointly, too.
+    drop: fraction that DARE drops; keep: fraction of the Gram matrices' off-diagonal that RegMean keeps; rows: training
+    rows of each task that it sees; joint: train on all tasks jointly, too.
     Columns: seed, method, accuracy, normalised, coefficient.
     """
-    suite, seed, rows = networks.suite, networks.seed, []
+    suite, seed, found = networks.suite, networks.seed, []
     tasks, vectors = list(suite.tasks.values()), list(networks.vectors.values())
 
     def add(method: str, vector: State, grid: Sequence[float] = coefficients, own: FineTuned = networks) -> None:
         c = best(grid, own.evaluations.curve(vector, grid, tasks, "val").mean(1))
-        found = own.evaluations.edited(vector, c, tasks)
-        rows.append((seed, method, found.mean(), (found / own.accuracies).mean(), c))
+        each = own.evaluations.edited(vector, c, tasks)
+        found.append((seed, method, each.mean(), (each / own.accuracies).mean(), c))
 
     for method in task_vectors.METHODS:
         generator = torch.Generator().manual_seed(seed)
         add(method, task_vectors.merge(vectors, method, density=density, drop=drop, generator=generator))
+    inputs = (
+        task_vectors.grams(suite.encoder, apply(suite.state, vector), task.train[0][:rows])
+        for vector, task in zip(vectors, tasks, strict=True)
+    )
+    add("regmean", task_vectors.regmean(vectors, inputs, keep))
     add("pre-trained", vectors[0], [0.0])
     if joint:
         add("joint training", difference(trained(suite, tasks, seed, networks.tuning), suite.state))
     if linear:
         add("tangent space", task_vectors.add(*linear.vectors.values()), own=linear)
-    return pd.DataFrame(rows, columns=["seed", "method", "accuracy", "normalised", "coefficient"])
+    return pd.DataFrame(found, columns=["seed", "method", "accuracy", "normalised", "coefficient"])
+
+
+def favored(networks: FineTuned, merged: pd.DataFrame, *, density: float, weight: float) -> pd.DataFrame:
+    """Accuracy on each task in turn with its vector weighing more than the others in TIES, at the coefficient of TIES.
+
+    merged: what `merging` returned; weight: of the favored vector, where the others have 1.
+    Columns: seed, task, equal (weights), mean (weighted, not the election), election (weighted, and the mean).
+    """
+    rows, vectors = [], list(networks.vectors.values())
+    c, ones = float(merged.set_index("method")["coefficient"]["ties"]), [1.0] * len(vectors)
+    equal = task_vectors.ties(vectors, density)
+    for i, (name, task) in enumerate(networks.suite.tasks.items()):
+        weights = [weight if i == j else 1.0 for j in range(len(vectors))]
+        ways = [equal, *(task_vectors.ties(vectors, density, weights=weights, votes=votes) for votes in (ones, None))]
+        rows.append((networks.seed, name, *(networks.evaluations.edited(v, c, [task])[0] for v in ways)))
+    return pd.DataFrame(rows, columns=["seed", "task", "equal", "mean", "election"])
 
 
 def cosines(networks: FineTuned) -> pd.DataFrame:
