@@ -497,12 +497,14 @@ def every_figure(made, seeds, **options):
         networks = study.fine_tuned(made, seed, TUNING)
         linear = study.fine_tuned(made, seed, TUNING, tangent=True) if options.get("tangent") else None
         side = seed == seeds[0]
+        merged = study.merging(networks, linear, [0.0, 1.0], **MERGING, joint=side)
         found = {
             "edits": study.edits(networks, [-1.0, 1.0]),
             "answers": study.edited_answers(networks, [-1.0, 1.0]) if side else None,
             "negation": study.negation(networks, [0.0, 1.0], 0.95, ascent=side),
             "addition": study.addition(networks, [0.0, 1.0], at_most=2, tuning_subsets=1),
-            "merging": study.merging(networks, linear, [0.0, 1.0], **MERGING, joint=side),
+            "merging": merged,
+            "favored": study.favored(networks, merged, density=0.2, weight=4.0),
             "cosines": study.cosines(networks),
             "disentanglement": study.disentanglement_maps(networks, linear, [0.0, 1.0]),
             "analogies": study.analogies(networks, [0.0, 1.0], 0),
@@ -518,7 +520,7 @@ def every_figure(made, seeds, **options):
         figures.negation(tables["negation"], test),
         figures.along(tables["negation"], test),
         figures.addition(tables["addition"], 2),
-        figures.merging(tables["merging"], len(made.tasks), test),
+        figures.merging(tables["merging"], tables["favored"], len(made.tasks), test),
         figures.cosines(tables["cosines"]),
         figures.disentanglement(tables["disentanglement"], list(made.tasks)),
         figures.ablation(tables["ablation"]),

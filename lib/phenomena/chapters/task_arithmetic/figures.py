@@ -345,23 +345,31 @@ def addition(frame: pd.DataFrame, at_most: int) -> Shown:
     }
 
 
-def merging(frame: pd.DataFrame, tasks: int, test: int) -> Shown:
-    """Accuracy on all tasks, by how the one network was made. tasks: how many."""
-    figure, (ax,) = plots.panels(1, height=3.4)
+def merging(frame: pd.DataFrame, favored: pd.DataFrame, tasks: int, test: int) -> Shown:
+    """Accuracy on all tasks, by how the one network was made, and on a task favored in TIES. tasks: how many."""
+    figure, (left, right) = plots.panels(2, height=3.4)
     names = {"ties": "TIES", "ties by count": "TIES by count", "dare": "DARE", "iso-c": "Iso-C", "regmean": "RegMean"}
     rows = frame.assign(made=frame["method"].replace(names), line="accuracy")
     order = rows.groupby("made")["accuracy"].mean().sort_values().index
     rows = rows.set_index("made").loc[order].reset_index()
-    _dots(ax, rows, "made", "accuracy", "line", trials=2 * test)
-    plots.label_axes(ax, f"mean accuracy on {tasks} tasks", "", "One network for all tasks")
-    shown = ", ".join(
-        f"{made} {mean:.2f}" for made, mean in rows.groupby("made", sort=False)["accuracy"].mean().items()
+    _dots(left, rows, "made", "accuracy", "line", trials=2 * test)
+    plots.label_axes(left, f"mean accuracy on {tasks} tasks", "", "One network for all tasks")
+    ways = {"equal": "equal weights", "mean": "weight in the mean", "election": "in mean and election"}
+    counts = favored.rename(columns=ways).assign(line="accuracy")
+    means = counts.melt(["seed", "line"], list(ways.values()), "weight", "accuracy")
+    means = means.groupby(["weight", "seed", "line"], sort=False)["accuracy"].mean().reset_index()
+    _dots(right, means, "weight", "accuracy", "line", trials=2 * test)
+    plots.label_axes(right, "accuracy on the favored task", "", "TIES with one task favored")
+    shown, gained = (
+        ", ".join(f"{name} {mean:.2f}" for name, mean in part.groupby(by, sort=False)["accuracy"].mean().items())
+        for part, by in ((rows, "made"), (means, "weight"))
     )
     return {
         "figure": figure,
-        "caption": f"Mean accuracy on all {tasks} tasks, by how the one network was made. Mean and 95 % interval over "
-        "n seeds.",
-        "alt": f"Accuracy on all tasks by way of merging: {shown}.",
+        "caption": f"Left: mean accuracy on all {tasks} tasks, by how the one network was made. Right: accuracy on a "
+        "task whose vector weighs more than the others in TIES, by where the weight counts, each task favored in turn. "
+        "Mean and 95 % interval over n seeds.",
+        "alt": f"Accuracy on all tasks by way of merging: {shown}. On a task favored in TIES: {gained}.",
         "data": frame,
     }
 

@@ -276,7 +276,8 @@ def merging(
 
     linear: the same networks in tangent space, None to leave them out; density: fraction of entries that TIES keeps;
     drop: fraction that DARE drops; keep: fraction of the Gram matrices' off-diagonal that RegMean keeps; rows: training
-    rows of each task that it sees; joint: train on all tasks jointly, too.
+    rows of each task that it sees; joint: train on all tasks jointly, too. Iso-C has up to three times larger
+    coefficients to choose from as well.
     Columns: seed, method, accuracy, normalised, coefficient.
     """
     suite, seed, found = networks.suite, networks.seed, []
@@ -287,9 +288,12 @@ def merging(
         each = own.evaluations.edited(vector, c, tasks)
         found.append((seed, method, each.mean(), (each / own.accuracies).mean(), c))
 
+    # the mean of all singular values is small where a sum has few directions: without larger ones the last is chosen
+    larger = [*coefficients, *(3 * c for c in coefficients if 3 * c > max(coefficients))]
     for method in task_vectors.METHODS:
         generator = torch.Generator().manual_seed(seed)
-        add(method, task_vectors.merge(vectors, method, density=density, drop=drop, generator=generator))
+        vector = task_vectors.merge(vectors, method, density=density, drop=drop, generator=generator)
+        add(method, vector, larger if method == "iso-c" else coefficients)
     inputs = (
         task_vectors.grams(suite.encoder, apply(suite.state, vector), task.train[0][:rows])
         for vector, task in zip(vectors, tasks, strict=True)
