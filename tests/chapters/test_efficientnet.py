@@ -125,6 +125,14 @@ def test_heads_are_class_means_of_plain_images(suite, images):
         suites.imagenet(few, ["inverted"], train=10, test=20, seed=0)
 
 
+@pytest.mark.parametrize("domain", suites.DOMAINS)
+def test_a_domain_is_the_same_at_every_size(domain):
+    x = torch.rand(3, 1, 16, 16, generator=generator())
+    enlarge = lambda images: images.repeat_interleave(4, 2).repeat_interleave(4, 3)  # noqa: E731
+    see = suites.DOMAINS[domain]
+    assert torch.equal(see(enlarge(x)), enlarge(see(x)))
+
+
 def test_the_control_is_not_trained_on(suite):
     """No image that is tested on, or validated on, makes a head or is in a task's training rows, in any domain."""
     kept = {image.numpy().tobytes() for part in (suite.control.val, suite.control.test) for image in part[0]}

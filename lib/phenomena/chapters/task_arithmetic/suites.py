@@ -1,9 +1,10 @@
-"""Suites for task arithmetic: small images without a download, sentences with MiniLM, photographs with CLIP.
+"""Suites for task arithmetic: small images twice, without a download; sentences with MiniLM; photographs with CLIP.
 
-The small suite crosses *sources* (digits, plane shapes, on request Fashion-MNIST) with *domains*, fixed changes of an
-image. A source in a domain is a task; all domains of a source share its head, as in CLIP they would share their label
-texts. Pre-training sees the plain images, random other domains for breadth, and a handful of images of each task, so
-that the encoder answers partly right without fine-tuning.
+The suites of small images cross *sources* (digits, plane shapes, on request Fashion-MNIST) with *domains*, fixed
+changes of an image. A source in a domain is a task; all domains of a source share its head, as in CLIP they would share
+their label texts. In `small` pre-training sees the plain images, random other domains for breadth, and a handful of
+images of each task, so that the encoder answers partly right without fine-tuning. In `imagenet` the encoder was trained
+on ImageNet, and heads are means of its features.
 """
 
 import copy
