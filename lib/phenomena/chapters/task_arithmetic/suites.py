@@ -23,8 +23,7 @@ from phenomena.chapters.task_arithmetic import efficientnet, weights, wordnet
 from phenomena.chapters.task_arithmetic.finetuning import Rows, Suite, Task
 from phenomena.science import datasets
 
-SIDE = 16  # pixels
-SIDES = {"small": SIDE, "imagenet": 64}  # of images, by suite
+SIDE, IMAGENET_SIDE = 16, 64  # pixels of images in `small` and `imagenet`
 SCALE = 16.0  # length of a head's rows: the inverse temperature
 
 # --- small images -----------------------------------------------------------------------------------------------------
@@ -57,15 +56,18 @@ def random_domain(number: int) -> Domain:
     return lambda x: ((x.transpose(2, 3) if number % 2 else x).roll(shift, (2, 3)) - mask).abs()
 
 
-def source(name: str, side: int = SIDE) -> datasets.Dataset:
-    """A data set of grey images at `side` x `side` pixels, smaller ones stretched, larger ones averaged."""
+def resized(x: Float[Tensor, "n 1 h w"], side: int) -> Float[Tensor, "n 1 side side"]:
+    """Images of `side` x `side` pixels, smaller ones stretched, larger ones averaged."""
+    if x.shape[-1] > side:
+        return F.adaptive_avg_pool2d(x, side)
+    return F.interpolate(x, size=(side, side), mode="bilinear", align_corners=False)
+
+
+def source(name: str) -> datasets.Dataset:
+    """A data set of grey images, `resized` to 16 x 16 pixels."""
     data = datasets.load(name)
-    resize: Callable[[Tensor], Tensor] = lambda x: (  # noqa: E731
-        F.adaptive_avg_pool2d(x, side)
-        if x.shape[-1] > side
-        else F.interpolate(x, size=(side, side), mode="bilinear", align_corners=False)
-    )
-    return datasets.Dataset(resize(data.x_train), data.y_train, resize(data.x_test), data.y_test, data.classes)
+    x_train, x_test = resized(data.x_train, SIDE), resized(data.x_test, SIDE)
+    return datasets.Dataset(x_train, data.y_train, x_test, data.y_test, data.classes)
 
 
 def mlp(width: int, depth: int, embedding: int, seed: int) -> nn.Sequential:
@@ -188,6 +190,7 @@ def imagenet(
     them, which the encoder subtracts from every image's features. So the encoder solves the plain images as far as the
     nearest class mean does, and the other domains as far as they leave its features as they were. The control task is
     the plain images of all sources against the classes of all, with none to train on. Analogies: as in `small`.
+    sources: at their own sizes; the rows that are drawn are `resized` to 64 x 64 pixels.
     place: of the weights, as in `efficientnet.load`; untrained: random weights instead, `efficientnet.untrained`.
     Raises as `small` and `efficientnet.load`, and `ValueError` for a class without a training row.
     """
@@ -197,7 +200,8 @@ def imagenet(
     numbered, first = [], 0  # the same rows, every class of every source with a number of its own
     for name, data in sources.items():
         (x, y), *measured = _plain(name, data, train, test, generator)
-        parts[name] = [(x[:train], y[:train]), *measured]
+        drawn = [(x[:train], y[:train]), *measured]
+        parts[name] = [(resized(inputs, IMAGENET_SIDE), labels) for inputs, labels in drawn]
         if lacking := set(range(data.classes)) - set(y[:train].tolist()):
             raise ValueError(f"{name}: none of {train} training rows has class {min(lacking)}: its head needs some")
         numbered.append([(inputs, labels + first) for inputs, labels in parts[name]])
