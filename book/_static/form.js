@@ -68,7 +68,9 @@ const runForm = {
     return typeof given === "string" ? given : undefined;
   },
 
-  choice(given, { choices }) {
+  choice(given, { choices, own = [] }) {
+    // one's own data, which only the command line can look at: npz:FILE, images:FOLDER
+    if (typeof given === "string" && own.some((kind) => given.startsWith(`${kind}:`) && given !== `${kind}:`)) return given;
     const found = choices.find((choice) => choice === given || (typeof given === "string" && String(choice) === given));
     return found ?? choices.find((choice) => typeof given === "boolean" && choice === Number(given));
   },
@@ -228,16 +230,19 @@ if (typeof document !== "undefined") {
     // fields
     const controls = {};
     const field = ({ name, meaning, accepted, type, see }) => {
-      const options = type.kind === "choice" ? [...type.choices.map(String), ...(type.none ? ["none"] : [])]
+      const options = type.kind === "choice" && !type.own ? [...type.choices.map(String), ...(type.none ? ["none"] : [])]
         : type.kind === "bool" && !type.none ? ["true", "false"] : null;
       const control = options ? make("select", {}, ...options.map((text) => new Option(text)))
         : make("input", { type: "text", autocomplete: "off", spellcheck: false });
       Object.assign(control, { id: at(name), name });
+      if (type.own) control.setAttribute("list", `${at(name)}-known`);
       control.setAttribute("aria-describedby", `${at(name)}-about ${at(name)}-fault`);
       controls[name] = control;
       const about = make("p", { id: `${at(name)}-about`, className: "about" }, `${meaning} (${accepted})`);
       if (see) about.append(make("br"), make("b", {}, "You should then see: "), see);
-      return make("div", { className: "field" }, make("label", { htmlFor: at(name) }, name), control, about,
+      const known = type.own ? [make("datalist", { id: `${at(name)}-known` }, ...type.choices.map((text) => new Option(text)))]
+        : [];
+      return make("div", { className: "field" }, make("label", { htmlFor: at(name) }, name), control, ...known, about,
                   make("p", { id: `${at(name)}-fault`, className: "fault" }));
     };
     const first = form.first.map((name) => field(form.parameters.find((p) => p.name === name)));

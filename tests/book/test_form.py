@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import papermill.cli
 import pytest
 from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
@@ -15,6 +16,7 @@ from bs4 import BeautifulSoup
 from click.testing import CliRunner
 from conftest import CHAPTER, Visit, add_pages, served, without_browser, write_chapter
 
+from phenomena.own_data import OwnData
 from phenomena.runs.book import build as book
 from phenomena.runs.book import form
 from phenomena.runs.contract.errors import BadInput
@@ -33,6 +35,7 @@ ODD = {
     "maybe": str | None, "choice": Literal["a", "b"] | None, "several": list[int] | None,
     "wholes": Annotated[list[Annotated[int, Ge(1)]], MinLen(2), MaxLen(3)], "parts": list[Annotated[float, Le(1)]],
     "words": list[Literal["shift", "scale"]], "texts": list[str], "flags": list[bool], "numbers": list[Literal[1, 2]],
+    "own": Literal["plain", "other"] | OwnData, "owns": list[Literal["plain", "other"] | OwnData],
 }  # fmt: skip
 TEXTS = [
     "5", "+5", "-5", "007", " 5 ", "5.0", "5.", ".5", "5.5", "1e3", "1E-3", "1e", "e3", "1_000", "_1", "1_", "1__0",
@@ -46,6 +49,7 @@ TEXTS = [
     "scael", "shift, scael", "shift,scale", '["shfit", "scale"]', "['shift']", "[1 2]", "1;2", "1,,2", "[1, 2", "1, 2]",
     "NONE", "none,none", "1e5", "1.5e3", " 2E+1 ", "1.55e1", "1_0e1", "12e19", "[1, 5, 1e1]", "9" * 200, "[" * 200,
     "é" * 200,
+    "scael", "npz", "npz:", "images:", "NPZ:a.npz", "npz a.npz", '["npz:"]', '["plain", "other"]', '["otter"]',
 ]  # fmt: skip
 
 
@@ -93,6 +97,17 @@ def test_the_page_refuses_what_the_command_line_refuses_in_the_same_words(script
         assert dict(zip(TEXTS, row, strict=True)) == {text: told(kind, text) for text in TEXTS}
     verdicts = [bool(said) for row in in_script(script, ODD.values(), TEXTS) for said in row]
     assert 200 < sum(verdicts) < len(verdicts) - 200  # both sides are tried
+
+
+@without_browser
+def test_the_page_takes_own_data_which_only_the_command_line_can_look_at(script, tmp_path, monkeypatch):
+    monkeypatch.setenv("PHENOMENA_DATA", str(tmp_path))
+    np.savez(tmp_path / "my.npz", x=np.zeros((6, 4)), y=np.arange(6) % 2)
+    texts = [f"npz:{tmp_path}/my.npz", "npz:absent.npz", "images:some photos"]
+    one, many = ODD["own"], ODD["owns"]
+    assert in_script(script, [one], texts) == [["", "", ""]]
+    assert in_script(script, [many], [json.dumps(["plain", text]) for text in texts]) == [["", "", ""]]
+    assert [bool(told(one, text)) for text in texts] == [False, True, True]
 
 
 @without_browser

@@ -85,6 +85,22 @@ def test_fashion_mnist_refuses_a_cut_file(small_fashion):
         datasets.fashion_mnist()
 
 
+def test_own_data_become_a_data_set(monkeypatch, tmp_path):
+    monkeypatch.setenv("PHENOMENA_DATA", str(tmp_path))
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (12, 6, 5, 3), dtype=np.uint8), np.array(["b", "a"])[np.arange(12) % 2]
+    np.savez(tmp_path / "my.npz", x_train=x[:8], y_train=y[:8], x_test=x[8:], y_test=y[8:])
+    data = datasets.load(f"npz:{tmp_path}/my.npz")
+    assert torch.equal(data.x_train, torch.tensor(x[:8]).permute(0, 3, 1, 2).float() / 255)
+    assert data.names == ("a", "b") and data.classes == 2 and data.y_test.tolist() == [1, 0, 1, 0]
+    few = datasets.subset(data.to("cpu"), 3, 2, torch.Generator().manual_seed(0))
+    assert few.names == data.names and len(few.y_train) == 3
+    with pytest.raises(datasets.DataError, match=r"gone\.npz: is not there"):
+        datasets.load("npz:gone.npz")
+    with pytest.raises(ValueError, match=r"'gone.npz' is not known: one of mnist1d, .*, npz:FILE or images:FOLDER"):
+        datasets.load("gone.npz")
+
+
 def test_missing_data_name_the_ways_to_get_them(no_network):
     with pytest.raises(datasets.DataError, match="dataset-fashion-mnist"):
         datasets.load("fashion_mnist")

@@ -1,6 +1,7 @@
 """The command line: `phenomena`, or `python -m phenomena`."""
 
 import json
+import logging
 import math
 import signal
 import sys
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from phenomena import own_data
 from phenomena.runs import words
 from phenomena.runs.contract.errors import BadInput, RunFailed, nearest
 from phenomena.runs.contract.parameters import parse_assignments
@@ -62,6 +64,16 @@ def _usage(error: click.UsageError) -> str:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def commands() -> None:
     """Reproducible notebooks on what deep networks do: list, show and run chapters, check claims, build the book."""
+    told = logging.getLogger(own_data.__name__)
+    told.setLevel(logging.INFO)
+    told.handlers, told.propagate = [_Echo()], False
+
+
+class _Echo(logging.Handler):
+    """Says on standard error what was read of one's own data."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(record.getMessage(), err=True)
 
 
 def _project() -> Project:

@@ -7,10 +7,9 @@ where it is needed: together they take as long to import as torch.
 
 import gzip
 import hashlib
-import os
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,10 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-CACHE = Path(os.environ.get("PHENOMENA_DATA", "~/.cache/phenomena")).expanduser()
+from phenomena import own_data
+from phenomena.own_data import DataError
+
+CACHE = own_data.cache()
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # package dataset-fashion-mnist
 
 # sha256 of the uncompressed idx files: the compressed ones differ between distributors.
@@ -30,16 +32,12 @@ FASHION_MNIST_SHA256 = {
 }
 
 
-class DataError(RuntimeError):
-    """A data file is missing or is not the one expected; the message names the file and the ways to get it."""
-
-
 @dataclass(frozen=True)
 class Dataset:
     """Inputs and labels of one data set, training and test rows apart.
 
     A sample is (1, length) for signals, (channels, h, w) with values in [0, 1] for images, in float32; labels are
-    0 .. classes - 1, in int64.
+    0 .. classes - 1, in int64. names: what the classes are called, where the data say.
 
     >>> data = digits()
     >>> tuple(data.x_train.shape), data.classes
@@ -51,6 +49,7 @@ class Dataset:
     x_test: Float[Tensor, "m *sample"]
     y_test: Int[Tensor, " m"]
     classes: int
+    names: tuple[str, ...] = ()
 
     def to(self, device: str | torch.device) -> "Dataset":
         """The same rows on another device.
@@ -61,7 +60,7 @@ class Dataset:
         x_train, y_train, x_test, y_test = (
             t.to(device) for t in (self.x_train, self.y_train, self.x_test, self.y_test)
         )
-        return Dataset(x_train, y_train, x_test, y_test, self.classes)
+        return replace(self, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
 
 
 def mnist1d() -> Dataset:
@@ -157,7 +156,21 @@ def geomnist(classes: int = 10, train: int = 1000, test: int = 200, seed: int = 
     generator = torch.Generator().manual_seed(seed)
     x_train, y_train = shapes.generate(train, classes, generator)
     x_test, y_test = shapes.generate(test, classes, generator)
-    return Dataset(x_train, y_train, x_test, y_test, classes)
+    return Dataset(x_train, y_train, x_test, y_test, classes, tuple(shapes.SHAPES)[:classes])
+
+
+def own(name: str) -> Dataset:
+    """One's own data, `npz:FILE` or `images:FOLDER` or the name that `own_data.settle` gives them.
+
+    Raises `DataError` for whatever is wrong with them.
+    """
+    arrays = own_data.load(name)
+    x_train, x_test = (
+        torch.from_numpy(x).float().div(255) if x.dtype == np.uint8 else torch.from_numpy(x)
+        for x in (arrays.x_train, arrays.x_test)
+    )
+    y_train, y_test = (torch.from_numpy(y) for y in (arrays.y_train, arrays.y_test))
+    return Dataset(x_train, y_train, x_test, y_test, len(arrays.names), tuple(arrays.names.tolist()))
 
 
 DATASETS: dict[str, Callable[[], Dataset]] = {
@@ -170,15 +183,19 @@ DATASETS: dict[str, Callable[[], Dataset]] = {
 
 
 def load(name: str) -> Dataset:
-    """The data set of that name, whole. Raises `ValueError` for an unknown name, `DataError` without its files.
+    """The data set of that name, or one's own data (`own`), whole.
+
+    Raises `ValueError` for an unknown name, `DataError` without its files.
 
     >>> load("digits").classes
     10
     >>> list(DATASETS)
     ['mnist1d', 'digits', 'geomnist', 'fashion_mnist', 'cifar10']
     """
+    if own_data.named(name):
+        return own(name)
     if name not in DATASETS:
-        raise ValueError(f"data set {name!r} is not known: one of {', '.join(DATASETS)}")
+        raise ValueError(f"data set {name!r} is not known: one of {', '.join(DATASETS)}, npz:FILE or images:FOLDER")
     return DATASETS[name]()
 
 
@@ -240,5 +257,6 @@ def subset(data: Dataset, train: int, test: int, generator: torch.Generator) -> 
         if not 0 < wanted <= len(labels):
             raise ValueError(f"{part} rows: {wanted} asked for, 1 to {len(labels)} are there")
         rows.append(torch.randperm(len(labels), generator=generator)[:wanted].to(labels.device))
-    first, second = rows
-    return Dataset(data.x_train[first], data.y_train[first], data.x_test[second], data.y_test[second], data.classes)
+    x_train, y_train = (t[rows[0]] for t in (data.x_train, data.y_train))
+    x_test, y_test = (t[rows[1]] for t in (data.x_test, data.y_test))
+    return replace(data, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)

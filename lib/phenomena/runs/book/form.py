@@ -3,13 +3,15 @@
 import json
 import re
 import shlex
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 
+from phenomena import own_data
 from phenomena.runs import words
 from phenomena.runs.book import downloads
 from phenomena.runs.book.pages import Page, parameter_table, table
+from phenomena.runs.contract.parameters import takes_own_data
 from phenomena.runs.store import published
 
 LIMITS = {Ge: ("min", "ge"), Gt: ("above", "gt"), Le: ("max", "le"), Lt: ("below", "lt"),
@@ -89,8 +91,11 @@ def as_text(value: Any) -> str:
 
 
 def schema(kind: Any) -> dict[str, Any]:
-    """A declared type as data: its kind, limits, choices, what its entries are, whether none is accepted."""
+    """A declared type as data: its kind, limits, choices, what its entries are, whether none or own data go."""
     origin, arguments = get_origin(kind), get_args(kind)
+    if takes_own_data(kind):
+        known = [choice for a in arguments if get_origin(a) is Literal for choice in get_args(a)]
+        return {"kind": "choice", "choices": known, "own": list(own_data.KINDS)}
     if origin is Annotated:
         limits = [(LIMITS[type(limit)], limit) for limit in arguments[1:]]
         return schema(arguments[0]) | {key: getattr(limit, name) for (key, name), limit in limits}

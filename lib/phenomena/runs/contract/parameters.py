@@ -15,18 +15,20 @@ import re
 import tokenize
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, create_model
 
+from phenomena import own_data
 from phenomena.runs.contract.errors import BadInput, nearest
 
 # What an annotation in the cell may name.
 VOCABULARY = {
     "Annotated": Annotated, "Literal": Literal, "Ge": Ge, "Gt": Gt, "Le": Le, "Lt": Lt, "MinLen": MinLen,
-    "MaxLen": MaxLen, "int": int, "float": float, "str": str, "bool": bool, "list": list,
+    "MaxLen": MaxLen, "int": int, "float": float, "str": str, "bool": bool, "list": list, "OwnData": own_data.OwnData,
 }  # fmt: skip
 
 
@@ -48,6 +50,8 @@ class Parameter:
 def describe(kind: Any) -> str:
     """A type in words: `int, 10 to 1000`, `one of a, b`, `list of float`."""
     origin, arguments = get_origin(kind), get_args(kind)
+    if kind == own_data.OwnData:
+        return str(arguments[1])
     if origin is Annotated:
         base, *limits = arguments
         words = [_limit(limit) for limit in limits]
@@ -59,8 +63,13 @@ def describe(kind: Any) -> str:
     if origin is list:
         return f"list of {describe(arguments[0])}" if arguments else "list"
     if origin in (Union, UnionType):
-        return " or ".join(describe(a) for a in arguments)
+        return (", " if takes_own_data(kind) else " or ").join(describe(a) for a in arguments)
     return "none" if kind in (None, NoneType) else str(kind.__name__)
+
+
+def takes_own_data(kind: Any) -> bool:
+    """Whether a type is that of a data set's name and accepts one's own data."""
+    return own_data.OwnData in (kind, *get_args(kind))
 
 
 def _limit(limit: Any) -> str:
@@ -152,6 +161,8 @@ def _no_constant(word: str) -> None:
 def _strict(kind: Any) -> Any:
     """The type with what pydantic's own conversions let through refused, or text taken for lists understood."""
     origin, arguments = get_origin(kind), get_args(kind)
+    if takes_own_data(kind):
+        return Annotated[str, BeforeValidator(partial(_data_set, _choices(kind)))]
     if origin is Annotated:
         return Annotated[(_strict(arguments[0]), *arguments[1:])]
     if kind in (int, float, str):
@@ -165,6 +176,15 @@ def _strict(kind: Any) -> Any:
         rest = [a for a in arguments if a is not NoneType]
         return Annotated[_strict(rest[0]) | None, BeforeValidator(_none)]
     return kind
+
+
+def _data_set(known: list[str], value: Any) -> Any:
+    """The name of a data set; of one's own data that by which they are found. Raises `ValueError`."""
+    if own_data.named(value):
+        return own_data.settle(value)
+    if value not in known:
+        raise ValueError(f"must be one of {', '.join(known)}")
+    return value
 
 
 def _none(value: Any) -> Any:
@@ -195,9 +215,12 @@ def check(parameters: Iterable[Parameter], values: Mapping[str, Any], place: str
         given, entry = fault["input"], "".join(f" in entry {i + 1}" for i in fault["loc"][1:2])
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         hint = nearest(given, _choices(declared[name].type)) if isinstance(given, str) else ""
+        causes = [e.get("ctx", {}).get("error") for e in error.errors() if e["loc"][0] == name]
+        wrong = next((str(cause) for cause in causes if isinstance(cause, own_data.DataError)), "")
+        reason = wrong or f"{declared[name].accepted}{hint}"
         said = f"{name}={_short(repr(values[name]))} is not accepted{entry}"
         # a reader of the notebook is not interested in what pydantic says
-        raise BadInput(f"{place}: {said}: {declared[name].accepted}{hint}{more}") from None
+        raise BadInput(f"{place}: {said}: {reason}{more}") from None
     return {name: checked[name] for name in declared}
 
 

@@ -150,7 +150,8 @@ def prepare(
             raise BadInput(
                 f"{chapter.name}: unknown claim {claim!r}{nearest(claim, names) or ';'} accepted: {', '.join(names)}"
             )
-        study = Study(project, chapter, edition, dict(overrides), target, claim, [])
+        whole = chapter.resolve(edition, overrides)  # own data are read once, whatever becomes of their file
+        study = Study(project, chapter, edition, {name: whole[name] for name in overrides}, target, claim, [])
         study.read()
         study.first, study.points = study.verdicts, _blocks(study, blocks)
         study.settle()

@@ -40,10 +40,15 @@ ENVIRONMENT = {
 
 
 def environment() -> dict[str, str]:
-    """That of the server and its kernels: the caller's, but for `ENVIRONMENT` and what holds libraries to AVX2."""
+    """That of the server and its kernels: the caller's, but for `ENVIRONMENT` and what holds libraries to AVX2.
+
+    A data cache that is named relative to where the caller stands is named in full: kernels stand elsewhere.
+    """
     from phenomena.runs.contract.arithmetic import held  # not above: the server imports nothing of this package
 
-    return {**os.environ, **ENVIRONMENT, **held()}
+    data = os.environ.get("PHENOMENA_DATA")
+    cache = {"PHENOMENA_DATA": os.path.abspath(os.path.expanduser(data))} if data else {}
+    return {**os.environ, **cache, **ENVIRONMENT, **held()}
 
 
 # What `show` imports for a figure that moves.

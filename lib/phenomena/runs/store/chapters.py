@@ -16,6 +16,7 @@ try:
 except ImportError:  # PyYAML built without libyaml
     from yaml import SafeLoader  # type: ignore[assignment]
 
+from phenomena import own_data
 from phenomena.runs.contract.errors import BadInput, nearest
 from phenomena.runs.contract.parameters import Parameter, check, read_declaration
 
@@ -212,6 +213,10 @@ class Chapter:
                 hint = nearest(name, known) or ";"
                 raise BadInput(f"{path.name}: vary: no parameter {name!r}{hint} accepted: {', '.join(known)}")
         for name, edition in content.editions.items():
+            for parameter, value in edition.parameters.items():
+                if any(map(own_data.named, value if isinstance(value, list) else [value])):
+                    place = f"{path.name}, edition {name}: {parameter}={value!r}"
+                    raise BadInput(f"{place}: an edition is the same for everyone; give own data with -p")
             self._checked(edition.parameters, f"{path.name}, edition {name}")
         return content
 
