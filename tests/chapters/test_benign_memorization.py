@@ -55,6 +55,20 @@ def test_a_problem_has_no_more_test_rows_than_there_are_and_its_own_labels_witho
     assert len(problem.data.x_test) == len(datasets.digits().x_test)
 
 
+def test_a_data_set_that_cannot_give_what_is_asked_for_is_refused_before_anything_is_trained():
+    x, y = torch.zeros(60, 1, 8, 8), torch.tensor([0] * 40 + [1] * 15 + [2] * 5)
+    source = datasets.Dataset(x, y, x, y, 3)
+    good = {"samples": 50, "side_samples": 15, "k": 20}
+    study.check_data(source, **good)
+    for changed, message in [
+        ({"samples": 61}, "samples is 61: dataset has 60 training rows, it must be as many or fewer"),
+        ({"k": 50}, "k is 50: must be below samples, 50"),
+        ({"side_samples": 16}, "side_samples takes 6 rows of each class: class 2 of dataset has 5, lower it"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            study.check_data(source, **(good | changed))
+
+
 def test_augmented_versions_are_distinct_and_near_their_own_sample():
     versions = views.augmented(X, NAMES, 0.01, 3, generator())
     assert not torch.equal(versions[:, 0], versions[:, 1])

@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from functools import partial
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -55,6 +56,40 @@ def test_choice_of_classes_from_a_data_set():
     x, y = torch.zeros(9, 1, 40), torch.arange(9) % 3
     with pytest.raises(ValueError, match="up to 32 x 32"):
         study.choose_images(datasets.Dataset(x, y, x, y, 3), 3, 4, 2, generator())
+
+
+def test_a_data_set_that_cannot_give_what_is_asked_for_is_refused_before_anything_is_trained():
+    x, y = torch.zeros(60, 1, 8, 9), torch.arange(60) % 3
+    whole = datasets.Dataset(x, y, x[:33], y[:33], 3, ("ant", "bee", "cat"))
+    good = {"classes": 3, "samples": 20, "test_samples": 11, "collapse_classes": 2, "collapse_samples": 20}
+    study.check_data(whole, **good)
+    study.check_data(None, **good)  # GeoMNIST has as many as one likes
+    for changed, message in [
+        ({"classes": 4}, "classes is 4: dataset has 3 classes, it must be as many or fewer"),
+        ({"collapse_classes": 5}, "collapse_classes is 5: dataset has 3 classes"),
+        ({"samples": 21}, r"samples: 21 a class asked for, class 0 \(ant\) has 20"),
+        ({"test_samples": 12}, r"test_samples: 12 a class asked for, class 0 \(ant\) has 11"),
+        ({"collapse_samples": 21}, r"collapse_samples: 21 a class asked for"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            study.check_data(whole, **(good | changed))
+    few = datasets.Dataset(x, y, x[:27], y[:27], 3)
+    with pytest.raises(ValueError, match="10 test images for collapse_classes: 10 a class asked for, class 0 has 9"):
+        study.check_data(few, **(good | {"test_samples": 9}))
+    for shape in ((1, 40), (1, 33, 8), (3, 8, 33)):
+        x = torch.zeros(60, *shape)
+        with pytest.raises(ValueError, match="must be images up to 32 x 32"):
+            study.check_data(datasets.Dataset(x, y, x[:33], y[:33], 3), **good)
+
+
+def test_classes_are_called_what_the_data_call_them():
+    x, y = torch.zeros(4, 1, 8, 8), torch.arange(4) % 2
+    called = partial(datasets.Dataset, x, y, x, y, 2)
+    assert figures.class_names(called()) == ["class 0", "class 1"]
+    assert figures.class_names(called(("ant", "a very long name"))) == ["ant", "a very long n…"]
+    long = ("a very long name", "a very long night")
+    assert figures.class_names(called(long)) == list(long)  # apart at least
+    assert figures.class_names(datasets.geomnist(3, 1, 1)) == ["triangle", "rectangle", "ellipse"]
 
 
 def test_the_first_images_of_each_class():
@@ -380,7 +415,7 @@ def test_the_moving_plane_has_a_place_for_every_step_and_fraction(classes, noise
     plane = tidy(places[0].numpy(), "x", label_noise=noises, step=steps, image=range(2 * classes))
     plane = plane.assign(y=places[1].flatten().numpy(), **{"class": plane["image"] // 2})
     leads = tidy(places[:, :, :, 0].numpy(), "lead", seed=(0, 1), label_noise=noises, step=steps).assign(right=0.5)
-    names = figures.class_names("geomnist", classes)
+    names = figures.class_names(datasets.geomnist(classes, 1, 1))
     shown = figures.apart(plane, leads, names=names, critical=1 - 1 / classes)
     plt.close(shown["figure"])
     found = {p["name"]: p for p in shown["interactive"].to_dict()["params"]}

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -554,6 +555,20 @@ CNN = {"network": "cnn", "width": 2, "depth": 2, "hidden": 4, "batch": 20, "opti
 def test_parameters_that_cannot_go_together_are_refused_before_anything_is_trained(changed, match):
     with pytest.raises(ValueError, match=match):
         study.load(**{"dataset": "mnist1d", "condition_sets": ["digits", "mnist1d"], **SIZES, **changed})
+
+
+def test_figures_call_own_data_by_their_files():
+    names = ["npz:a.npz@0123456789abcdef", "digits"]
+    distances = pd.DataFrame({"set": np.repeat(names, 4), "segment": 0.5, "neighbour": 1.0})
+    fitted = pd.DataFrame({"set": np.repeat(names, 2), "seed": [0, 1] * 2, "clearance": 0.5, "erm": 1.0, "mixup": 0.9})
+    shown = figures.condition(distances, fitted, 1024.0, 5)
+    assert "on a.npz the nearest segment" in shown["alt"] and "0123456789abcdef" not in shown["alt"]
+    assert set(shown["data"]["set"]) == {"a.npz", "digits"}
+    plt.close(shown["figure"])
+    twice = [names[0], "images:a.npz@0123456789abcdef"]  # of one title: both in full
+    shown = figures.condition(*(f.replace({"set": {"digits": twice[1]}}) for f in (distances, fitted)), 1024.0, 5)
+    assert set(shown["data"]["set"]) == set(twice)
+    plt.close(shown["figure"])
 
 
 def test_some_line_must_have_a_point_for_every_class():

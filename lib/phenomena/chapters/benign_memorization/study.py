@@ -70,6 +70,21 @@ class Setting:
         return networks.encoder_projector(**architecture, seed=seed).to(x.device)
 
 
+def check_data(source: datasets.Dataset, *, samples: int, side_samples: int, k: int) -> None:
+    """Raises `ValueError` where a data set cannot give what the parameters ask for, before anything is trained."""
+    there, side = len(source.y_train), min(side_samples, samples)
+    if samples > there:
+        raise ValueError(f"samples is {samples}: dataset has {there} training rows, it must be as many or fewer")
+    if k >= samples:
+        raise ValueError(f"k is {k}: must be below samples, {samples}")
+    if not views.largest_group(source, side):
+        counts = torch.bincount(source.y_train, minlength=source.classes)
+        needed, rare = -(-side // source.classes), int(counts.argmin())
+        raise ValueError(
+            f"side_samples takes {needed} rows of each class: class {rare} of dataset has {counts[rare]}, lower it"
+        )
+
+
 class Arm(NamedTuple):
     """What an arm of the main study gives.
 

@@ -15,7 +15,7 @@ from pandas.io.formats.style import Styler
 from pandas.io.formats.style_render import CSSDict
 
 from phenomena.chapters.local_elasticity.study import MODELS, Prediction, corners
-from phenomena.science import datasets, geomnist, plots
+from phenomena.science import datasets, plots
 from phenomena.science.frames import select
 from phenomena.statistics import interval
 
@@ -23,9 +23,11 @@ Shown = dict[str, Any]
 Places = npt.NDArray[Any]
 
 
-def class_names(dataset: str, classes: int) -> list[str]:
-    """What the classes are called on the figures."""
-    return list(geomnist.SHAPES)[:classes] if dataset == "geomnist" else [f"class {k}" for k in range(classes)]
+def class_names(data: datasets.Dataset) -> list[str]:
+    """What the classes are called on the figures: long names shortened, as long as they still differ."""
+    names = list(data.names) or [f"class {k}" for k in range(data.classes)]
+    short = [name if len(name) <= 14 else f"{name[:13]}…" for name in names]
+    return short if len(set(short)) == len(short) else names
 
 
 def images(data: datasets.Dataset, name: str, each: int = 10) -> Shown:
@@ -34,7 +36,7 @@ def images(data: datasets.Dataset, name: str, each: int = 10) -> Shown:
     figure, (ax,) = plots.panels(1, height=0.6 * classes + 0.6)
     rows = [torch.cat(list(data.x_train[data.y_train == k][:each]), 2) for k in range(classes)]
     ax.imshow(torch.cat(rows, 1).permute(1, 2, 0).squeeze(2).numpy(), cmap="gray")
-    ax.set_yticks([side * (k + 0.5) for k in range(classes)], class_names(name, classes))
+    ax.set_yticks([side * (k + 0.5) for k in range(classes)], class_names(data))
     ax.set_xticks([])
     ax.grid(False)
     plots.label_axes(ax, f"{each} training images of each class", "")

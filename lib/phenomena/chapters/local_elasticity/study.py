@@ -67,6 +67,37 @@ def images(whole: datasets.Dataset | None, classes: int, train: int, test: int, 
     return choose_images(whole, classes, train, test, torch.Generator().manual_seed(seed))
 
 
+def check_data(
+    whole: datasets.Dataset | None,
+    classes: int,
+    samples: int,
+    test_samples: int,
+    collapse_classes: int,
+    collapse_samples: int,
+) -> None:
+    """Raises `ValueError` where a data set cannot give what the parameters ask for, before anything is trained."""
+    if whole is None:
+        return
+    h, w = whole.x_train.shape[-2:]
+    if whole.x_train.dim() != 4 or max(h, w) > 32:
+        raise ValueError(f"dataset has samples of shape {tuple(whole.x_train.shape[1:])}: must be images up to 32 x 32")
+    asked = {"classes": classes, "collapse_classes": collapse_classes}
+    for name, wanted in asked.items():
+        if wanted > whole.classes:
+            raise ValueError(f"{name} is {wanted}: dataset has {whole.classes} classes, it must be as many or fewer")
+    for name, labels, wanted, among in (
+        ("samples", whole.y_train, samples, classes),
+        ("test_samples", whole.y_test, test_samples, classes),
+        ("collapse_samples", whole.y_train, collapse_samples, collapse_classes),
+        ("10 test images for collapse_classes", whole.y_test, 10, collapse_classes),
+    ):
+        counts = torch.bincount(labels, minlength=whole.classes)[:among]
+        if wanted > counts.min():
+            k = int(counts.argmin())
+            called = f" ({whole.names[k]})" if whole.names else ""
+            raise ValueError(f"{name}: {wanted} a class asked for, class {k}{called} has {counts[k]}")
+
+
 def choose_images(
     data: datasets.Dataset, classes: int, train: int, test: int, generator: torch.Generator
 ) -> datasets.Dataset:
@@ -90,7 +121,7 @@ def choose_images(
         chosen = torch.cat(rows)
         left, top = (32 - w) // 2, (32 - h) // 2
         parts.append((F.pad(x[chosen], (left, 32 - w - left, top, 32 - h - top)), y[chosen]))
-    return datasets.Dataset(*parts[0], *parts[1], classes)
+    return datasets.Dataset(*parts[0], *parts[1], classes, data.names[:classes])
 
 
 def first_of_each(labels: Int[Tensor, " n"], classes: int, count: int) -> Int[Tensor, " m"]:

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from pandas.io.formats.style import Styler
 
 from phenomena.chapters.mixup import study, theory
+from phenomena.own_data import titles
 from phenomena.science import plots
 from phenomena.science.frames import per_seed, select, summary
 
@@ -288,6 +289,7 @@ def plane(crossing: study.Crossing) -> Figure:
 
 def condition(distances: pd.DataFrame, fitted: pd.DataFrame, alpha: float, epochs: int) -> Figure:
     """Distances to mixing segments, and what is still fitted."""
+    distances, fitted = (frame.assign(set=titles(frame["set"])) for frame in (distances, fitted))
     figure, (first, second) = plots.panels(2, height=3.4)
     for i, (name, part) in enumerate(distances.groupby("set", sort=False)):
         for column, style in (("segment", "-"), ("neighbour", ":")):

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from phenomena.chapters.mixup import softmax_networks as small
 from phenomena.chapters.mixup import theory
+from phenomena.own_data import title
 from phenomena.science import metrics, networks, training
 from phenomena.science.datasets import Dataset, subset
 from phenomena.science.datasets import load as load_dataset
@@ -280,9 +281,11 @@ def load(
             asked |= {"samples": (samples, len(data.x_train)), "test_samples": (test_samples, len(data.x_test))}
         for parameter, (rows, there) in asked.items():
             if rows > there:
-                raise ValueError(f"{parameter} is {rows}: {name} has {there}, it must be as many or fewer")
+                raise ValueError(f"{parameter} is {rows}: {title(name)} has {there}, it must be as many or fewer")
         if network == "resnet18" and data.x_train.dim() != 4:
-            raise ValueError(f"network is resnet18: {name} (dataset or condition_sets) holds no images, it must be cnn")
+            raise ValueError(
+                f"network is resnet18: {title(name)} (dataset or condition_sets) holds no images, it must be cnn"
+            )
     return found
 
 
