@@ -374,6 +374,23 @@ def test_values_are_the_same_with_an_empty_cache_a_full_one_and_none(suite, tmp_
     assert len(list((tmp_path / "weights").iterdir())) == 5, "whatever determines the weights has a file of its own"
 
 
+def test_own_images_are_sources_in_grey_and_signals_are_not(tmp_path, monkeypatch):
+    monkeypatch.setenv("PHENOMENA_DATA", str(tmp_path / "cache"))
+    rng, y = np.random.default_rng(0), np.arange(60) % 3
+    x = rng.integers(0, 256, (60, 3, 20, 24), dtype=np.uint8)
+    np.savez(tmp_path / "my.npz", x_train=x, y_train=y, x_test=x[:30], y_test=y[:30])
+    found = suites.sources(["digits", f"npz:{tmp_path}/my.npz", "digits"])
+    assert list(found) == ["digits", "my.npz"]
+    mine = found["my.npz"]
+    assert mine.x_train.shape == (60, 1, 16, 16) and mine.classes == 3
+    assert mine.x_train.mean() == pytest.approx(x.mean() / 255, abs=5e-3)
+    made = suites.small(found, ["inverted"], seed=0, **{**SHAPE, "train": 20, "test": 12})
+    assert list(made.tasks) == ["digits, inverted", "my.npz, inverted"]
+    np.savez(tmp_path / "signals.npz", x=rng.normal(size=(60, 8)), y=y)
+    with pytest.raises(ValueError, match=r"signals\.npz \(sources\) holds signals of 8 points: must be images"):
+        suites.source(f"npz:{tmp_path}/signals.npz")
+
+
 def test_pre_training_leaves_the_given_encoder_alone(images):
     untrained = suites.small(images, ["inverted"], seed=0, **SHAPE)
     before = {name: entry.clone() for name, entry in untrained.state.items()}

@@ -10,6 +10,7 @@ on ImageNet, and heads are means of its features.
 import copy
 import importlib.util
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 
 from phenomena.chapters.task_arithmetic import efficientnet, weights, wordnet
 from phenomena.chapters.task_arithmetic.finetuning import Rows, Suite, Task
+from phenomena.own_data import title, titles
 from phenomena.science import datasets
 
 SIDE, IMAGENET_SIDE = 16, 64  # pixels of images in `small` and `imagenet`
@@ -63,11 +65,25 @@ def resized(x: Float[Tensor, "n 1 h w"], side: int) -> Float[Tensor, "n 1 side s
     return F.interpolate(x, size=(side, side), mode="bilinear", align_corners=False)
 
 
-def source(name: str) -> datasets.Dataset:
-    """A data set of grey images, `resized` to 16 x 16 pixels."""
+def sources(names: Iterable[str], side: int | None = None) -> dict[str, datasets.Dataset]:
+    """The data sets of these names as `source` gives them, by their titles."""
+    every = list(dict.fromkeys(names))
+    return dict(zip(titles(every), [source(name, side) for name in every], strict=True))
+
+
+def source(name: str, side: int | None = SIDE) -> datasets.Dataset:
+    """A data set of grey images, `resized` to `side` x `side` pixels if that is given.
+
+    Coloured ones are averaged over their channels. Raises `ValueError` for signals.
+    """
     data = datasets.load(name)
-    x_train, x_test = resized(data.x_train, SIDE), resized(data.x_test, SIDE)
-    return datasets.Dataset(x_train, data.y_train, x_test, data.y_test, data.classes)
+    if data.x_train.dim() != 4:
+        raise ValueError(f"{title(name)} (sources) holds signals of {data.x_train.shape[-1]} points: must be images")
+    if data.x_train.shape[1] > 1:
+        data = replace(data, x_train=data.x_train.mean(1, keepdim=True), x_test=data.x_test.mean(1, keepdim=True))
+    if side is None:
+        return data
+    return replace(data, x_train=resized(data.x_train, side), x_test=resized(data.x_test, side))
 
 
 def mlp(width: int, depth: int, embedding: int, seed: int) -> nn.Sequential:
