@@ -9,6 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 from conftest import generator
+from safetensors import SafetensorError
 from torch import nn
 
 from phenomena.chapters.task_arithmetic import task_vectors, weights
@@ -341,6 +342,36 @@ def test_the_cache_gives_the_same_bits_and_makes_once(tmp_path, monkeypatch):
     assert len(calls) == 1 and torch.equal(first["w"], again["w"])
     assert not torch.equal(weights.cached(lambda: make(1), {"lr": 0.2})["w"], first["w"])
     assert len(calls) == 2 and len(list((tmp_path / "weights").iterdir())) == 2
+
+
+def test_a_damaged_file_of_the_cache_is_named_with_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "CACHE", tmp_path)
+    weights.cached(lambda: states()[0], {"lr": 0.1})
+    (kept,) = (tmp_path / "weights").iterdir()
+    for cut in (kept.read_bytes()[:-5], kept.read_bytes()[:20], b""):
+        kept.write_bytes(cut)
+        with pytest.raises(datasets.DataError, match=rf"{kept.name} is not a safetensors file .*: delete this file"):
+            weights.cached(lambda: states()[0], {"lr": 0.1})
+
+
+def test_a_cache_that_takes_no_weights_is_named_with_what_to_do(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(datasets, "CACHE", tmp_path / "file")
+    with pytest.raises(
+        datasets.DataError, match=r"cannot be kept in .*file/weights \(.*\): set PHENOMENA_DATA.*cache to"
+    ):
+        weights.cached(lambda: states()[0], {"lr": 0.1})
+
+    def full(*_):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(datasets, "CACHE", tmp_path)
+    monkeypatch.setattr(weights, "save_file", full)
+    with pytest.raises(
+        datasets.DataError, match=r"No space left on device .*: set PHENOMENA_DATA to a folder with space"
+    ):
+        weights.cached(lambda: states()[0], {"lr": 0.1})
+    assert not list((tmp_path / "weights").iterdir())
 
 
 def test_a_digest_tells_code_and_content_apart():

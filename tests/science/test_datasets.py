@@ -85,6 +85,37 @@ def test_fashion_mnist_refuses_a_cut_file(small_fashion):
         datasets.fashion_mnist()
 
 
+def test_fashion_mnist_refuses_a_damaged_file(small_fashion):
+    path = small_fashion[0] / "train-images-idx3-ubyte.gz"
+    whole = path.read_bytes()
+    for at in (20, len(whole) // 2, len(whole) - 6):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :])
+        with pytest.raises(datasets.DataError, match=r"train-images-.* (cannot be read|is not the expected)"):
+            datasets.fashion_mnist()
+
+
+def test_a_download_that_fails_in_many_lines_is_told_in_one(no_network, monkeypatch):
+    """Reports quote the first line alone, and what to do stands at the end."""
+
+    def refuse(*_args, **_options):
+        raise RuntimeError("Error downloading a:\nTried b, got:\n<urlopen error>\n")
+
+    for kind in ("FashionMNIST", "CIFAR10"):
+        monkeypatch.setattr(f"torchvision.datasets.{kind}.download", refuse)
+    for name in ("fashion_mnist", "cifar10"):
+        with pytest.raises(datasets.DataError) as error:
+            datasets.load(name)
+        assert "\n" not in str(error.value) and "Error downloading a: Tried b, got" in str(error.value)
+
+
+def test_a_damaged_cifar10_is_not_read(monkeypatch, no_network):
+    make_cifar10(monkeypatch, no_network, rows=4)
+    path = no_network / "cifar-10-batches-py" / "data_batch_3"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(datasets.DataError, match=r"no verified copy in .*cifar-10-batches-py .*Unpack cifar-10-python"):
+        datasets.load("cifar10")
+
+
 def test_own_data_become_a_data_set(monkeypatch, tmp_path):
     monkeypatch.setenv("PHENOMENA_DATA", str(tmp_path))
     rng = np.random.default_rng(0)

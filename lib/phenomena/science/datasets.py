@@ -8,6 +8,7 @@ where it is needed: together they take as long to import as torch.
 import gzip
 import hashlib
 import random
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -117,8 +118,8 @@ def fashion_mnist() -> Dataset:
         except Exception as error:  # torchvision raises many kinds; all mean: no file
             raise DataError(
                 f"Fashion-MNIST: no {missing[0]}[.gz] in {cached} or {DEBIAN_FASHION_MNIST}, and the download "
-                f"failed ({error}). Install the package dataset-fashion-mnist (Debian, Ubuntu), or put the four "
-                f"files into {cached}."
+                f"failed ({_in_a_line(error)}). Install the package dataset-fashion-mnist (Debian, Ubuntu), or put the "
+                f"four files into {cached}."
             ) from error
         files = {name: find_idx(name, [cached]) for name in FASHION_MNIST_SHA256}
     parts = [read_idx(content) for content in files.values() if content is not None]
@@ -134,8 +135,8 @@ def cifar10() -> Dataset:
         train, test = (CIFAR10(str(CACHE), train=part, download=True) for part in (True, False))
     except Exception as error:
         raise DataError(
-            f"CIFAR-10: no verified copy in {CACHE / CIFAR10.base_folder} and the download failed ({error}). "
-            f"Unpack {CIFAR10.filename} into {CACHE}."
+            f"CIFAR-10: no verified copy in {CACHE / CIFAR10.base_folder} and the download failed "
+            f"({_in_a_line(error)}). Unpack {CIFAR10.filename} into {CACHE}."
         ) from error
     x = [torch.tensor(part.data).permute(0, 3, 1, 2).float().div(255) for part in (train, test)]
     y = [torch.tensor(part.targets) for part in (train, test)]
@@ -199,6 +200,10 @@ def load(name: str) -> Dataset:
     return DATASETS[name]()
 
 
+def _in_a_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
 def find_idx(name: str, folders: list[Path]) -> bytes | None:
     """The uncompressed bytes of the first `name` or `name.gz` in the folders; `None` where there is none.
 
@@ -212,7 +217,7 @@ def find_idx(name: str, folders: list[Path]) -> bytes | None:
             continue
         try:
             content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise DataError(f"{path} cannot be read ({error}): remove it and fetch it again") from error
         found = hashlib.sha256(content).hexdigest()
         if found != FASHION_MNIST_SHA256[name]:

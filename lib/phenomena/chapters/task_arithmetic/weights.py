@@ -81,16 +81,26 @@ def cached(make: Callable[[], dict[str, Tensor]], key: dict[str, Any], device: s
 
     key: everything that determines the result, as JSON; the versions of torch and of libraries of networks, the number
     of threads and the processor's vector instructions are added, since sums depend on them in the last bit.
-    device: where weights from the cache are put.
+    device: where weights from the cache are put. Raises `DataError` for a damaged file, or where none can be kept.
     """
     instructions = [torch.backends.cpu.get_cpu_capability(), os.environ.get("MKL_CBWR")]
     machine = [torch.get_num_threads(), *instructions, device, *map(_version, NETWORKS)]
     text = json.dumps({"machine": machine, **key}, sort_keys=True)
     path = datasets.CACHE / "weights" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.safetensors"
     if path.is_file():
-        return load(path, device)
+        try:
+            return load(path, device)
+        except ValueError as error:
+            raise datasets.DataError(f"{error}: delete this file of the cache, and it is made again") from error
     state = make()
-    save(path, state)
+    try:
+        save(path, state)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise datasets.DataError(
+            f"weights cannot be kept in {path.parent} ({reason}): set PHENOMENA_DATA to a folder with space "
+            "where you may write, or cache to false"
+        ) from error
     return state
 
 
