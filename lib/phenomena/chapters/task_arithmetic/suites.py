@@ -65,7 +65,7 @@ def resized(x: Float[Tensor, "n 1 h w"], side: int) -> Float[Tensor, "n 1 side s
     return F.interpolate(x, size=(side, side), mode="bilinear", align_corners=False)
 
 
-def sources(names: Iterable[str], side: int | None = None) -> dict[str, datasets.Dataset]:
+def sources(names: Iterable[str], side: int | None = SIDE) -> dict[str, datasets.Dataset]:
     """The data sets of these names as `source` gives them, by their titles."""
     every = list(dict.fromkeys(names))
     return dict(zip(titles(every), [source(name, side) for name in every], strict=True))

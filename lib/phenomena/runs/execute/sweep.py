@@ -21,7 +21,6 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from phenomena import own_data
 from phenomena.runs.contract.errors import BadInput, RunFailed, nearest
 from phenomena.runs.execute import kernels, runner
 from phenomena.runs.store import git, keys, runs
