@@ -171,7 +171,9 @@ def test_a_figure_that_is_not_there_is_refused(figures):
         assert (done.returncode, done.stderr) == (2, f"phenomena: {message}\n")
 
 
-HEAVY = {"torch", "pandas", "papermill", "dask", "distributed", "matplotlib", "altair", "nbclient", "jupyter_client"}
+HEAVY = {
+    "torch", "pandas", "papermill", "dask", "distributed", "matplotlib", "altair", "nbclient", "jupyter_client", "lark",
+}  # fmt: skip
 ASKED = """
 import sys
 from phenomena.runs.cli import main
@@ -189,6 +191,7 @@ finally:
         (["list"], 0),
         (["show", "toy"], 0),
         (["claims", "toy"], 0),
+        (["claims"], 0),
         (["run", "toy"], 0),
         (["run", "toy", "-p", "sed=1"], 2),
         (["figure", "toy", "lime"], 2),

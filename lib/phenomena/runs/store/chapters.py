@@ -1,12 +1,11 @@
 """A project's chapters: a notebook and beside it a yaml file with its editions and claims."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-import nbformat
 import yaml
 from annotated_types import Gt, MaxLen
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -19,6 +18,9 @@ except ImportError:  # PyYAML built without libyaml
 from phenomena import own_data
 from phenomena.runs.contract.errors import BadInput, nearest
 from phenomena.runs.contract.parameters import Parameter, check, read_declaration
+
+if TYPE_CHECKING:  # imported only where a notebook is read
+    from nbformat import NotebookNode
 
 Slug = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
 
@@ -148,7 +150,7 @@ class ChapterFile(Strict):
         return self
 
 
-def plain(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+def plain(notebook: "NotebookNode") -> "NotebookNode":
     """The notebook in nbformat 4.5: line ends as on Unix, each cell with an id, no cell that Papermill injected.
 
     Raises `UnicodeEncodeError` for text that is none.
@@ -177,15 +179,9 @@ class Chapter:
         return self.notebook.stem
 
     @cached_property
-    def source(self) -> nbformat.NotebookNode:
+    def source(self) -> "NotebookNode":
         """The source notebook, without what an editor leaves in it. Raises `BadInput` when it cannot be read."""
-        try:
-            text = self.notebook.read_text(encoding="utf-8-sig")
-            notebook = plain(nbformat.convert(nbformat.reader.reads(text), 4))
-            nbformat.validate(notebook)
-        except (OSError, ValueError, LookupError, AttributeError, TypeError, nbformat.ValidationError) as error:
-            raise BadInput(f"{self.notebook.name}: not a notebook ({_first_line(error)})") from error
-        return notebook
+        return read_notebook(self.notebook, self.notebook.name, plain)
 
     @cached_property
     def declaration(self) -> dict[str, Parameter]:
@@ -296,6 +292,25 @@ def find_project(start: Path) -> Project:
         if (folder / "notebooks").is_dir() and (folder / "requirements.lock").is_file():
             return Project(folder)
     raise BadInput("no project here: go to a folder that holds notebooks/ and requirements.lock")
+
+
+def read_notebook(
+    path: Path, name: str = "", tidy: Callable[["NotebookNode"], "NotebookNode"] = lambda notebook: notebook
+) -> "NotebookNode":
+    """A notebook file; name: what a message calls it, else its path. Raises `BadInput` when it cannot be read.
+
+    tidy: what is done to it before it is validated.
+    """
+    import nbformat
+
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        notebook = tidy(nbformat.convert(nbformat.reader.reads(text), 4))
+        nbformat.validate(notebook)
+    except (OSError, ValueError, LookupError, AttributeError, TypeError, nbformat.ValidationError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else _first_line(error)
+        raise BadInput(f"{name or path}: not a notebook ({why})") from error
+    return notebook
 
 
 def _first_line(error: Exception) -> str:

@@ -9,14 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
-
-import nbformat
+from typing import TYPE_CHECKING, Any
 
 import phenomena
 from phenomena.runs.contract.errors import BadInput
 from phenomena.runs.store.chapters import Chapter, Project
 from phenomena.runs.store.imports import imported
+
+if TYPE_CHECKING:  # imported only where a notebook is read
+    from nbformat import NotebookNode
 
 PACKAGE = Path(phenomena.__file__).parent
 
@@ -68,12 +69,12 @@ def _has_docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.Async
     return isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
 
 
-def code(notebook: nbformat.NotebookNode) -> list[str]:
+def code(notebook: "NotebookNode") -> list[str]:
     """The canonical code of a notebook's code cells in order, but empty ones and what Papermill injected."""
     return [code for code in map(canonical_cell, cell_sources(notebook)) if code]
 
 
-def cell_sources(notebook: nbformat.NotebookNode) -> list[str]:
+def cell_sources(notebook: "NotebookNode") -> list[str]:
     """The sources of a notebook's code cells in order, without a cell that Papermill injected."""
     return [
         cell.source

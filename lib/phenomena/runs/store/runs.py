@@ -5,15 +5,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import nbformat
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from phenomena.runs.contract.errors import BadInput
 from phenomena.runs.contract.notebook import MIME
-from phenomena.runs.store.chapters import Chapter, Project
+from phenomena.runs.store.chapters import Chapter, Project, read_notebook
 from phenomena.runs.store.keys import run_key
+
+if TYPE_CHECKING:  # imported only where a notebook is read
+    from nbformat import NotebookNode
 
 NOTEBOOK, RECORD = "notebook.ipynb", "record.json"
 
@@ -97,9 +99,9 @@ class Run:
     record: Record
 
     @cached_property
-    def notebook(self) -> nbformat.NotebookNode:
+    def notebook(self) -> "NotebookNode":
         """The executed notebook; shared by all who ask, so copy what is to be changed."""
-        return nbformat.read(self.folder / NOTEBOOK, as_version=4)
+        return read_notebook(self.folder / NOTEBOOK)
 
     @cached_property
     def figures(self) -> dict[str, Figure]:
@@ -119,7 +121,7 @@ class Run:
         return found
 
 
-def outputs(notebook: nbformat.NotebookNode) -> Iterator[Any]:
+def outputs(notebook: "NotebookNode") -> Iterator[Any]:
     """The data of every output in which a notebook recorded something: MIME type -> content."""
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
@@ -127,7 +129,7 @@ def outputs(notebook: nbformat.NotebookNode) -> Iterator[Any]:
                 yield output.data
 
 
-def collect(notebook: nbformat.NotebookNode) -> dict[str, Any]:
+def collect(notebook: "NotebookNode") -> dict[str, Any]:
     """What an executed notebook says of itself: parameters, values, figures, versions, machine, peak memory.
 
     Works on any executed copy, whoever ran it.
