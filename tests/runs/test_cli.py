@@ -1,11 +1,14 @@
 """The command line as a person meets it: one line for bad input, status 2, nothing written."""
 
 import json
+import shutil
 import subprocess
 import sys
 
 import pytest
-from conftest import Command
+from conftest import Command, write_chapter
+
+from phenomena.runs.store import runs
 
 ACCEPTED = "kind, rate, levels, title, limit, careful, seed, seeds"
 
@@ -171,6 +174,49 @@ def test_a_figure_that_is_not_there_is_refused(figures):
         assert (done.returncode, done.stderr) == (2, f"phenomena: {message}\n")
 
 
+def test_figures_and_claims_of_ones_own_run(ran, phenomena: Command, tmp_path):
+    run = runs.current(ran, ran.chapter("toy"), "smoke")
+    out = tmp_path / "out.ipynb"
+    shutil.copy(run.folder / "notebook.ipynb", out)
+    for words in (["toy", "--edition", "smoke"], ["toy", "-p", "seeds=2", "-p", "rate=0.1"], [run.record.key[:8]]):
+        listed = phenomena(ran.root, "figure", *words)
+        assert (listed.returncode, listed.stdout, listed.stderr) == (0, "  line  Values from 0.1.\n", "")
+        said = phenomena(ran.root, "claims", *words)
+        assert (said.returncode, said.stderr) == (0, "")
+        assert said.stdout.startswith("toy: seeds 0 to 1, n = 2 in 1 run\n")
+    said = phenomena(ran.root, "claims", str(out))
+    assert said.stderr == f"{out}: made outside of this project: its library's code and lock are not recorded\n"
+    assert said.stdout.startswith("toy: seeds 0 to 1, n = 2 in 1 run\n")
+    assert len(json.loads(phenomena(ran.root, "claims", str(out), "--json").stdout)) == 2
+    done = phenomena(ran.root, "figure", str(out), "line", "--csv", str(tmp_path / "a.csv"))
+    assert done.returncode == 0
+    assert (tmp_path / "a.csv").read_text().splitlines() == ["v", "0.1", "0.11"]
+
+
+def test_what_has_not_been_run_is_no_success(project, phenomena: Command):
+    for words, message in (
+        (["claims", "toy"], "phenomena: toy: not run: phenomena run toy"),
+        (["claims", "toy", "-p", "rate=1"], "phenomena: toy: not run: phenomena run toy -p rate=1"),
+        (["claims", "toy", "--pooled"], "phenomena: toy: not run: phenomena run toy"),
+        (["claims", "-p", "rate=1"], "phenomena: -p rate=1: of which chapter? give one"),
+        (["figure", "toy"], "phenomena: toy: not run: phenomena run toy"),
+        (
+            ["claims"],
+            "toy: not run: phenomena run toy\nphenomena: nothing to check: of edition default no chapter has been run",
+        ),
+    ):
+        done = phenomena(project.root, *words)
+        assert (done.returncode, done.stdout, done.stderr) == (2, "", f"{message}\n"), words
+
+
+def test_claims_of_all_chapters_name_those_that_are_not_run(ran, phenomena: Command, tmp_path):
+    shutil.copytree(ran.root, tmp_path / "two")
+    write_chapter(tmp_path / "two", "toys")
+    done = phenomena(tmp_path / "two", "claims")
+    assert (done.returncode, done.stderr) == (0, "toys: not run: phenomena run toys\n")
+    assert done.stdout.startswith("toy: seeds")
+
+
 HEAVY = {
     "torch", "pandas", "papermill", "dask", "distributed", "matplotlib", "altair", "nbclient", "jupyter_client", "lark",
 }  # fmt: skip
@@ -195,6 +241,7 @@ finally:
         (["run", "toy"], 0),
         (["run", "toy", "-p", "sed=1"], 2),
         (["figure", "toy", "lime"], 2),
+        (["figure", "toy", "-p", "seeds=3"], 0),
         (["sweep", "toy", "-g", "seed=1,2", "--dry-run"], 0),
         (["sweep", "toy", "-g", "sed=1,2"], 2),
         (["compare", "toy", "-p", "sed=1"], 2),

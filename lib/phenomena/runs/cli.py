@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # pandas is imported only by the commands that need it
     from phenomena.runs.execute.sweep import Outcome
     from phenomena.runs.store.chapters import Chapter
     from phenomena.runs.store.claims import Verdict
+    from phenomena.runs.store.named import Named
     from phenomena.runs.store.replication import Comparison as Replication
     from phenomena.runs.store.runs import Record
 
@@ -339,53 +340,110 @@ def _compared(table: "Comparison", csv_file: Path | None, html_file: Path | None
 
 
 @commands.command("claims")
-@click.argument("chapter", required=False)
-@click.option("--edition", default="default", help="Which edition's run to check.")
+@click.argument("run", required=False)
+@click.option("--edition", help="Which edition's run to check; default unless said.")
+@click.option("-p", "assignments", multiple=True, metavar="NAME=VALUE", help="A parameter's value; may be repeated.")
 @click.option("--pooled", is_flag=True, help="Of all runs that differ in their seeds alone, joined.")
 @click.option(
     "--with", "files", multiple=True, type=click.Path(path_type=Path), help="A record from elsewhere to join as well."
 )
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def claims_(chapter: str | None, edition: str, pooled: bool, files: tuple[Path, ...], as_json: bool) -> None:
-    """The verdicts on the claims of a chapter, or of all, from runs that match today's sources.
+def claims_(
+    run: str | None,
+    edition: str | None,
+    assignments: tuple[str, ...],
+    pooled: bool,
+    files: tuple[Path, ...],
+    as_json: bool,
+) -> None:
+    """The verdicts on the claims of a RUN, or of every chapter's run that matches today's sources.
 
-    For what is open: about how many seeds and minutes would decide it. At the end: how far chance may have decided.
+    RUN is a chapter (with --edition and -p), a run's key or folder, or an executed notebook. For what is open: about
+    how many seeds and minutes would decide it. At the end: how far chance may have decided.
     """
-    project = _project()
-    chapters = _with_edition(project, [chapter] if chapter else [], edition)
-    from phenomena.runs.store import claims, published, runs
+    project, overrides = _project(), parse_assignments(assignments)
+    if overrides and run is None:
+        raise BadInput(f"-p {assignments[0]}: of which chapter? give one")
+    from phenomena.runs.store import claims, named
     from phenomena.runs.store.registration import registrations
 
-    others = [runs.read_record(path) for path in files]
-    names = [found.name for found in chapters]
-    for path, record in zip(files, others, strict=True):
-        if record.chapter not in names:
-            raise BadInput(f"{path}: is a run of {record.chapter}; accepted: {', '.join(names)}")
+    if pooled or files:
+        of = [project.chapter(run)] if run else _with_edition(project, [], edition or "default")
+        evidence = _joined_evidence(project, of, edition or "default", overrides, files)
+    elif run:
+        evidence = [_evidence(project, named.find(project, run, edition, overrides))]
+    else:
+        evidence = _evidence_of_all(project, edition or "default")
     shown, rows = [], []
-    for found in chapters:
-        own = [other for other in others if other.chapter == found.name]
-        if pooled or own:
-            record_there = published.pooled(project, found, edition, others=own)
-        else:
-            run_there = runs.current(project, found, edition)
-            record_there = published.evidence(project, found, edition, run_there.record) if run_there else None
-        if record_there is None:
-            click.echo(f"{found.name}: not run: phenomena run {found.name}{_option(edition)}", err=True)
-            continue
-        verdicts = claims.check(found, record_there)
+    for found, record, remarks in evidence:
+        # what was made from other sources may lack a value of today's
+        verdicts, refused = claims.possible(found, record) if remarks else (claims.check(found, record), [])
+        for line in [*remarks, *refused]:
+            click.echo(line, err=True)
         shown += verdicts
         if as_json:
-            registered = registrations(project, found, record_there)
+            registered = registrations(project, found, record)
             for verdict in verdicts:
-                seeds, seconds = claims.more(verdict, record_there) or (None, None)
+                seeds, seconds = claims.more(verdict, record) or (None, None)
                 more = {"seeds_more": seeds, "seconds_more": seconds}
                 rows.append(verdict.row() | more | registered[verdict.claim.name].row())
         else:
-            click.echo("\n".join([*words.evidence(record_there), *words.verdicts(verdicts, record_there)]))
+            click.echo("\n".join([*words.evidence(record), *words.verdicts(verdicts, record)]))
     if as_json:
         click.echo(json.dumps(rows, indent=1))
     elif shown:
         click.echo("\n".join(words.totals(shown)))
+
+
+Evidence = tuple["Chapter", "Record", Sequence[str]]  # a chapter, what its verdicts rest on, and what is to remark
+
+
+def _evidence(project: Project, found: "Named") -> Evidence:
+    """A run, in the published pool of its study if there is one."""
+    from phenomena.runs.store import published
+
+    record = published.evidence(project, found.chapter, found.edition, found.run.record)
+    return found.chapter, record, found.remarks
+
+
+def _evidence_of_all(project: Project, edition: str) -> list[Evidence]:
+    """Every chapter's run of an edition; says which are not there. Raises `BadInput` if none of several is."""
+    from phenomena.runs.store import named
+
+    chapters, found = _with_edition(project, [], edition), list[Evidence]()
+    for chapter in chapters:
+        try:
+            found.append(_evidence(project, named.find(project, chapter.name, edition)))
+        except named.NotRun as error:
+            click.echo(str(error), err=True)
+    if chapters and not found:
+        raise BadInput(f"nothing to check: of edition {edition} no chapter has been run")
+    return found
+
+
+def _joined_evidence(
+    project: Project, chapters: "Sequence[Chapter]", edition: str, overrides: dict[str, str], files: tuple[Path, ...]
+) -> list[Evidence]:
+    """All evidence of each chapter's study, with records from elsewhere; says of which there is none."""
+    from phenomena.runs.store import named, published, runs
+
+    others = [runs.read_record(path) for path in files]
+    names = [chapter.name for chapter in chapters]
+    for path, record in zip(files, others, strict=True):
+        if record.chapter not in names:
+            raise BadInput(f"{path}: is a run of {record.chapter}; accepted: {', '.join(names)}")
+    found, missing = list[Evidence](), list[str]()
+    for chapter in chapters:
+        own = [other for other in others if other.chapter == chapter.name]
+        if joined := published.pooled(project, chapter, edition, overrides, own):
+            found.append((chapter, joined, ()))
+        else:
+            missing.append(f"{chapter.name}: not run: {named.command(chapter, edition, overrides)}")
+    if missing and not found:
+        raise BadInput("; ".join(missing))
+    for line in missing:
+        click.echo(line, err=True)
+    return found
 
 
 @commands.command()
@@ -469,29 +527,44 @@ def _replication(comparison: "Replication") -> None:
 
 
 @commands.command()
-@click.argument("chapter")
-@click.argument("name")
-@click.option("--edition", default="default", help="Which edition's run to take it from.")
+@click.argument("run")
+@click.argument("name", required=False)
+@click.option("--edition", help="Which edition's run to take it from; default unless said.")
+@click.option("-p", "assignments", multiple=True, metavar="NAME=VALUE", help="A parameter's value; may be repeated.")
 @click.option("--png", type=click.Path(path_type=Path), help="Write the picture here.")
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Write the data it is drawn from here.")
-def figure(chapter: str, name: str, edition: str, png: Path | None, csv_file: Path | None) -> None:
-    """Save a figure of a run that matches today's sources: its picture, its data, or both."""
-    project = _project()
-    found = project.chapter(chapter)
-    found.resolve(edition)  # refuses an unknown one
-    from phenomena.runs.store import runs
+def figure(
+    run: str,
+    name: str | None,
+    edition: str | None,
+    assignments: tuple[str, ...],
+    png: Path | None,
+    csv_file: Path | None,
+) -> None:
+    """Save a figure of a RUN: its picture, its data, or both. Without a NAME: list the run's figures.
 
-    run_there = runs.current(project, found, edition)
-    if run_there is None:
-        raise BadInput(f"{chapter}: not run: phenomena run {chapter}{_option(edition)}")
-    figures = run_there.figures
+    RUN is a chapter (with --edition and -p), a run's key or folder, or an executed notebook.
+    """
+    from phenomena.runs.store import named
+
+    found = named.find(_project(), run, edition, parse_assignments(assignments))
+    for line in found.remarks:
+        click.echo(line, err=True)
+    figures = found.run.figures
+    if not figures:
+        raise BadInput(f"{run}: shows no figure")
+    if name is None:
+        if png or csv_file:
+            raise BadInput(f"{run}: which figure? shown: {', '.join(figures)}")
+        _table([(f.name, f.caption) for f in figures.values()])
+        return
     if name not in figures:
         hint = nearest(name, figures) or ";"
-        raise BadInput(f"{chapter}: unknown figure {name!r}{hint} shown: {', '.join(figures)}")
+        raise BadInput(f"{run}: unknown figure {name!r}{hint} shown: {', '.join(figures)}")
     if not (png or csv_file):
-        raise BadInput(f"{chapter}, figure {name}: nothing to write: give --png PATH, --csv PATH or both")
+        raise BadInput(f"{run}, figure {name}: nothing to write: give --png PATH, --csv PATH or both")
     if csv_file and not figures[name].data:
-        raise BadInput(f"{chapter}, figure {name}: drawn from no data of its own: only --png can be written")
+        raise BadInput(f"{run}, figure {name}: drawn from no data of its own: only --png can be written")
     for path, content in ((png, figures[name].picture), (csv_file, figures[name].data)):
         if path and content:
             _write(path, content)
@@ -543,10 +616,6 @@ def _write(path: Path, content: bytes) -> None:
     fresh.write_bytes(content)
     fresh.replace(path)
     click.echo(str(path))
-
-
-def _option(edition: str) -> str:
-    return "" if edition == "default" else f" --edition {edition}"
 
 
 def _verdicts(verdicts: "list[Verdict]") -> None:

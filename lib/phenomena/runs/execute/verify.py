@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from phenomena.runs.contract.errors import BadInput
-from phenomena.runs.store import keys, pools, replication
+from phenomena.runs.store import named, replication
 from phenomena.runs.store.chapters import Chapter, Project
 from phenomena.runs.store.runs import Record
 
@@ -55,22 +55,9 @@ def parameters(project: Project, chapter: Chapter, record: Record) -> dict[str, 
 
     Raises `BadInput` unless today's sources give them that key: what differs, and which commit made the record.
     """
-    named = dict(record.parameters)
-    for part in record.pool:
-        if part.key == record.key:
-            seeds = {*part.seeds, *part.left_out}
-            named |= {"seed": min(seeds), "seeds": len(seeds)}
-    sources = keys.sources(chapter, keys.sha256(project.lock.read_bytes()))
-    if sources.key(named) == record.key:
-        return chapter.resolve(overrides=named)
-    others = sorted(named.keys() ^ chapter.declaration.keys())
-    if others:
-        here = "unknown here" if others[0] in named else "new here"
-        why = f"parameter {others[0]!r} is {here}"
-    else:
-        today = {"modules": sources.modules, "lock_sha256": sources.lock_sha256, "study": sources.study(named)}
-        before = record.model_copy(update={"study": record.study or record.key})
-        why = pools.differs(record.model_copy(update=today), before) or "its seeds do not fit its key"
+    why = named.differences(project, chapter, record)
+    if not why:
+        return chapter.resolve(overrides=named.parameters(record))
     commit = (record.commit or "").removesuffix("-dirty")[:12]
     origin = (
         f"commit {commit} made it{', with changes' if '-dirty' in (record.commit or '') else ''}: git checkout {commit}"

@@ -134,6 +134,17 @@ def check(chapter: Chapter, record: Record) -> list[Verdict]:
     return [judge(chapter, claim, record) for claim in chapter.file.claims]
 
 
+def possible(chapter: Chapter, record: Record) -> tuple[list[Verdict], list[str]]:
+    """The verdicts that a record of other sources allows, and for each other claim why there is none."""
+    verdicts, refused = list[Verdict](), list[str]()
+    for claim in chapter.file.claims:
+        try:
+            verdicts.append(judge(chapter, claim, record))
+        except BadInput as error:
+            refused.append(str(error))
+    return verdicts, refused
+
+
 def judge(chapter: Chapter, claim: Claim, record: Record) -> Verdict:
     """The verdict on one claim, as `check` has it."""
     values = per_seed(chapter.name, claim, record)
