@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from phenomena import own_data
-from phenomena.runs import words
+from phenomena.runs import usage, words
 from phenomena.runs.contract.errors import BadInput, RunFailed, nearest
 from phenomena.runs.contract.parameters import parse_assignments
 from phenomena.runs.store.chapters import Project, find_project
@@ -40,11 +40,13 @@ def main() -> NoReturn:
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.UsageError as error:
-        _fail(_usage(error), 2)
+        _fail(usage.told(error), 2)
     except BadInput as error:
         _fail(str(error), 2)
-    except (RunFailed, OSError) as error:
+    except RunFailed as error:
         _fail(str(error), 1)
+    except OSError as error:
+        _fail(": ".join(str(part) for part in (error.filename, error.strerror or error) if part), 1)
     except (KeyboardInterrupt, click.Abort):
         _fail("interrupted; nothing half-made is kept", 130)
     sys.exit(0)
@@ -53,15 +55,6 @@ def main() -> NoReturn:
 def _fail(message: str, status: int) -> NoReturn:
     sys.stderr.write(f"phenomena: {' '.join(message.split())}\n")
     sys.exit(status)
-
-
-def _usage(error: click.UsageError) -> str:
-    """Click's message, with the nearest command where one was misspelt."""
-    words = [word for word in sys.argv[1:] if not word.startswith("-")]
-    if error.format_message().startswith("No such command") and words:
-        known = commands.commands
-        return f"unknown command {words[0]!r}{nearest(words[0], known) or ';'} accepted: {', '.join(known)}"
-    return error.format_message()
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -77,6 +70,9 @@ class _Echo(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         click.echo(record.getMessage(), err=True)
+
+
+commands.command_class = usage.Command
 
 
 def _project() -> Project:
@@ -113,7 +109,7 @@ def show(chapter: str) -> None:
 
 @commands.command()
 @click.argument("chapter")
-@click.option("--edition", default="default", help="A named set of parameter values.")
+@click.option("--edition", metavar="NAME", default="default", help="A named set of parameter values.")
 @click.option("-p", "assignments", multiple=True, metavar="NAME=VALUE", help="A parameter's value; may be repeated.")
 @click.option("--force", is_flag=True, help="Run again although the same run is there.")
 def run(chapter: str, edition: str, assignments: tuple[str, ...], force: bool) -> None:
@@ -138,13 +134,13 @@ def run(chapter: str, edition: str, assignments: tuple[str, ...], force: bool) -
 @click.option("-g", "grid", multiple=True, metavar="NAME=V1,V2,…", help="Values of a parameter, or START:STOP[:STEP].")
 @click.option("-p", "assignments", multiple=True, metavar="NAME=VALUE", help="A parameter's value for all points.")
 @click.option("--file", type=click.Path(path_type=Path), help="A yaml file with edition, grid and parameters.")
-@click.option("--edition", help="A named set of parameter values.")
-@click.option("--workers", default=2, type=click.IntRange(1), show_default=True, help="Local workers, or SLURM jobs.")
-@click.option("--scheduler", help="Address of a Dask scheduler, such as tcp://host:8786, or slurm.")
+@click.option("--edition", metavar="NAME", help="A named set of parameter values.")
+@click.option("--workers", default=2, type=usage.Count(), show_default=True, help="Local workers, or SLURM jobs.")
+@click.option("--scheduler", metavar="ADDRESS", help="Address of a Dask scheduler, such as tcp://host:8786, or slurm.")
 @click.option("--dry-run", is_flag=True, help="Check the grid and say what would be run.")
 @click.option("--yes", is_flag=True, help="Skip the check for grids over 10,000 points.")
-@click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Write the table as CSV.")
-@click.option("--html", "html_file", type=click.Path(path_type=Path), help="Write table and figure as a page.")
+@click.option("--csv", "csv_file", type=usage.Target(), help="Write the table as CSV.")
+@click.option("--html", "html_file", type=usage.Target(), help="Write table and figure as a page.")
 def sweep(
     chapter: str,
     grid: tuple[str, ...],
@@ -222,17 +218,17 @@ def _bar(total: int) -> "Iterator[Callable[[Outcome, int], None]]":
 
 @commands.command()
 @click.argument("chapters", metavar="[CHAPTER]...", nargs=-1)
-@click.option("--edition", default="default", help="A named set of parameter values.")
+@click.option("--edition", metavar="NAME", default="default", help="A named set of parameter values.")
 @click.option(
     "-p", "assignments", multiple=True, metavar="NAME=VALUE", help="A parameter's value; seed: where to start."
 )
-@click.option("--seeds", "target", type=click.IntRange(1), help="Until there are so many seeds.")
+@click.option("--seeds", "target", type=usage.Count(), help="Until there are so many seeds.")
 @click.option("--until-decided", is_flag=True, help="Until every claim is decided.")
 @click.option("--claim", metavar="NAME", help="The only claim to decide.")
-@click.option("--blocks", type=click.IntRange(1), help="At most so many blocks a chapter until it is decided.  [4]")
+@click.option("--blocks", type=usage.Count(), help="At most so many blocks a chapter until it is decided.  [4]")
 @click.option("--budget", metavar="TIME", help="Begin no block that would end later, such as 90s, 30min or 2h.")
-@click.option("--workers", default=2, type=click.IntRange(1), show_default=True, help="Local workers, or SLURM jobs.")
-@click.option("--scheduler", help="Address of a Dask scheduler, such as tcp://host:8786, or slurm.")
+@click.option("--workers", default=2, type=usage.Count(), show_default=True, help="Local workers, or SLURM jobs.")
+@click.option("--scheduler", metavar="ADDRESS", help="Address of a Dask scheduler, such as tcp://host:8786, or slurm.")
 def extend(
     chapters: tuple[str, ...],
     edition: str,
@@ -305,10 +301,10 @@ def _with_edition(project: Project, names: Sequence[str], edition: str) -> "list
 @click.argument("chapter")
 @click.option("-p", "assignments", multiple=True, metavar="NAME=VALUE", help="Only runs with this value.")
 @click.option("--value", "names", multiple=True, metavar="NAME", help="A claim or recorded value to show; repeatable.")
-@click.option("--against", type=click.Choice(["published"]), help="Put the published run beside them.")
+@click.option("--against", type=usage.Word(["published"]), help="Put the published run beside them.")
 @click.option("--pooled", is_flag=True, help="Join runs that differ in their seeds alone: a row a study.")
-@click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Write the table as CSV.")
-@click.option("--html", "html_file", type=click.Path(path_type=Path), help="Write table and figure as a page.")
+@click.option("--csv", "csv_file", type=usage.Target(), help="Write the table as CSV.")
+@click.option("--html", "html_file", type=usage.Target(), help="Write table and figure as a page.")
 def compare(
     chapter: str,
     assignments: tuple[str, ...],
@@ -341,7 +337,7 @@ def _compared(table: "Comparison", csv_file: Path | None, html_file: Path | None
 
 @commands.command("claims")
 @click.argument("run", required=False)
-@click.option("--edition", help="Which edition's run to check; default unless said.")
+@click.option("--edition", metavar="NAME", help="Which edition's run to check; default unless said.")
 @click.option("-p", "assignments", multiple=True, metavar="NAME=VALUE", help="A parameter's value; may be repeated.")
 @click.option("--pooled", is_flag=True, help="Of all runs that differ in their seeds alone, joined.")
 @click.option(
@@ -448,7 +444,7 @@ def _joined_evidence(
 
 @commands.command()
 @click.argument("chapter", required=False)
-@click.option("--edition", help="Which edition's published record; default unless said.")
+@click.option("--edition", metavar="NAME", help="Which edition's published record; default unless said.")
 @click.option("--against", type=click.Path(path_type=Path), help="The record in this file, not the published one.")
 @click.option("--force", is_flag=True, help="Run again although another run of it is there.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, with every value and every claim.")
@@ -529,10 +525,10 @@ def _replication(comparison: "Replication") -> None:
 @commands.command()
 @click.argument("run")
 @click.argument("name", required=False)
-@click.option("--edition", help="Which edition's run to take it from; default unless said.")
+@click.option("--edition", metavar="NAME", help="Which edition's run to take it from; default unless said.")
 @click.option("-p", "assignments", multiple=True, metavar="NAME=VALUE", help="A parameter's value; may be repeated.")
-@click.option("--png", type=click.Path(path_type=Path), help="Write the picture here.")
-@click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Write the data it is drawn from here.")
+@click.option("--png", type=usage.Target(), help="Write the picture here.")
+@click.option("--csv", "csv_file", type=usage.Target(), help="Write the data it is drawn from here.")
 def figure(
     run: str,
     name: str | None,
@@ -602,7 +598,7 @@ def publish(chapters: tuple[str, ...], pooled: bool, replication: bool) -> None:
 
 
 @commands.command()
-@click.option("--edition", default="default", help="smoke makes a draft.")
+@click.option("--edition", metavar="NAME", default="default", help="smoke makes a draft.")
 def book(edition: str) -> None:
     """Run what is missing, check that all runs are whole and current, and build the book strictly."""
     from phenomena.runs.book.build import book as build
@@ -613,8 +609,12 @@ def book(edition: str) -> None:
 def _write(path: Path, content: bytes) -> None:
     """Puts a whole file into place and says so."""
     fresh = path.with_name(f"{path.name}.new")
-    fresh.write_bytes(content)
-    fresh.replace(path)
+    try:
+        fresh.write_bytes(content)
+        fresh.replace(path)
+    except OSError as error:
+        fresh.unlink(missing_ok=True)
+        raise RunFailed(f"{path}: cannot be written ({error.strerror})") from error
     click.echo(str(path))
 
 
