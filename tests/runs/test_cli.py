@@ -221,6 +221,17 @@ def test_figures_and_claims_of_ones_own_run(ran, phenomena: Command, tmp_path):
     assert (tmp_path / "a.csv").read_text().splitlines() == ["v", "0.1", "0.11"]
 
 
+def test_any_runs_side_by_side(ran, phenomena: Command, tmp_path):
+    run = runs.current(ran, ran.chapter("toy"), "smoke")
+    out = tmp_path / "out.ipynb"
+    shutil.copy(run.folder / "notebook.ipynb", out)
+    done = phenomena(ran.root, "compare", "toy", run.record.key[:8], str(out), "--value", "high")
+    assert [line.split()[0] for line in done.stdout.splitlines()[1:]][1:] == [run.record.key, str(out)]
+    assert len(done.stdout.splitlines()) == 4
+    done = phenomena(ran.root, "compare", str(out), "-p", "rate=1")
+    assert (done.returncode, done.stderr) == (2, f"phenomena: {out}: -p goes with a chapter's name, not with a run's\n")
+
+
 def test_what_has_not_been_run_is_no_success(project, phenomena: Command):
     for words, message in (
         (["claims", "toy"], "phenomena: toy: not run: phenomena run toy"),

@@ -471,4 +471,41 @@ def test_beside_the_published_run(project, ran, run_toy):
     page = table.html()
     assert "published" in page and mine.key in page and "<table" in page
     assert 'src="http' not in page and 'href="http' not in page
-    assert set(table.csv().splitlines()[0].split(",")) == {"run", "rate", "quantity", "mean", "low", "high", "n"}
+    assert set(table.csv().splitlines()[0].split(",")) == {
+        "run", "rate", "quantity", "mean", "low", "high", "n", "verdict", "published"
+    }  # fmt: skip
+
+
+def test_how_values_agree_with_the_published_is_said_per_quantity(project, ran, run_toy):
+    chapter = project.chapter("toy")
+    kept = runs.current(ran, ran.chapter("toy")).record
+    same, fewer, other = (run_toy(project, **p).record for p in ({}, {"seeds": 2}, {"rate": 0.9, "seed": 1}))
+    moved = same.model_copy(update={"values": same.values | {"high": [0.501, 0.511, 0.519]}, "key": "moved"})
+    table = compare.table(chapter, [same, fewer, other, moved], kept)
+    assert table.agreement() == [
+        f"{same.key} against published, 4 quantities: 4 equal to the bit, 0 inside, 0 by chance, 0 in disagreement",
+        f"{fewer.key} against published, 4 quantities: 4 equal to the bit, 0 inside, 0 by chance, 0 in disagreement",
+        f"{other.key} against published, 4 quantities: 1 equal to the bit, 0 inside, 0 by chance, 3 in disagreement: "
+        "small, high, low",  # apart is high less low, which rate does not change
+        "moved against published, 4 quantities: 1 equal to the bit, 3 inside, 0 by chance, 0 in disagreement",
+    ]
+    assert [row[-1].rpartition(" ")[2] for row in table.rows()[2:]] == ["same", "same", "differs", "inside"]
+    assert compare.table(chapter, [same, other]).agreement() == []
+
+
+def test_the_page_of_a_comparison_opens_where_runs_differ(project, run_toy):
+    """With the claim's threshold and verdicts; shows what is named, and which points have no run."""
+    chapter = project.chapter("toy")
+    table = compare.table(chapter, [run_toy(project, rate=rate).record for rate in (0.05, 0.9)])
+    assert table.claims == ["apart", "small"] and table.most_varied(table.claims) == "small"
+    chart = table._chart(["apart", "small"]).to_dict()
+    assert [p["value"] for p in chart["params"] if p["name"] == "quantity_shown"] == ["small"]
+    rows = [row for data in chart["datasets"].values() for row in data]
+    assert {(r["quantity"], r["threshold"]) for r in rows if "threshold" in r} == {("apart", 0.5), ("small", 0.1)}
+    verdicts = [r["verdict"] for r in rows if r["quantity"] == "small" and "verdict" in r]
+    assert verdicts == ["reproduced", "contradicted"]
+    page = table.html(["high"], {"toy rate=2": "it broke <here>"})
+    assert "<li>toy rate=2: it broke &lt;here&gt;</li>" in page
+    assert "<th>high</th>" in page and "<th>apart</th>" not in page
+    with pytest.raises(BadInput, match="no value 'hihg'; did you mean 'high'"):
+        table.html(["hihg"])

@@ -181,7 +181,7 @@ def sweep(
     whole = [runs.read(project.runs / p.chapter.name / p.key) for p in points]
     records = [run.record for run in whole if run]
     if records:
-        _compared(comparisons.table(found, records), csv_file, html_file)
+        _compared(comparisons.table(found, records), csv_file, html_file, failed=outcome.failed)
     if outcome.failed:
         lines = "; ".join(f"{name}: {why}" for name, why in outcome.failed.items())
         raise RunFailed(f"{len(outcome.failed)} of {len(points)} points failed: {lines}")
@@ -298,15 +298,15 @@ def _with_edition(project: Project, names: Sequence[str], edition: str) -> "list
 
 
 @commands.command()
-@click.argument("chapter")
-@click.option("-p", "assignments", multiple=True, metavar="NAME=VALUE", help="Only runs with this value.")
+@click.argument("named", metavar="RUN...", nargs=-1, required=True)
+@click.option("-p", "assignments", multiple=True, metavar="NAME=VALUE", help="Only a chapter's runs with this value.")
 @click.option("--value", "names", multiple=True, metavar="NAME", help="A claim or recorded value to show; repeatable.")
 @click.option("--against", type=usage.Word(["published"]), help="Put the published run beside them.")
 @click.option("--pooled", is_flag=True, help="Join runs that differ in their seeds alone: a row a study.")
 @click.option("--csv", "csv_file", type=usage.Target(), help="Write the table as CSV.")
 @click.option("--html", "html_file", type=usage.Target(), help="Write table and figure as a page.")
 def compare(
-    chapter: str,
+    named: tuple[str, ...],
     assignments: tuple[str, ...],
     names: tuple[str, ...],
     against: str | None,
@@ -314,25 +314,69 @@ def compare(
     csv_file: Path | None,
     html_file: Path | None,
 ) -> None:
-    """The runs of a chapter side by side: what was changed, and what the claims measure."""
+    """Runs of a chapter side by side: what was changed, and what the claims measure.
+
+    RUN is a chapter, for all its runs that match today's sources, or a run by its key, its folder or an executed
+    notebook. --against published also says how each quantity agrees with the published one, as verify does.
+    """
     from phenomena.runs import compare as comparisons
     from phenomena.runs.store import pools, published
 
     project = _project()
-    found = project.chapter(chapter)
-    records = comparisons.find(project, found, parse_assignments(assignments))
+    found, records = _records(project, named, parse_assignments(assignments))
     records = pools.studies(project, records) if pooled else records
-    beside = published.read(project, found) if against else None
+    beside = published.read(project, found, _edition_of(project, found, records)) if against else None
     _compared(comparisons.table(found, records, beside), csv_file, html_file, names)
 
 
-def _compared(table: "Comparison", csv_file: Path | None, html_file: Path | None, names: tuple[str, ...] = ()) -> None:
-    rows = table.rows(list(names))  # refuses an unknown name before anything is written
-    for path, content in ((csv_file, table.csv), (html_file, table.html)):
+def _records(project: Project, names: Sequence[str], wanted: dict[str, str]) -> "tuple[Chapter, list[Record]]":
+    """The runs of these names, each once, all of one chapter. Raises `BadInput` where they are of several."""
+    from phenomena.runs import compare as comparisons
+    from phenomena.runs.store import named as lookup
+
+    chapters, records = dict[str, "Chapter"](), dict[tuple[str, str], "Record"]()
+    known = {chapter.name for chapter in project.chapters()}
+    if wanted and known.isdisjoint(names):
+        for name in names:
+            lookup.find(project, name, overrides=wanted)  # raises: -p goes with a chapter's name
+    for name in names:
+        if name in known:
+            chapters[name] = project.chapter(name)
+            found = comparisons.find(project, chapters[name], wanted)
+        else:
+            one = lookup.find(project, name)
+            chapters[one.chapter.name], found = one.chapter, [one.run.record]
+            for line in one.remarks:
+                click.echo(line, err=True)
+        records |= {(record.key, record.started): record for record in found}
+    if len(chapters) > 1:
+        raise BadInput(f"{', '.join(names)}: are runs of several chapters: {', '.join(chapters)}")
+    return next(iter(chapters.values())), list(records.values())
+
+
+def _edition_of(project: Project, chapter: "Chapter", records: "Sequence[Record]") -> str:
+    """The edition that all records are of, if it has been published; else default."""
+    from phenomena.runs.store import published
+
+    editions = {record.edition for record in records}
+    return next((e for e in published.editions(project, chapter) if editions == {e}), "default")
+
+
+def _compared(
+    table: "Comparison",
+    csv_file: Path | None,
+    html_file: Path | None,
+    names: tuple[str, ...] = (),
+    failed: dict[str, str] | None = None,
+) -> None:
+    rows = table.rows(names)  # refuses an unknown name before anything is written
+    for path, content in ((csv_file, table.csv), (html_file, lambda: table.html(names, failed))):
         if path:
             _write(path, content().encode())
     if not (csv_file or html_file):
         _table(rows)
+    for line in table.agreement():
+        click.echo(line)
 
 
 @commands.command("claims")

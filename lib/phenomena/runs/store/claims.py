@@ -145,6 +145,14 @@ def possible(chapter: Chapter, record: Record) -> tuple[list[Verdict], list[str]
     return verdicts, refused
 
 
+def sample(chapter: Chapter, claim: Claim, record: Record) -> tuple[NDArray[np.float64], dict[str, Any]]:
+    """What a claim measures for every seed, and what `interval` must know of it. Raises `BadInput` as `check` does."""
+    values = per_seed(chapter.name, claim, record)
+    how = {} if claim.kind == "exact" else _how(chapter, claim, record)
+    bounds = (0.0, 1.0) if claim.kind == "share" else claim.bounds
+    return _without_rounding(values, bounds) if bounds else values, how
+
+
 def judge(chapter: Chapter, claim: Claim, record: Record) -> Verdict:
     """The verdict on one claim, as `check` has it."""
     values = per_seed(chapter.name, claim, record)

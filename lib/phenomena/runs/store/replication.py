@@ -1,8 +1,10 @@
 """Another run of a published record, compared to it: value by value, verdict by verdict."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 
 from phenomena.runs.contract.errors import BadInput
 from phenomena.runs.store import claims, keys, pools, published, runs
-from phenomena.runs.store.chapters import Chapter, Project
+from phenomena.runs.store.chapters import Chapter, Claim, Project
 from phenomena.runs.store.runs import Record, Run
 from phenomena.statistics import interval
 
@@ -114,13 +116,43 @@ def compare(chapter: Chapter, reference: Record, again: Record) -> Comparison:
     """
     joined = pools.pool([again, reference]).model_copy(update={"looks": reference.looks})
     verdicts = zip(claims.check(chapter, reference), claims.check(chapter, joined), strict=True)
+    return Comparison(reference, again, of_values(chapter, reference, again), [Answer(*pair) for pair in verdicts])
+
+
+def of_values(chapter: Chapter, reference: Record, again: Record) -> list[Value]:
+    """Every recorded value of two runs, of one study or of two, on the seeds of both, or on all if none is shared."""
+    names = dict.fromkeys([*reference.values, *again.values])
+    return _compared({name: _samples(reference, again, partial(_sample, chapter, name)) for name in names})
+
+
+def of_quantities(chapter: Chapter, reference: Record, again: Record) -> list[Value]:
+    """What two runs both have, of whatever study and version: recorded values, then what the claims measure."""
+    values = {name: partial(_sample, chapter, name) for name in reference.values if name in again.values}
+    measured = {claim.name: partial(_claimed, chapter, claim) for claim in chapter.file.claims}
+    found = list[Value]()
+    for group in (values, measured):
+        pairs = {}
+        for name, sample in group.items():
+            with suppress(BadInput, ValueError):  # a record of another version, without what this takes
+                pairs[name] = _samples(reference, again, sample)
+        found += _compared(pairs)
+    return found
+
+
+def _samples(
+    reference: Record, again: Record, sample: "Callable[[Record, Sequence[int]], _Sample]"
+) -> "tuple[_Sample, _Sample]":
     shared = [seed for seed in reference.seeds if seed in again.seeds]
-    values = []
-    for name in dict.fromkeys([*reference.values, *again.values]):
-        old, new = (_sample(chapter, name, record, shared) for record in (reference, again))
+    return sample(reference, shared or reference.seeds), sample(again, shared or again.seeds)
+
+
+def _compared(pairs: "Mapping[str, tuple[_Sample, _Sample]]") -> list[Value]:
+    """Every pair as a value, those outside tested."""
+    found = []
+    for name, (old, new) in pairs.items():
         value = _value(name, old, new)
-        values.append(replace(value, p=_difference(old, new)) if value.kind == "chance" else value)
-    return Comparison(reference, again, _holm(values), [Answer(*pair) for pair in verdicts])
+        found.append(replace(value, p=_difference(old, new)) if value.kind == "chance" else value)
+    return _holm(found)
 
 
 @dataclass(frozen=True)
@@ -138,15 +170,28 @@ class _Sample:
 
 
 def _sample(chapter: Chapter, name: str, record: Record, seeds: Sequence[int]) -> _Sample:
-    column = dict(zip(record.seeds, record.values.get(name, []), strict=False))  # side studies have the first seeds
-    values = np.array([column.get(seed) for seed in seeds], dtype=float)
-    numbers = claims.trials(chapter, name, record) if name in record.values else None
-    by_seed = {} if numbers is None else dict(zip(record.seeds, numbers, strict=False))
-    trials = None if numbers is None else [by_seed.get(seed, np.nan) for seed in seeds]
+    values = np.array(record.values.get(name, []), dtype=float)
+    trials = claims.trials(chapter, name, record) if name in record.values else None
     try:
-        return _Sample(values, *interval(values, trials=trials))
+        return _chosen(values, {} if trials is None else {"trials": trials}, record.seeds, seeds)
     except ValueError as fault:
         raise BadInput(f"{chapter.name}, {name}, a share by trials: {fault}") from fault
+
+
+def _claimed(chapter: Chapter, claim: Claim, record: Record, seeds: Sequence[int]) -> _Sample:
+    values, how = claims.sample(chapter, claim, record)
+    return _chosen(values, how, record.seeds, seeds)
+
+
+def _chosen(values: NDArray[np.float64], how: dict[str, Any], of: Sequence[int], seeds: Sequence[int]) -> _Sample:
+    """The values of some of the seeds, with their interval. of: whose they are; side studies have the first alone."""
+
+    def chosen(column: NDArray[np.float64]) -> NDArray[np.float64]:
+        by_seed = dict(zip(of, column, strict=False))
+        return np.array([by_seed.get(seed, np.nan) for seed in seeds], dtype=float)
+
+    kept = chosen(values)
+    return _Sample(kept, *interval(kept, **how | ({"trials": chosen(how["trials"])} if "trials" in how else {})))
 
 
 def _value(name: str, old: _Sample, new: _Sample) -> Value:
