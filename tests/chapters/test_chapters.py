@@ -162,7 +162,7 @@ def test_stated_times_are_those_of_the_published_record(chapter):
 
 @pytest.fixture(scope="module")
 def vega():
-    return book._vega()
+    return book.vega()
 
 
 @without_browser

@@ -37,7 +37,7 @@ def nothing_written(project):
         (
             ["rnu", "toy"],
             "unknown command 'rnu'; did you mean 'run'? "
-            "accepted: list, show, run, sweep, extend, compare, claims, verify, figure, new, publish, book",
+            "accepted: list, show, run, sweep, extend, compare, claims, verify, figure, page, new, publish, book",
         ),
         (["run"], "run: CHAPTER is missing: phenomena run CHAPTER"),
         (["figure"], "figure: RUN is missing: phenomena figure RUN [NAME]"),

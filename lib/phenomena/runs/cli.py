@@ -610,6 +610,31 @@ def figure(
             _write(path, content)
 
 
+@commands.command()
+@click.argument("run")
+@click.option("--edition", metavar="NAME", help="Which edition's run; default unless said.")
+@click.option("-p", "assignments", multiple=True, metavar="NAME=VALUE", help="A parameter's value; may be repeated.")
+@click.option("--html", "html_file", type=usage.Target(), help="Where to write it, not CHAPTER-KEY.html.")
+@click.option("--open", "open_it", is_flag=True, help="Open it in the browser.")
+def page(run: str, edition: str | None, assignments: tuple[str, ...], html_file: Path | None, open_it: bool) -> None:
+    """Write a RUN as one page of HTML: parameters, prose with its numbers, figures that move, verdicts.
+
+    RUN is a chapter (with --edition and -p), a run's key or folder, or an executed notebook.
+    """
+    from phenomena.runs.store import named
+
+    project = _project()
+    found = named.find(project, run, edition, parse_assignments(assignments))
+    for line in found.remarks:
+        click.echo(line, err=True)
+    from phenomena.runs.book.single import single
+
+    path = html_file or Path(f"{found.chapter.name}-{Path(found.run.record.key).stem}.html")
+    _write(path, single(project, found).encode())
+    if open_it:
+        click.launch(str(path.resolve()))
+
+
 @commands.command("new")
 @click.argument("name")
 def new_(name: str) -> None:

@@ -12,13 +12,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
-import vl_convert
 import yaml
 
 from phenomena.runs.book import api, downloads, ladder, quotes, sharing
 from phenomena.runs.book.pages import DOWNLOADS, DRAFT, Page, checks, first_pages, tally
 from phenomena.runs.book.results import all_verdicts, data_files, firm, results_page, runs_page
-from phenomena.runs.book.staged import VEGA, interactive_figures, staged_notebook
+from phenomena.runs.book.staged import VEGA, interactive_figures, staged_notebook, vega
 from phenomena.runs.contract.errors import RunFailed, nearest
 from phenomena.runs.execute import runner
 from phenomena.runs.store import keys, runs
@@ -26,7 +25,6 @@ from phenomena.runs.store.chapters import Project
 
 STAMP = "built"  # in the work folder: that what is staged there was built, and by what code
 EXTRA = "extra"  # what goes into the built site as it is
-VEGA_END = b"})();\n"
 
 
 def book(project: Project, edition: str = "default") -> str:
@@ -135,8 +133,7 @@ def stage(project: Project, pages: list[Page], target: Path, draft: bool) -> boo
     files[sharing.FILE], pictures = sharing.cards(project, files, pages)
     extra |= pictures | {"llms.txt": sharing.llms_txt(project, files, pages)}
     if any(name.startswith("notebooks/") and name.endswith(".html") for name in files):
-        there = (target / VEGA).read_bytes() if (target / VEGA).is_file() else b""
-        files[VEGA] = there if there.endswith(VEGA_END) else _vega()  # a build that was killed may have left half of it
+        files[VEGA] = vega(project.root / "_build", (target / VEGA).parent)
     files |= {f"{EXTRA}/{path}": content for path, content in extra.items()}
     return _write(files, target)
 
@@ -155,12 +152,6 @@ def _write(files: Mapping[str, bytes], target: Path) -> bool:
     if any(path.suffix in (".md", ".ipynb") for path in gone) or any(path.parent.name == "_static" for path in changed):
         shutil.rmtree(target.parent / "_build", ignore_errors=True)
     return bool(changed or gone)
-
-
-def _vega() -> bytes:
-    """Vega, Vega-Lite and Vega-Embed in a scope of their own, since their short names would clash with others."""
-    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")  # takes four seconds
-    return b"(() => {" + bundle.encode() + VEGA_END
 
 
 def _config(text: str, draft: bool) -> bytes:

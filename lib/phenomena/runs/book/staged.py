@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
+import vl_convert
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
@@ -29,8 +30,10 @@ from phenomena.runs.book.pages import (
 from phenomena.runs.book.results import Firm
 from phenomena.runs.book.verdicts import headlines, verdict_blocks
 from phenomena.runs.contract.notebook import MIME
+from phenomena.runs.store import runs
 
 VEGA = f"book/_static/vega-{version('vl-convert-python')}.js"  # draws interactive figures
+VEGA_END = b"})();\n"
 PLUMBING = {"check_parameters", "record"}  # what a notebook calls for the machine
 
 
@@ -192,3 +195,19 @@ def interactive_figures(page: Page) -> dict[str, str]:
             scripts = [] if found else [f"../_static/{Path(VEGA).name}", "../_static/interactive.js"]
             found[label] = html + "".join(f'<script defer src="{path}"></script>\n' for path in scripts)
     return found
+
+
+def vega(*folders: Path) -> bytes:
+    """Vega, Vega-Lite and Vega-Embed in a scope of their own, since their short names would clash with others.
+
+    folders: where a bundle may lie already; it is kept in the first. What a killed build has left half is made again.
+    """
+    name = Path(VEGA).name
+    for path in (folder / name for folder in folders):
+        if path.is_file() and (there := path.read_bytes()).endswith(VEGA_END):
+            return there
+    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")  # takes four seconds
+    made = b"(() => {" + bundle.encode() + VEGA_END
+    if folders:
+        runs.write(folders[0] / name, made)
+    return made
