@@ -1,10 +1,15 @@
 """The solver against scikit-learn, a general convex solver and the readable solver; the contract of the estimators."""
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import MultiTaskLasso
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import KFold
@@ -384,14 +389,206 @@ def test_errors_name_task_and_column(case, message):
         MixedMultiTask(0.1, KINDS).fit(*case)
 
 
-def test_columns_in_another_order_are_refused():
+NAMES = list("abcdefghijkl")
+
+
+def framed(**changed):
+    """Tasks as data frames with rows and targets that have an index of their own; changed: task0=frame, ..."""
     xs, ys, _ = tasks()
-    frames = [pd.DataFrame(x, columns=list("abcdefghijkl")) for x in xs]
-    turned = [*frames[:3], frames[3][frames[3].columns[::-1]]]
-    with pytest.raises(ValueError, match=r"task 3 has the columns \['l', 'k'"):
-        MixedMultiTask(0.1, KINDS).fit(turned, ys)
-    with pytest.raises(ValueError, match=r"task 3 has the columns \['l', 'k'"):
-        MixedMultiTask(0.1, KINDS).fit(frames, ys).predict(turned)
+    frames = [pd.DataFrame(x, np.arange(len(x)) + 100 * t, NAMES) for t, x in enumerate(xs)]
+    series = [pd.Series(y, np.arange(len(y))[::-1]) for y in ys]
+    return [changed.get(f"task{t}", lambda frame: frame)(frame) for t, frame in enumerate(frames)], series
+
+
+def test_data_frames_are_fitted_as_their_arrays_by_position_and_keep_their_names():
+    xs, ys, _ = tasks()
+    frames, series = framed()
+    plain, named = MixedMultiTask(0.1, KINDS).fit(xs, ys), MixedMultiTask(0.1, KINDS).fit(frames, series)
+    np.testing.assert_array_equal(named.coef_, plain.coef_)
+    assert named.feature_names_in_.tolist() == NAMES and named.n_features_in_ == plain.n_features_in_ == 12
+    assert not hasattr(plain, "feature_names_in_")
+    assert not hasattr(named.fit(xs, ys), "feature_names_in_")  # fitted again
+    with pytest.warns(UserWarning, match="X has feature names, but MixedMultiTask was fitted without"):
+        named.predict(frames)
+    with pytest.warns(UserWarning, match="does not have valid feature names, but MixedMultiTask was fitted with"):
+        MixedMultiTask(0.1, KINDS).fit(frames, series).predict(xs)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f[f.columns[::-1]], "columns of {} in another order: column 0 is 'l', expected 'a'"),
+        (lambda f: f.rename(columns={"b": "z"}), "lacks 'b' and also has 'z': its columns must be those of {}"),
+        (lambda f: f.drop(columns="c"), "lacks 'c': its columns"),
+        (lambda f: f.assign(m=np.arange(len(f))), "also has 'm': its columns"),
+        (lambda f: f.assign(d="x"), r"column 3 \(d\): 'x' in row 0 is not a number"),
+        (lambda f: f.assign(d=f["d"].astype("Float64").where(f.index != 303)), r"column 3 \(d\): nan in row 3"),
+    ],
+)
+def test_columns_that_differ_are_refused_by_name(change, message):
+    with pytest.raises(ValueError, match="task 3.* " + message.format("task 0")):
+        MixedMultiTask(0.1, KINDS).fit(*framed(task3=change))
+    with pytest.raises(ValueError, match="task 3.* " + message.format("the fitted tasks")):
+        MixedMultiTask(0.1, KINDS).fit(*framed()).predict(framed(task3=change)[0])
+
+
+def test_named_columns_in_some_tasks_alone_are_refused():
+    frames, ys = framed(task2=lambda frame: frame.to_numpy())
+    with pytest.raises(ValueError, match="task 2 and task 0: one has named columns, the other has none"):
+        MixedMultiTask(0.1, KINDS).fit(frames, ys)
+
+
+def test_tasks_by_name_are_paired_by_name_whatever_their_order():
+    (frames, series), names = framed(), ["ill", "old", "weight", "age"]
+    x, y, kinds = (dict(zip(names, values, strict=True)) for values in (frames, series, KINDS))
+    turned = dict(reversed(y.items()))
+    named, plain = MixedMultiTask(0.1, kinds).fit(x, turned), MixedMultiTask(0.1, KINDS).fit(frames, series)
+    np.testing.assert_array_equal(named.coef_, plain.coef_)
+    found = clone(named).fit(x, turned).predict(dict(reversed(x.items())))
+    assert list(found) == named.task_names_ == names
+    assert all((a == b).all() for a, b in zip(found.values(), plain.predict(frames), strict=True))
+    assert named.score(x, turned) == plain.score(frames, series)
+    with pytest.raises(ValueError, match=r"task 1 \(old\), column 0 \(a\): nan in row 0"):
+        named.predict(x | {"old": frames[1].assign(a=np.nan)})
+    for call, message in (
+        (lambda: named.fit(x, series), r"y is a list: it must have the tasks by name, \['ill', 'old'"),
+        (
+            lambda: named.fit(x, {"old": 0} | {n: y[n] for n in names[2:]}),
+            r"y is for the tasks \['old', 'weight', 'age'\]",
+        ),
+        (lambda: named.fit(frames, series), "kinds is for the tasks .* must be a list, since the tasks have no names"),
+        (lambda: MixedMultiTask().fit({}, {}), "0 feature arrays and 0 targets"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("as_given", "labels"),
+    [
+        (lambda y: np.where(y > 0, "well", "ill").tolist(), ["ill", "well"]),
+        (lambda y: pd.Series(np.where(y > 0, "well", "ill"), dtype="string"), ["ill", "well"]),
+        (lambda y: pd.Categorical(np.where(y > 0, "well", "ill"), ["well", "ill", "unknown"]), ["ill", "well"]),
+        (lambda y: y > 0, [False, True]),
+        (lambda y: pd.Series(y > 0, dtype="boolean"), [False, True]),
+        (lambda y: pd.Series(y > 0).astype("Int64"), [0, 1]),
+        (lambda y: torch.tensor(y > 0).long(), [0, 1]),
+    ],
+)
+def test_labels_may_be_of_any_type(as_given, labels):
+    """Of text, truth values or numbers, in lists, series, tensors: same coefficients, and labels come back."""
+    xs, ys, _ = tasks()
+    plain = MixedMultiTask(0.1, KINDS).fit(xs, ys)
+    given = MixedMultiTask(0.1, KINDS).fit(xs, [as_given(y) for y in ys[:2]] + ys[2:])
+    np.testing.assert_array_equal(given.coef_, plain.coef_)
+    assert given.classes_[0].tolist() == labels
+    assert (np.asarray(given.predict(xs)[0]) == labels[1]).tolist() == (plain.predict(xs)[0] > 0).tolist()
+
+
+@pytest.mark.parametrize(
+    ("as_given", "exact"),
+    [
+        (np.asfortranarray, True),
+        (lambda x: x.tolist(), True),
+        (lambda x: torch.tensor(x), True),
+        (lambda x: pd.DataFrame(x).astype("Float64"), True),
+        (lambda x: np.stack([x, x])[:, ::1][0], True),
+        (lambda x: x.astype(np.float32), False),
+    ],
+)
+def test_features_may_be_held_in_any_form(as_given, exact):
+    xs, ys, _ = tasks()
+    plain = MixedMultiTask(0.1, KINDS, tol=1e-10).fit(xs, ys).coef_
+    found = MixedMultiTask(0.1, KINDS, tol=1e-10).fit([as_given(x) for x in xs], ys).coef_
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, plain, atol=1e-5)
+    if exact:  # whatever the memory's layout
+        np.testing.assert_array_equal(found, plain)
+
+
+def test_a_column_twice_shares_its_weight_and_large_numbers_do_not_matter():
+    xs, ys, _ = tasks()
+    plain = MixedMultiTask(0.1, KINDS, tol=1e-10).fit(xs, ys)
+    twice = MixedMultiTask(0.1, KINDS, tol=1e-10).fit([np.column_stack([x, x[:, 0]]) for x in xs], ys)
+    np.testing.assert_allclose(twice.coef_[:, 0], twice.coef_[:, 12], rtol=1e-4)
+    scaled = [x * np.where(np.arange(12) == 1, 1e100, 1.0) + np.where(np.arange(12) == 2, 1e8, 0.0) for x in xs]
+    found = MixedMultiTask(0.1, KINDS, tol=1e-10).fit(scaled, ys)
+    np.testing.assert_allclose(found.feature_norms_, plain.feature_norms_, atol=1e-4)
+
+
+def test_few_rows_one_sample_in_a_class_and_one_task_in_a_list():
+    xs, ys, _ = tasks()
+    few = MixedMultiTask(0.1, KINDS).fit(
+        [x[:5] for x in xs], [np.array([1.0, -1, -1, -1, -1])] * 2 + [y[:5] for y in ys[2:]]
+    )
+    assert np.isfinite(few.coef_).all() and few.certificate_.gap < 1e-5
+    (listed,) = MixedMultiTask(0.1).fit(xs[2:3], ys[2:3]).predict(xs[2:3])
+    np.testing.assert_array_equal(listed, MixedMultiTask(0.1).fit(xs[2], ys[2]).predict(xs[2]))
+
+
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        (([np.eye(3) * 1e160] * 4, [np.arange(3.0)] * 4), r"task 0, column 0: numbers up to 1e\+160: rescale them"),
+        (broken(2, y=[1e160, 0.0]), r"task 2, target: numbers up to 1e\+160: rescale them"),
+        (broken(2, y=["a", "b"]), "task 2, target: 'a' in row 0 is not a number: a task with labels is of kind"),
+        (broken(0, y=[None, "b"]), "task 0, classification: None in row 0: every row must have a label"),
+        (broken(0, y=[np.nan, 1.0]), "task 0, classification: nan in row 0: every row must have a label"),
+        (broken(0, y=np.array([1, "b"], object)), "task 0, classification: labels of types int and str"),
+        (
+            ([csr_array(np.eye(3))] * 4, [np.arange(3.0)] * 4),
+            "task 0: Sparse data was passed, but dense",
+        ),
+        (([np.eye(3) * 1e-160] * 4, [np.arange(3.0)] * 4), "task 0, column 0: numbers up to 1e-160: rescale them"),
+    ],
+)
+def test_numbers_and_labels_that_cannot_be_used_are_refused(case, message):
+    with pytest.raises(ValueError, match=message):
+        MixedMultiTask(0.1, KINDS).fit(*case)
+
+
+def test_settings_out_of_range_are_refused_before_anything_is_computed():
+    xs, ys, _ = tasks()
+    for settings, message in (
+        ({"lam": "x"}, "lam is 'x': it must be a finite number above 0"),
+        ({"lam": np.inf}, "lam is inf"),
+        ({"tol": np.nan}, "tol is nan: it must be a finite number above 0"),
+        ({"tol": 0}, "tol is 0"),
+        ({"alpha": np.nan}, "alpha is nan: it must be a finite number of at least 0"),
+        ({"beta": np.inf}, "beta is inf"),
+        ({"weights": 2.0}, "weights is 2.0: of the logistic and of the squared loss, two numbers"),
+        ({"weights": (1.0, np.nan)}, "weights is nan"),
+        ({"intercept": "no"}, "intercept is 'no': it must be True or False"),
+        ({"kinds": None}, "kinds None must be regression or classification"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            MixedMultiTask(**({"kinds": KINDS} | settings)).fit(xs, ys)
+    for settings, message in (
+        ({"n_lambdas": 0}, "n_lambdas is 0: it must be an integer of at least 1"),
+        ({"folds": 2.5}, "folds is 2.5: it must be an integer of at least 2"),
+        ({"lambda_min_ratio": 0}, "lambda_min_ratio is 0"),
+        ({"lambda_min_ratio": 2}, "lambda_min_ratio is 2: it must be a fraction up to 1"),
+        ({"patience": 0}, "patience is 0: it must be an integer of at least 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            MixedMultiTaskCV(KINDS, **settings).fit(xs, ys)
+
+
+def test_an_estimator_of_several_tasks_is_cloned_pickled_and_says_when_it_is_not_fitted():
+    xs, ys, _ = tasks()
+    model = MixedMultiTask(0.1, KINDS)
+    for call in (model.predict, model.predict_score):
+        with pytest.raises(NotFittedError, match="not fitted yet"):
+            call(xs)
+    model.set_params(lam=0.2).fit(xs, ys)
+    again = pickle.loads(pickle.dumps(model))
+    assert repr(again) == repr(clone(model)) and "".join(repr(again).split()).endswith("'regression'],lam=0.2)")
+    np.testing.assert_array_equal(again.predict(xs)[2], model.predict(xs)[2])
+    again.set_params(kinds="regression").fit(xs[2], ys[2])  # another number of tasks
+    assert again.predict(xs[2]).shape == ys[2].shape
+    np.testing.assert_array_equal(again.set_params(kinds=KINDS).fit(xs, ys).coef_, model.coef_)
+    with pytest.raises(ValueError, match="3 targets for 4 tasks"):
+        model.score(xs, ys[:3])
 
 
 def test_shapes_kinds_and_lambda_that_do_not_fit_are_refused():
@@ -439,7 +636,7 @@ def test_fits_side_by_side_are_the_single_fits_of_each_fold(settings, standardis
 def test_folds_without_a_class_or_with_a_constant_feature_are_refused():
     xs, ys, _ = tasks()
     ys[1] = np.where(np.arange(24) < 3, 1.0, -1.0)
-    with pytest.raises(ValueError, match="task 1: class 1 has 3 rows for 5 folds"):
+    with pytest.raises(ValueError, match="task 1: the second of its sorted classes has 3 rows for 5 folds"):
         MixedMultiTaskCV(KINDS).fit(xs, ys)
     xs, ys, _ = tasks()
     xs[2][:, 6] = 0

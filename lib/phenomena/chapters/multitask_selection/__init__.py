@@ -1,1 +1,5 @@
 """Joint feature selection for mixed tasks (Cao and Schwarz 2024)."""
+
+from phenomena.chapters.multitask_selection.estimator import MixedMultiTask, MixedMultiTaskCV
+
+__all__ = ["MixedMultiTask", "MixedMultiTaskCV"]

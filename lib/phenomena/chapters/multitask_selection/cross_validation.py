@@ -153,8 +153,11 @@ def _splits(
     if is_class:
         labels, counts = np.unique(y, return_counts=True)
         if counts.min() < folds:
-            label, count = labels[counts.argmin()], counts.min()
-            raise ValueError(f"task {i}: class {label:g} has {count} rows for {folds} folds: it must have one a fold")
+            which = "first" if labels[counts.argmin()] < 0 else "second"
+            raise ValueError(
+                f"task {i}: the {which} of its sorted classes has {counts.min()} rows for {folds} folds: "
+                "it must have one a fold"
+            )
         return list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(x, y))
     if len(y) < 2 * folds:
         raise ValueError(f"task {i}: {len(y)} rows for {folds} folds: there must be two a fold or more")

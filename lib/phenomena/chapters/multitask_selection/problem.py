@@ -80,9 +80,9 @@ def make_problem(
 
     ys: labels are -1 and 1.
     weights: of the logistic and of the squared loss.
-    Raises `ValueError` for a negative penalty or a weight that is not positive.
+    Raises `ValueError` for a negative penalty or a weight that is not positive, or either not finite.
     """
-    if min(alpha, beta) < 0 or not min(weights) > 0:
+    if not all(0 <= v < np.inf for v in (alpha, beta)) or not all(0 < v < np.inf for v in weights):
         raise ValueError(f"alpha {alpha}, beta {beta}, weights {weights}: penalties must be 0 or more, weights above 0")
     t, n, p = len(xs), max(len(x) for x in xs), xs[0].shape[1]
     x, y, weight = np.zeros((t, p, n)), np.zeros((t, 1, n)), np.zeros((t, 1, n))
@@ -381,8 +381,10 @@ def _solve(
     passes: int = 100_000,
 ) -> Solutions:
     """All fits, from a start and the features that may matter there."""
-    if not (lam > 0).all():
-        raise ValueError(f"lambda is {lam.min()}: it must be above 0")
+    if not ((lam > 0) & (lam < np.inf)).all():
+        raise ValueError(f"lambda is {lam[~((lam > 0) & (lam < np.inf))][0]}: it must be above 0 and finite")
+    if not tol > 0:
+        raise ValueError(f"tol is {tol}: it must be above 0")
     some, todo = kept.any(0), np.arange(len(lam))
     w, b, curvature = w.copy(), b.copy(), curvature.copy()
     z, g, gap, value = np.zeros_like(problem.y), np.zeros_like(w), np.zeros_like(lam), np.zeros_like(lam)
