@@ -1,5 +1,6 @@
 """Mixup: the closed form against sampling and by hand, laws by their moments, mixing against torchvision, geometry."""
 
+import inspect
 from itertools import pairwise
 
 import matplotlib.pyplot as plt
@@ -215,7 +216,7 @@ def test_trained_networks_come_near_the_closed_form():
         ([[0.0], [0.0]], [[1.0, 0.0], [0.0, 1.0]], 0.1, r"rows \[0, 1\] coincide"),
         ([[0.0], [1.0]], [[0.7, 0.0], [0.0, 1.0]], 0.1, "must be distributions"),
         ([[0.0], [1.0]], [[1.5, -0.5], [0.0, 1.0]], 0.1, "must be distributions"),
-        ([[0.0], [1.0]], [[float("nan"), 0.0], [0.0, 1.0]], 0.1, "must be distributions"),
+        ([[0.0], [1.0]], [[float("nan"), 0.0], [0.0, 1.0]], 0.1, "targets holds nan"),
         ([[0.0], [float("nan")]], [[1.0, 0.0], [0.0, 1.0]], 0.1, "must be finite"),
         ([[0.0], [1.0]], [[1.0, 0.0], [0.0, 1.0]], 0.0, "must be positive"),
         ([[0.0], [1.0]], [[1.0, 0.0], [0.0, 1.0]], 1e-3, "leaves no mass"),
@@ -224,6 +225,92 @@ def test_trained_networks_come_near_the_closed_form():
 def test_closed_form_says_where_it_is_undefined(x, targets, epsilon, match):
     with pytest.raises(ValueError, match=match):
         theory.optimum(torch.tensor(x), torch.tensor(targets), torch.tensor([[2.0]]), theory.beta_law(1.0), epsilon)
+
+
+X3, Y3, Q1 = torch.tensor([[0.0], [1.0], [2.0]]), torch.eye(2)[[0, 1, 0]], torch.tensor([[0.5]])
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "match"),
+    [
+        ({"x": X3.numpy()}, TypeError, r"x is a ndarray: must be a tensor \(n, d\); torch.as_tensor makes one"),
+        ({"law": 1.0}, TypeError, r"law is 1.0: must be a law of lambda, such as beta_law\(alpha\)"),
+        ({"x": X3 / 0}, ValueError, "x holds nan or infinity"),
+        ({"queries": Q1 * torch.nan}, ValueError, "queries holds nan or infinity"),
+        ({"targets": Y3 * torch.nan}, ValueError, "targets holds nan or infinity"),
+        ({"epsilon": float("nan")}, ValueError, "epsilon is nan: the radius must be positive and finite"),
+        ({"epsilon": float("inf")}, ValueError, "epsilon is inf"),
+        ({"targets": torch.tensor([0, 1, 0])}, ValueError, r"targets has shape \(3,\): must be \(n, c\)"),
+        ({"targets": Y3[:2]}, ValueError, r"targets has shape \(2, 2\): must be \(n, c\) with n = 3 as in x"),
+        (
+            {"queries": torch.zeros(1, 3)},
+            ValueError,
+            r"queries has shape \(1, 3\): .* with d = 1 as in x",
+        ),
+        ({"queries": Q1[:0]}, ValueError, r"queries has shape \(0, 1\): it is empty"),
+        ({"x": X3.double() * 1e200}, ValueError, r"numbers up to 2e\+200 and epsilon 0.1: rescale them"),
+        ({"targets": torch.tensor([[0.93, 0.07], [0.2, 0.8], [1, 0]]).bfloat16()}, ValueError, "must be distributions"),
+    ],
+)
+def test_the_closed_form_refuses_what_it_would_compute_on(changed, error, match):
+    """As users call it, without the checks of shapes that tests have."""
+    given = {"x": X3, "targets": Y3, "queries": Q1, "law": theory.beta_law(1.0), "epsilon": 0.1}
+    with pytest.raises(error, match=match):
+        inspect.unwrap(theory.optimum)(**(given | changed))
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.bfloat16, torch.float16, torch.float64])
+def test_rows_of_any_numeric_type_have_the_same_optimum(kind):
+    found = inspect.unwrap(theory.optimum)(X3.to(kind), Y3.to(kind), X3.to(kind), theory.beta_law(1.0), 0.1)
+    assert torch.equal(found, theory.optimum(X3, Y3, X3, theory.beta_law(1.0), 0.1))
+
+
+def test_the_optimum_is_linear_in_soft_labels():
+    soft = torch.tensor([[0.9, 0.1], [0.25, 0.75], [0.5, 0.5]])
+    found, parts = (theory.optimum(X3, y, X3, theory.beta_law(0.7), 0.2) for y in (soft, torch.eye(3)))
+    torch.testing.assert_close(found, parts @ soft.double())
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (
+            lambda: theory.segment_distances(X3, torch.tensor([0, 1])),
+            r"labels has shape \(2,\): .* with n = 3",
+        ),
+        (lambda: theory.segment_distances(X3 * torch.nan, torch.tensor([0, 1, 0])), "x holds nan"),
+        (lambda: theory.recover_points(torch.full((10, 2), torch.nan)), "midpoints holds nan"),
+        (lambda: theory.recover_points(torch.ones(10, 2).long()), "midpoints are of torch.int64"),
+        (
+            lambda: theory.linear_optimum(X3.double(), torch.tensor([0.0, 1, 0]).double(), theory.beta_law(1.0)),
+            "-1 and 1",
+        ),
+        (lambda: theory.linear_optimum(X3, torch.tensor([-1.0, 1, -1]), theory.beta_law(1.0)), "must be torch.float64"),
+        (lambda: theory.angle(torch.zeros(2), torch.ones(2)), "a vector of length zero has no direction"),
+        (lambda: theory.mix(X3, X3, 0.5), "lam is of float, x of torch.float32"),
+        (lambda: theory.mix(X3, X3, torch.tensor([0.5, 0.5])), r"lam \(2,\) do not fit"),
+        (lambda: theory.cut_mix(torch.ones(2, 1, 4), torch.ones(2, 1, 4), 2.0, [1]), "lam 2.0 and centre"),
+        (lambda: loaded(labels=torch.tensor([[0, 1, 2]])), "labels from 0 to 2: must be 0 to 1, for 2 classes"),
+        (
+            lambda: loaded(labels=torch.tensor([[0, 1]])),
+            r"labels has shape \(1, 2\): .* with n = 3 as in x",
+        ),
+        (lambda: loaded(labels=torch.eye(3)[None]), r"labels has shape \(1, 3, 3\): must be \(s, n\)"),
+        (lambda: loaded(x=X3[None].double()), "x is of torch.float64: must be torch.float32"),
+        (lambda: loaded(generators=[]), "0 generators for 1 networks"),
+        (lambda: loaded(law=0.2), "law is 0.2: must be a law"),
+    ],
+)
+def test_what_does_not_fit_is_told_in_one_line(call, match, monkeypatch):
+    for name in ("segment_distances", "recover_points", "linear_optimum", "angle", "mix", "cut_mix", "mixup_loader"):
+        monkeypatch.setattr(theory, name, inspect.unwrap(getattr(theory, name)))
+    with pytest.raises((TypeError, ValueError), match=match):
+        call()
+
+
+def loaded(**changed):
+    given = {"x": X3[None], "labels": torch.tensor([[0, 1, 0]]), "classes": 2, "law": theory.beta_law(1.0)}
+    return theory.mixup_loader(**(given | {"generators": [generator()]} | changed))
 
 
 def test_copies_of_a_row_with_one_label_are_welcome():

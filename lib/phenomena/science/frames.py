@@ -80,6 +80,9 @@ def per_seed(frame: pd.DataFrame, value: str, seeds: Sequence[int] | None = None
     >>> per_seed(frame, "value", seeds=(1, 2)).tolist()
     [3.5, nan]
     """
+    for column in ("seed", value):
+        if column not in frame:
+            raise KeyError(f"no column {column!r}: {', '.join(map(str, frame.columns))} are there")
     found = select(frame, **where).groupby("seed")[value].mean()
     return (found if seeds is None else found.reindex(list(seeds))).to_numpy(float)
 
@@ -148,6 +151,9 @@ def summary(
     1  mixed   3.0  0.0   5.0  2
     """
     by = [by] if isinstance(by, str) else list(by)
+    for column in (*by, value):
+        if column not in frame:
+            raise KeyError(f"no column {column!r}: {', '.join(map(str, frame.columns))} are there")
     rows = [
         (*key, *interval(part[value], trials=trials, bounds=bounds), int(part[value].notna().sum()))
         for key, part in frame.groupby(by, sort=False, observed=True, dropna=False)

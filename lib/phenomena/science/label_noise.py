@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from phenomena.science.checks import check_labels
+
 
 def redraw_labels(
     labels: Int[Tensor, " n"], fraction: float, classes: int, generator: torch.Generator
@@ -13,7 +15,7 @@ def redraw_labels(
     """Labels of which a random fraction, round(fraction n) rows, is redrawn uniformly over all classes.
 
     A redrawn label is correct with probability 1 / classes, as in Anagnostidis et al. (2023).
-    Raises `ValueError` for a fraction outside [0, 1].
+    Raises `ValueError` for a fraction outside [0, 1] or labels beyond the classes, `TypeError` for other labels.
 
     >>> import torch
     >>> g = torch.Generator().manual_seed(0)
@@ -23,6 +25,7 @@ def redraw_labels(
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"the fraction of random labels is {fraction}: must be 0 to 1")
+    check_labels(labels, classes)
     chosen = torch.randperm(len(labels), generator=generator)[: round(fraction * len(labels))]
     drawn = torch.randint(classes, (len(chosen),), generator=generator)
     noisy = labels.clone()
@@ -36,6 +39,7 @@ def mix_labels(
     """Labels of which a random fraction is taken from `noisy` and the rest from `clean`.
 
     With fraction 1 the result is `noisy` itself, and nothing is drawn from the generator.
+    Raises `ValueError` for a fraction outside [0, 1] or labels of different shape or type.
 
     >>> import torch
     >>> g = torch.Generator().manual_seed(0)
@@ -43,6 +47,12 @@ def mix_labels(
     >>> mix_labels(noisy, clean, fraction=0.3, generator=g).sum().item()
     3
     """
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"the fraction of noisy labels is {fraction}: must be 0 to 1")
+    if (noisy.shape, noisy.dtype) != (clean.shape, clean.dtype):
+        raise ValueError(
+            f"noisy {tuple(noisy.shape)} in {noisy.dtype}, clean {tuple(clean.shape)} in {clean.dtype}: must be alike"
+        )
     if fraction == 1:
         return noisy
     kept = torch.randperm(noisy.numel(), generator=generator)[round(fraction * noisy.numel()) :].to(noisy.device)
@@ -56,7 +66,8 @@ def corrupt_evenly(
 ) -> Int[Tensor, " n"]:
     """Labels of which floor(fraction n_k) in each class k are wrong, spread evenly over the other classes.
 
-    As in Zhang, Wang and Su (2021). Raises `ValueError` for a fraction outside [0, 1) or fewer than two classes.
+    As in Zhang, Wang and Su (2021). Raises `ValueError` for a fraction outside [0, 1), fewer than two classes or labels
+    beyond them, `TypeError` for other labels.
 
     >>> import torch
     >>> g = torch.Generator().manual_seed(0)
@@ -68,6 +79,7 @@ def corrupt_evenly(
         raise ValueError(f"the fraction of wrong labels is {fraction}: must be 0 or more and below 1")
     if classes < 2:
         raise ValueError(f"{classes} classes: must be 2 or more")
+    check_labels(labels, classes)
     noisy = labels.clone()
     for k in range(classes):
         rows = (labels == k).nonzero().squeeze(1)

@@ -4,6 +4,7 @@
 longer than a short run.
 """
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -31,19 +32,28 @@ class Optimiser:
     ) -> None:
         """parameters: tensors, or groups of them under "params" with an lr and a weight_decay of their own.
 
-        Raises `ValueError` for another name.
+        Raises `ValueError` for another name, a group with another setting, an lr or weight_decay below 0 or not finite.
         """
         if name not in ("adam", "sgd"):
             raise ValueError(f"optimiser {name!r} is not known: adam or sgd")
         listed = list(parameters)
         groups = [part for part in listed if isinstance(part, dict)] or [{"params": listed}]
         usual: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay, "maximize": False}
+        for group in groups:
+            if unknown := set(group) - {"params", "initial", *usual}:
+                raise ValueError(f"a group of parameters has {min(unknown)!r}: must be params, {', '.join(usual)}")
+            for setting in ("lr", "weight_decay"):
+                if not 0 <= (value := (usual | group)[setting]) < math.inf:
+                    raise ValueError(f"{setting} is {value}: must be 0 or more and finite")
         self.name, self.param_groups = name, [usual | group for group in groups]
         self._state: list[tuple[list[Tensor], ...]] = []
 
     @torch.no_grad()
     def step(self) -> None:
-        """Moves every parameter that has a gradient in its `grad`."""
+        """Moves every parameter that has a gradient in its `grad`: the same ones at every step.
+
+        Raises `ValueError` where there is none, or another number of them than in the first step.
+        """
         first = not self._state
         for i, group in enumerate(self.param_groups):
             parameters = [p for p in group["params"] if p.grad is not None]
@@ -51,6 +61,9 @@ class Optimiser:
             if first:
                 moments = [[torch.zeros_like(p) for p in parameters] for _ in range(2 if self.name == "adam" else 1)]
                 self._state.append((*moments, [p.new_zeros((), dtype=torch.float32) for p in parameters]))
+            count = len(self._state[i][0])
+            if not parameters or len(parameters) != count:
+                raise ValueError(f"{len(parameters)} parameters have a gradient, {count} had one in the first step")
             lr, decay, maximize = (group[name] for name in ("lr", "weight_decay", "maximize"))
             if self.name == "adam":
                 mean, square, steps = self._state[i]

@@ -145,7 +145,8 @@ def train(
     checkpoints: steps after which `observe` is called, as it is after the last; the networks are then up to date.
     readable: one after another, whatever the networks.
 
-    Raises `ValueError` for an unknown optimiser or loss, `FloatingPointError` when a loss is no longer finite.
+    Raises `ValueError` for an unknown optimiser or loss, numbers out of range, counts or batches that do not fit the
+    networks, `FloatingPointError` when a loss is no longer finite.
 
     >>> import torch
     >>> nets = [torch.nn.Linear(1, 2) for _ in range(3)]
@@ -158,6 +159,12 @@ def train(
     """
     losses = [loss] * len(networks) if isinstance(loss, str) else loss
     rates, decays = ([v] * len(networks) if isinstance(v, float | int) else v for v in (lr, weight_decay))
+    for name, each in (("generators", generators), ("loss", losses), ("lr", rates), ("weight_decay", decays)):
+        if not isinstance(each, Sequence) or len(each) != len(networks) or not len(networks):
+            raise ValueError(f"{name} is {each}: must be one for each of {len(networks)} networks, at least one")
+    for name, number, least in (("rows", rows, 1), ("batch", batch, 1), ("steps", steps, 0)):
+        if not hasattr(number, "__index__") or number < least:
+            raise ValueError(f"{name} is {number}: must be an integer, {least} or more")
     for name in losses:
         if name not in LOSSES:
             raise ValueError(f"loss {name!r} is not known: one of {', '.join(LOSSES)}")
@@ -166,8 +173,14 @@ def train(
     for network in networks:
         network.train()
     for step in range(1, steps + 1):
-        inputs, targets = loader(torch.stack([next(part) for part in batches]))
+        index = torch.stack([next(part) for part in batches])
+        inputs, targets = loader(index)
         if model is None:
+            if inputs.shape[:2] != index.shape or targets.shape[:2] != index.shape:
+                raise ValueError(
+                    f"the loader gave inputs {tuple(inputs.shape)} and targets {tuple(targets.shape)} for row numbers "
+                    f"{tuple(index.shape)}: the first two axes must be these, networks and batch"
+                )
             fast = not readable and can_stack(networks, inputs[0])
             model = Stacked(networks) if fast else OneByOne(networks)
             opt = Optimiser(optimiser, _groups(model, rates, decays), 0.0)
@@ -199,7 +212,9 @@ def _groups(model: Stacked | OneByOne, rates: Sequence[float], decays: Sequence[
 def _check(values: Float[Tensor, " s"], step: int, rates: Sequence[float]) -> None:
     for value, lr in zip(values.tolist(), rates, strict=True):
         if not math.isfinite(value):
-            raise FloatingPointError(f"the loss is {value} after {step} steps: lower lr (now {lr})")
+            raise FloatingPointError(
+                f"the loss is {value} after {step} steps: lower lr (now {lr}), or look for nan in the data"
+            )
 
 
 @torch.no_grad()

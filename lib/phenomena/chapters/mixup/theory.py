@@ -7,7 +7,7 @@ Letters: n rows, d features, c classes, m queries, b rows of a batch; targets ar
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from scipy.optimize import minimize
 from scipy.special import betainc, betaincinv
 from torch import Tensor
 
+from phenomena.science.checks import check_labels, check_tensors
 from phenomena.science.training import Loader, own_rows
 
 Array = Float[np.ndarray, "*shape"]
@@ -39,7 +40,12 @@ def beta_law(alpha: float) -> MixingLaw:
     Drawn by the inverse of its distribution function, right to the last digit from alpha = 1e-4 to 1e4. The usual
     ratio of two gamma variables is not: below 0.01 both underflow, and the ratio collapses to 1/2.
     Raises `ValueError` unless alpha is positive and finite.
+
+    >>> import torch
+    >>> beta_law(0.4).quantile(torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)).round(decimals=3).tolist()
+    [0.009, 0.5, 0.991]
     """
+    alpha = float(alpha)
     if not 0 < alpha < np.inf:
         raise ValueError(f"alpha is {alpha}: it must be positive and finite")
 
@@ -55,6 +61,10 @@ def atoms_law(values: Sequence[float], weights: Sequence[float]) -> MixingLaw:
     """lambda takes one of the values with these probabilities; [0.5], [1.0] is the limit alpha -> infinity.
 
     Raises `ValueError` for values outside [0, 1], weights that are not a distribution, or a law that is not symmetric.
+
+    >>> import torch
+    >>> atoms_law([0.2, 0.8], [0.5, 0.5]).quantile(torch.tensor([0.1, 0.9])).tolist()
+    [0.2, 0.8]
     """
     v, w = np.array(values, float), np.array(weights, float)
     order = np.argsort(v)
@@ -90,16 +100,36 @@ def optimum(
     over pairs (i, j) uniform among all n^2, a row with itself included. Each pair passes the ball for lambda within one
     interval, whose mass is exact. The lemma's xi_ij and xi^lambda_ij, summed over classes, are what is summed here over
     rows; labels may be any distributions. The result is float64.
-    Raises `ValueError` for fewer than two classes, coincident rows of different label (there the optimum over
-    classifiers of finite loss is not defined), epsilon <= 0, numbers that are not finite, or a query whose ball no
+
+    x: the rows, of any numeric type; images are flattened, x.flatten(1).
+    targets: their distributions over the classes, one-hot or soft.
+    queries: points in the same space at which the optimum is wanted.
+    law: that of lambda, `beta_law(alpha)` or `atoms_law(values, weights)`.
+    epsilon: radius of the ball, in the units of x.
+
+    Raises `TypeError` for what is no tensor or no law, `ValueError` for shapes that do not fit, fewer than two classes,
+    coincident rows of different label (there the optimum over classifiers of finite loss is not defined), an epsilon
+    that is not positive and finite, numbers that are not finite or whose squares are not, or a query whose ball no
     segment meets.
+
+    >>> import torch
+    >>> from sklearn.datasets import load_iris
+    >>> flowers = load_iris()
+    >>> x = torch.tensor(flowers.data)
+    >>> targets = torch.nn.functional.one_hot(torch.tensor(flowers.target)).double()
+    >>> found = optimum(x, targets, x[[0, 75, 120]], beta_law(1.0), epsilon=0.3)  # in centimetres
+    >>> found.round(decimals=2).tolist()
+    [[0.99, 0.0, 0.0], [0.05, 0.87, 0.08], [0.0, 0.03, 0.97]]
     """
-    check_rows(x, targets)
-    if epsilon <= 0:
-        raise ValueError(f"epsilon is {epsilon}: the radius must be positive")
-    if not (x.isfinite().all() and queries.isfinite().all()):
-        raise ValueError("rows and queries must be finite: nan or infinity found")
+    check_tensors(x=(x, "n d"), targets=(targets, "n c"), queries=(queries, "m d"))
+    check_law(law)
+    if not 0 < epsilon < math.inf:
+        raise ValueError(f"epsilon is {epsilon}: the radius must be positive and finite")
+    size = max(x.abs().max().item(), queries.abs().max().item(), epsilon)
+    if size > 1e70 or epsilon < 1e-70:
+        raise ValueError(f"numbers up to {size:g} and epsilon {epsilon:g}: rescale them to between 1e-70 and 1e70")
     x, targets, queries = x.double(), targets.double(), queries.double()
+    check_rows(x, targets)
     n = len(x)
     step = x[:, None] - x[None]  # (n, n, d): lambda x_i + (1 - lambda) x_j = x_j + lambda step_ij
     length = step.square().sum(2)
@@ -127,6 +157,12 @@ def optimum(
         mixed = first.sum(2) @ targets + (mass - first).sum(1) @ targets
         result.append(mixed / total[:, None])
     return torch.cat(result)
+
+
+def check_law(law: Any) -> None:
+    """Raises `TypeError` for what is no law of lambda, such as the number alpha."""
+    if not isinstance(law, MixingLaw):
+        raise TypeError(f"law is {law!r}: must be a law of lambda, such as beta_law(alpha)")
 
 
 def check_rows(x: Float[Tensor, "n d"], targets: Float[Tensor, "n c"]) -> None:
@@ -182,7 +218,13 @@ def mix(
 
     lam: for the first axes of x, one by one or of length 1: (b) or (1) for a batch (b, ...), (s, b) or (s, 1) for one
         of each of s networks.
+    Raises `TypeError` for a lambda that is no tensor of the type of x, `ValueError` for shapes that do not fit.
     """
+    if not isinstance(lam, Tensor) or lam.dtype != x.dtype or not x.is_floating_point():
+        kind = lam.dtype if isinstance(lam, Tensor) else type(lam).__name__
+        raise TypeError(f"lam is of {kind}, x of {x.dtype}: both must be tensors of one floating-point type")
+    if partner.shape != x.shape or any(a not in (1, b) for a, b in zip(lam.shape, x.shape, strict=False)):
+        raise ValueError(f"x {tuple(x.shape)}, partner {tuple(partner.shape)} and lam {tuple(lam.shape)} do not fit")
     return torch.lerp(partner, x, lam.view(*lam.shape, *[1] * (x.dim() - lam.dim())))
 
 
@@ -196,7 +238,13 @@ def cut_mix(
 
     The box takes the fraction 1 - lam of the sample and is cut off at its border; its half sides are rounded down.
     centre: of the box, one number for each side.
+    Raises `ValueError` for samples without sides, unequal shapes, lam outside [0, 1], or another number of centres.
     """
+    if x.dim() < 3 or x.shape != partner.shape or len(centre) != x.dim() - 2 or not 0 <= lam <= 1:
+        raise ValueError(
+            f"x {tuple(x.shape)}, partner {tuple(partner.shape)}, lam {lam} and centre {list(centre)}: must be batches "
+            "of one shape (b, channels, sides), a fraction, and a number for each side"
+        )
     sides, half = x.shape[2:], ((1 - lam) ** (1 / len(x.shape[2:]))) / 2
     box = [
         slice(max(middle - int(half * side), 0), min(middle + int(half * side), side))
@@ -232,8 +280,16 @@ def mixup_loader(
     lambdas: one a "batch" or one a "row".
     method: "mixup", or "cutmix" with one box a batch.
     mixed_labels: off, inputs are mixed and the label is that of the part with the larger weight.
-    Raises `ValueError` for another word, or data of one class.
+    Raises `TypeError` for what is no tensor of float32, no labels or no law, `ValueError` for another word, shapes or
+    numbers that do not fit, or data of one class.
     """
+    check_tensors(x=(x, "s n ..."), labels=(labels, "s n"))
+    check_labels(labels, classes)
+    check_law(law)
+    if x.dtype != torch.float32:
+        raise TypeError(f"x is of {x.dtype}: must be torch.float32")
+    if len(generators) != len(x):
+        raise ValueError(f"{len(generators)} generators for {len(x)} networks: there must be one for each")
     words = (
         ("partner", partner, ("any", "other", "batch")),
         ("lambdas", lambdas, ("batch", "row")),
@@ -284,7 +340,9 @@ def segment_distances(x: Float[Tensor, "n d"], labels: Int[Tensor, " n"], block:
     segment, from squared distances alone: for point q and segment (s, t), with a = |q - t|^2, b = |q - s|^2,
     l = |s - t|^2, g = a + l - b and w = clamp(g / 2 l, 0, 1), the squared distance is a - w (g - w l).
     block: number of rows s taken at a time. Returns float64, inf where there is no row of another class.
+    Raises `TypeError` for what is no tensor, `ValueError` for shapes that do not fit or numbers that are not finite.
     """
+    check_tensors(x=(x, "n d"), labels=(labels, "n"))
     x = x.double()
     square = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").square_()
     nearest = torch.full((len(x),), torch.inf, dtype=torch.float64)
@@ -310,8 +368,12 @@ def recover_points(midpoints: Float[Tensor, "pairs d"], tolerance: float = 1e-9)
     function f, the two smallest midpoints are those of points 1, 2 and 1, 3; one of the next m - 2 is that of 2, 3. For
     each guess three points follow; every further point follows from the smallest midpoint not yet explained.
     Returns the points in the order of f. tolerance: relative, up to which midpoints are the same.
-    Raises `ValueError` when no set of points has these midpoints, or the number is not m (m - 1) / 2 with m >= 5.
+    Raises `TypeError` for what is no tensor, `ValueError` when no set of points has these midpoints, or the number is
+    not m (m - 1) / 2 with m >= 5.
     """
+    check_tensors(midpoints=(midpoints, "pairs d"))
+    if not midpoints.is_floating_point():
+        raise TypeError(f"midpoints are of {midpoints.dtype}: must be of a floating-point type")
     m = round((1 + (1 + 8 * len(midpoints)) ** 0.5) / 2)
     if m * (m - 1) // 2 != len(midpoints) or m < 5:
         raise ValueError(f"{len(midpoints)} midpoints: must be m (m - 1) / 2 with m of 5 or more")
@@ -404,10 +466,16 @@ def linear_optimum(
 
     L(w) = mean_ij E_lambda BCE(sigmoid(w . z), target), z = lambda x_i + (1 - lambda) x_j and its mixed target,
     over all n^2 pairs and `nodes` midpoint quantiles of lambda; L-BFGS from 0, so that w stays in the span of the rows.
-    All in float64. signs: -1 or 1, both present (else `ValueError`).
+    All in float64. signs: -1 or 1, both present.
+    Raises `TypeError` for what is no tensor of float64 or no law, `ValueError` for shapes that do not fit, numbers that
+    are not finite, or other signs.
     """
-    if signs.unique().numel() != 2:
-        raise ValueError("all rows are of one class: Mixup between classes needs two")
+    check_tensors(x=(x, "n d"), signs=(signs, "n"))
+    check_law(law)
+    if {x.dtype, signs.dtype} != {torch.float64}:
+        raise TypeError(f"x is of {x.dtype}, signs of {signs.dtype}: both must be torch.float64")
+    if signs.unique().tolist() != [-1, 1]:
+        raise ValueError(f"signs are {signs.unique().tolist()}: must be -1 and 1, one class is not enough")
     lam = law.quantile((torch.arange(nodes, dtype=torch.float64) + 0.5) / nodes)[:, None, None]
     target = (1 + lam * signs[:, None] + (1 - lam) * signs) / 2  # (k, n, n): probability of sign 1
 
@@ -429,6 +497,9 @@ def max_margin_bound(points: int) -> float:
 
 
 def angle(first: Float[Tensor, " d"], second: Float[Tensor, " d"]) -> float:
-    """Angle between two vectors, in degrees."""
+    """Angle between two vectors, in degrees. Raises `ValueError` for a vector of length zero, which has none."""
+    check_tensors(first=(first, "d"), second=(second, "d"))
+    if not (first.any() and second.any()):
+        raise ValueError("a vector of length zero has no direction")
     first, second = F.normalize(first, dim=0), F.normalize(second, dim=0)
     return float(torch.rad2deg(2 * torch.atan2((first - second).norm(), (first + second).norm())))  # right near 0, too
