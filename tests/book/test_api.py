@@ -3,6 +3,7 @@
 import ast
 import doctest
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,8 @@ from phenomena.runs.book import api
 from phenomena.runs.contract.errors import BadInput
 
 PAGE = (Path(__file__).parents[2] / "book" / "api.md").read_text()
-MODULES = api.MARK.findall(PAGE)
+LISTED = {module: names.split() for module, names in api.MARK.findall(PAGE)}
+MODULES = list(LISTED)
 FETCHED = {"fashion_mnist", "cifar10"}  # an example would download
 
 
@@ -25,9 +27,25 @@ def test_the_page_names_what_authors_use():
 @pytest.mark.parametrize("module", MODULES)
 def test_every_public_function_has_an_example(module):
     found = api.public(ast.parse(api.source(module).read_text()).body)
-    named = [n for n in found if n.name not in FETCHED and not n.name.endswith("Error")]
-    assert named
-    assert [n.name for n in named if ">>> " not in (ast.get_docstring(n) or "")] == []
+    listed = LISTED[module] or [n.name for n in found if not n.name.endswith("Error")]
+    named = [n for n in found if n.name in listed and n.name not in FETCHED]
+    assert named and set(listed) <= {n.name for n in found}
+    without = {n.name for n in named if ">>> " not in (ast.get_docstring(n) or "")}
+    lines = [line for line in PAGE.splitlines() if line.startswith(">>> ")]
+    assert {name for name in without if not any(f".{name}(" in line for line in lines)} == set()
+
+
+SUBJECTS = re.findall(r"^## (.+)\n\n(?:.+\n)+?\n```pycon\n(.+?)```$", PAGE, re.M | re.S)
+
+
+@pytest.mark.parametrize("subject", [title for title, _ in SUBJECTS])
+def test_a_subject_has_one_complete_example_that_runs(subject):
+    assert [title for title, _ in SUBJECTS] == [
+        "Merge fine-tuned models", "Select features for several tasks", "What Mixup converges to"
+    ]  # fmt: skip
+    example = doctest.DocTestParser().get_doctest(dict(SUBJECTS)[subject], {}, subject, None, 0)
+    assert 5 < len(example.examples) < 16 and any(e.want for e in example.examples)
+    assert doctest.DocTestRunner().run(example).failed == 0
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -48,6 +66,8 @@ def test_the_page_is_made_without_importing_the_library():
 def test_an_unknown_module_is_refused():
     with pytest.raises(BadInput, match=r"^book/api.md: no module 'phenomena.science.nothing' in the library$"):
         api.fill(":::{api} phenomena.science.nothing\n:::")
+    with pytest.raises(BadInput, match=r"no 'optimun' in phenomena.chapters.mixup.theory; did you mean 'optimum'\?"):
+        api.fill(":::{api} phenomena.chapters.mixup.theory optimun\n:::")
 
 
 def test_a_docstring_becomes_markdown():

@@ -219,6 +219,10 @@ def mix(
     lam: for the first axes of x, one by one or of length 1: (b) or (1) for a batch (b, ...), (s, b) or (s, 1) for one
         of each of s networks.
     Raises `TypeError` for a lambda that is no tensor of the type of x, `ValueError` for shapes that do not fit.
+
+    >>> import torch
+    >>> mix(torch.tensor([[1.0], [2.0]]), torch.tensor([[0.0], [0.0]]), torch.tensor([0.25, 0.5])).tolist()
+    [[0.25], [1.0]]
     """
     if not isinstance(lam, Tensor) or lam.dtype != x.dtype or not x.is_floating_point():
         kind = lam.dtype if isinstance(lam, Tensor) else type(lam).__name__
@@ -282,6 +286,14 @@ def mixup_loader(
     mixed_labels: off, inputs are mixed and the label is that of the part with the larger weight.
     Raises `TypeError` for what is no tensor of float32, no labels or no law, `ValueError` for another word, shapes or
     numbers that do not fit, or data of one class.
+
+    >>> import torch
+    >>> from phenomena.science.datasets import digits
+    >>> data, generators = digits(), [torch.Generator().manual_seed(0)]
+    >>> loader = mixup_loader(data.x_train[None], data.y_train[None], 10, beta_law(0.4), generators)
+    >>> x, targets = loader(torch.arange(100)[None])  # for one network, a batch of 100 rows
+    >>> tuple(x.shape), tuple(targets.shape)
+    ((1, 100, 1, 8, 8), (1, 100, 10))
     """
     check_tensors(x=(x, "s n ..."), labels=(labels, "s n"))
     check_labels(labels, classes)
@@ -341,6 +353,10 @@ def segment_distances(x: Float[Tensor, "n d"], labels: Int[Tensor, " n"], block:
     l = |s - t|^2, g = a + l - b and w = clamp(g / 2 l, 0, 1), the squared distance is a - w (g - w l).
     block: number of rows s taken at a time. Returns float64, inf where there is no row of another class.
     Raises `TypeError` for what is no tensor, `ValueError` for shapes that do not fit or numbers that are not finite.
+
+    >>> import torch
+    >>> segment_distances(torch.tensor([[0.0], [1.0], [2.0]]), torch.tensor([0, 1, 0])).tolist()
+    [1.0, 0.0, 1.0]
     """
     check_tensors(x=(x, "n d"), labels=(labels, "n"))
     x = x.double()

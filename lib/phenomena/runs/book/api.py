@@ -7,28 +7,36 @@ imported need not be waited for.
 import ast
 import inspect
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
-from phenomena.runs.contract.errors import BadInput
+from phenomena.runs.contract.errors import BadInput, nearest
 from phenomena.runs.store.keys import PACKAGE
 
-MARK = re.compile(r"^:::\{api\} ([\w.]+)\n:::$", re.M)
+MARK = re.compile(r"^:::\{api\} ([\w.]+)((?: \w+)*)\n:::$", re.M)
 Named = ast.FunctionDef | ast.ClassDef
 
 
 def fill(text: str) -> str:
-    """A page with `:::{api} MODULE` replaced by the module's section. Raises `BadInput` where there is no module."""
-    return MARK.sub(lambda mark: section(mark[1]), text)
+    """A page with `:::{api} MODULE NAME ...` replaced by the module's section, of all its names where none is given.
+
+    Raises `BadInput` where there is no such module or name.
+    """
+    return MARK.sub(lambda mark: section(mark[1], mark[2].split()), text)
 
 
-def section(module: str) -> str:
-    """A module's public functions and classes, with signature, docstring and examples."""
+def section(module: str, names: Sequence[str] = ()) -> str:
+    """A module's public functions and classes, or those named, with signature, docstring and examples."""
     path = source(module)
     if not path.is_file():
         raise BadInput(f"book/api.md: no module {module!r} in the library")
     tree = ast.parse(path.read_text(encoding="utf-8"))
     parts = [f"## {module}", described(ast.get_docstring(tree) or ""), f"```{{py:module}} {module}\n```"]
-    return "\n\n".join([*parts, *(_entry(node) for node in public(tree.body))])
+    found = {node.name: node for node in public(tree.body)}
+    for name in names:
+        if name not in found:
+            raise BadInput(f"book/api.md: no {name!r} in {module}{nearest(name, found)}")
+    return "\n\n".join([*parts, *(_entry(found[name]) for name in names or found)])
 
 
 def source(module: str) -> Path:
