@@ -1,14 +1,23 @@
 """The command line as a person meets it: one line for bad input, status 2, nothing written."""
 
 import json
+import os
+import shlex
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from conftest import Command, write_chapter
 
-from phenomena.runs.store import runs
+from phenomena import __version__
+from phenomena.runs.contract.errors import BadInput
+from phenomena.runs.store import chapters, git, locked, runs
+from phenomena.runs.store.chapters import find_project
+
+ROOT = Path(__file__).parents[2]
 
 ACCEPTED = "kind, rate, levels, title, limit, careful, seed, seeds"
 
@@ -90,10 +99,122 @@ def test_unreadable_files_are_one_line_and_status_2(project, phenomena: Command)
     assert not (project.root / "runs").exists()
 
 
-def test_outside_a_project(tmp_path, phenomena: Command):
-    done = phenomena(tmp_path, "list")
-    assert done.returncode == 2
-    assert done.stderr == "phenomena: no project here: go to a folder that holds notebooks/ and requirements.lock\n"
+def test_outside_a_checkout_the_librarys_own_chapters_are_run_into_this_folder(tmp_path, phenomena: Command):
+    assert phenomena(tmp_path, "list").stdout.startswith("mixup ")
+    found = find_project(tmp_path)
+    assert (found.root, found.home, found.runs) == (ROOT, tmp_path, tmp_path / "runs")
+    for words in (["new", "grokking"], ["publish"], ["book"]):
+        done = phenomena(tmp_path, *words)
+        assert done.returncode == 2
+        assert done.stderr == (
+            f"phenomena: {words[0]}: must be run in a checkout of the book: go to one, or name it with --project PATH\n"
+        )
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_library_without_chapters_has_no_project(tmp_path, monkeypatch):
+    monkeypatch.setattr(chapters, "PACKAGE", tmp_path / "lib" / "phenomena")
+    with pytest.raises(BadInput, match=r"no project here: go to a folder that holds notebooks/ and requirements.lock"):
+        find_project(tmp_path)
+
+
+def test_a_checkout_is_named_from_anywhere(project, tmp_path_factory, phenomena: Command, run_toy):
+    run, folder = run_toy(project), tmp_path_factory.mktemp("else where")
+    done = phenomena(folder, "--project", str(project.root / "notebooks"), "run", "toy")
+    assert done.stdout.startswith(f"{run.folder}: was there already, ")
+    assert phenomena(project.root, "run", "toy").stdout.startswith(f"runs/toy/{run.record.key}: was there already, ")
+    assert not any(folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--project", "nowhere", "list"], "Invalid value for '--project': Directory 'nowhere' does not exist."),
+        (["--project", ".", "list"], "--project .: must be a checkout, with notebooks/ and requirements.lock"),
+        (["--project", "/", "lst"], "unknown command 'lst'; did you mean 'list'? accepted: list, show, run, "),
+        (["--project"], "Option '--project' requires an argument."),
+    ],
+)
+def test_no_checkout_of_that_name(tmp_path, phenomena: Command, words, message):
+    done = phenomena(tmp_path, *words)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert f"phenomena: {message}" in done.stderr
+
+
+def test_version_and_commit(tmp_path, phenomena: Command):
+    assert phenomena(tmp_path, "--version").stdout == f"phenomena {__version__}{commit_here()}\n"
+
+
+def commit_here():
+    """What the version says of a commit: none for a checkout without its history."""
+    found = git.commit(ROOT)
+    return f", commit {found}" if found else ""
+
+
+def test_versions_other_than_the_locked_ones_are_told_where_a_run_is_made(project, phenomena: Command, run_toy):
+    here = version("numpy")
+    project.lock.write_text(
+        f"numpy==0.1 ; python_full_version >= '3.11' \\\n    --hash=sha256:0\n"
+        f"numpy=={here} ; python_full_version < '3.11'\n"
+        f"pandas=={version('pandas')}\nnot-recorded==7\ntorch=={version('torch').partition('+')[0]}\n"
+    )
+    assert locked.differing(project.lock) == {"numpy": (here, "0.1")}
+    run_toy(project)
+    warned = f"phenomena: not the locked versions, which a run's key stands for: numpy {here} (locked: 0.1)\n"
+    assert phenomena(project.root, "run", "toy").stderr == warned
+    assert phenomena(project.root, "claims", "toy").stderr == ""
+
+
+# --- what a shell completes -------------------------------------------------------------------------------------------
+
+
+def completed(folder, *line, **environment):
+    """What is offered for the last word of a command line."""
+    asked = {"_PHENOMENA_COMPLETE": "bash_complete", "COMP_WORDS": shlex.join(["phenomena", *line]),
+             "COMP_CWORD": str(len(line)), **environment}  # fmt: skip
+    done = subprocess.run(PROGRAM, cwd=folder, capture_output=True, text=True, env=os.environ | asked)
+    assert done.stderr == ""
+    return [offer.partition(",")[2] for offer in done.stdout.splitlines() if offer]
+
+
+PROGRAM = [sys.executable, "-c", "import sys; sys.argv[0] = 'phenomena'; from phenomena.runs.cli import main; main()"]
+
+
+@pytest.mark.parametrize(
+    ("line", "offers"),
+    [
+        (["sh"], ["show"]),
+        (["run", ""], ["toy"]),
+        (["claims", "t"], ["toy"]),
+        (["publish", "t"], ["toy"]),
+        (["run", "toy", "--edition", ""], ["default", "smoke"]),
+        (["run", "toy", "-p", "se"], ["seed=", "seeds="]),
+        (["sweep", "toy", "-g", "ra"], ["rate="]),
+        (["extend", "toy", "--claim", ""], ["apart", "small"]),
+        (["compare", "toy", "--value", "a"], ["apart"]),
+        (["run", "unknown", "-p", ""], []),
+        (["run", "--edition", ""], []),
+    ],
+)
+def test_completion(project, line, offers):
+    assert completed(project.root, *line) == offers
+
+
+def test_completion_in_a_named_checkout_and_with_broken_files(project, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    assert completed(elsewhere, "--project", str(project.root), "run", "") == ["toy"]
+    assert completed(elsewhere, "run", "", PHENOMENA_PROJECT=str(project.root)) == ["toy"]
+    for path in (project.root / "notebooks").iterdir():
+        path.write_text("[")
+    for words in (["--edition", ""], ["-p", ""]):
+        assert completed(project.root, "run", "toy", *words) == []
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_what_a_shell_reads_once(tmp_path, shell):
+    environment = os.environ | {"_PHENOMENA_COMPLETE": f"{shell}_source"}
+    done = subprocess.run(PROGRAM, cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert f"_PHENOMENA_COMPLETE={shell}_complete" in done.stdout
 
 
 def test_a_project_without_chapters(tmp_path, phenomena: Command):

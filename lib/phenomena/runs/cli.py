@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from phenomena import own_data
-from phenomena.runs import usage, words
+from phenomena.runs import completion, usage, words
 from phenomena.runs.contract.errors import BadInput, RunFailed, nearest
 from phenomena.runs.contract.parameters import parse_assignments
-from phenomena.runs.store.chapters import Project, find_project
+from phenomena.runs.store.chapters import PACKAGE, Project, find_project
 
 if TYPE_CHECKING:  # pandas is imported only by the commands that need it
     from phenomena.runs.compare import Comparison
@@ -57,9 +57,34 @@ def _fail(message: str, status: int) -> NoReturn:
     sys.exit(status)
 
 
+def _version(context: click.Context, option: click.Parameter, asked: bool) -> None:
+    """Tells the version of the library, and its commit where it lies in a checkout under git, and exits."""
+    if not asked or context.resilient_parsing:
+        return
+    from phenomena import __version__
+    from phenomena.runs.store.git import commit
+
+    made = commit(PACKAGE.parents[1])
+    click.echo(f"phenomena {__version__}{f', commit {made}' if made else ''}")
+    context.exit()
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-def commands() -> None:
-    """Reproducible notebooks on what deep networks do: list, show and run chapters, check claims, build the book."""
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Version and commit."
+)
+@click.option(
+    "--project",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    envvar="PHENOMENA_PROJECT",
+    help="Work in this checkout, wherever you are; else in that of the variable PHENOMENA_PROJECT.",
+)
+def commands(project: Path | None) -> None:
+    """Reproducible notebooks on what deep networks do: list, show and run chapters, check claims, build the book.
+
+    In a checkout of the book, works on it. Elsewhere, works on the chapters that came with the package and keeps runs
+    in ./runs.
+    """
     told = logging.getLogger(own_data.__name__)
     told.setLevel(logging.INFO)
     told.handlers, told.propagate = [_Echo()], False
@@ -75,8 +100,30 @@ class _Echo(logging.Handler):
 commands.command_class = usage.Command
 
 
-def _project() -> Project:
-    return find_project(Path.cwd())
+def _project(executes: bool = False) -> Project:
+    """The project of the option --project or of this folder. executes: whether runs will be made of it."""
+    given = click.get_current_context().find_root().params["project"]
+    project = find_project(given.resolve() if given else Path.cwd())
+    if given and project.outside:
+        raise BadInput(f"--project {given}: must be a checkout, with notebooks/ and requirements.lock")
+    library = project.root / "lib" / "phenomena"
+    if library.is_dir() and not library.samefile(PACKAGE):
+        click.echo(f"phenomena: the library is that of {PACKAGE}, not of this checkout", err=True)
+    if executes:
+        from phenomena.runs.store.locked import differing
+
+        if others := differing(project.lock):
+            named = ", ".join(f"{name} {there} (locked: {wanted})" for name, (there, wanted) in others.items())
+            click.echo(f"phenomena: not the locked versions, which a run's key stands for: {named}", err=True)
+    return project
+
+
+def _checkout(command: str) -> Project:
+    """The project, for a command that writes into its sources. Raises `BadInput` outside a checkout."""
+    project = _project()
+    if project.outside:
+        raise BadInput(f"{command}: must be run in a checkout of the book: go to one, or name it with --project PATH")
+    return project
 
 
 @commands.command("list")
@@ -114,7 +161,7 @@ def show(chapter: str) -> None:
 @click.option("--force", is_flag=True, help="Run again although the same run is there.")
 def run(chapter: str, edition: str, assignments: tuple[str, ...], force: bool) -> None:
     """Run a chapter's notebook, unless the same run is there already, and check its claims."""
-    project = _project()
+    project = _project(executes=True)
     found = project.chapter(chapter)
     overrides = parse_assignments(assignments)
     parameters = found.resolve(edition, overrides)
@@ -123,7 +170,8 @@ def run(chapter: str, edition: str, assignments: tuple[str, ...], force: bool) -
     from phenomena.runs.store import claims
 
     done, executed = runner.run(project, found, parameters, name, force)
-    place, record = f"{done.folder.relative_to(project.root)}: {'' if executed else 'was there already, '}", done.record
+    folder = done.folder.relative_to(project.home) if Path.cwd().is_relative_to(project.home) else done.folder
+    place, record = f"{folder}: {'' if executed else 'was there already, '}", done.record
     cost = f"{record.seconds['total']:.0f} s, {record.peak_memory_mb:.0f} MB"
     click.echo(f"{place}{cost}, seeds {record.seeds[0]} to {record.seeds[-1]}")
     _verdicts(claims.check(found, record))
@@ -158,7 +206,7 @@ def sweep(
     from phenomena.runs.execute import sweep as sweeps
     from phenomena.runs.store import runs
 
-    project = _project()
+    project = _project(executes=True)
     found = project.chapter(chapter)
     named, values, fixed = sweeps.read_file(file) if file else ("default", {}, {})
     values, fixed = _joined(values, sweeps.read_grid(grid), "-g"), _joined(fixed, parse_assignments(assignments), "-p")
@@ -250,7 +298,7 @@ def extend(
         raise BadInput("how far to extend: give one of --seeds N and --until-decided")
     if not until_decided and (claim or blocks):
         raise BadInput(f"{'--claim' if claim else '--blocks'} goes with --until-decided, not with --seeds")
-    project = _project()
+    project = _project(executes=True)
     found = _with_edition(project, chapters, edition)
     if claim and len(found) != 1:
         raise BadInput(f"--claim {claim}: of which chapter? give one")
@@ -494,7 +542,7 @@ def _joined_evidence(
 @click.option("--json", "as_json", is_flag=True, help="As JSON, with every value and every claim.")
 def verify(chapter: str | None, edition: str | None, against: Path | None, force: bool, as_json: bool) -> None:
     """Run published records again, a chapter's or all, and tell which values and verdicts are the same."""
-    project = _project()
+    project = _project(executes=True)
     references = _references(project, chapter, edition, against)
     from phenomena.runs.execute.verify import verify as verified
 
@@ -641,7 +689,7 @@ def new_(name: str) -> None:
     """Make the skeleton of a new chapter: notebook, claims, library folder, tests and entries of the book."""
     from phenomena.runs.new import new
 
-    for path in new(_project(), name):
+    for path in new(_checkout("new"), name):
         click.echo(str(path))
 
 
@@ -654,7 +702,7 @@ def publish(chapters: tuple[str, ...], pooled: bool, replication: bool) -> None:
     from phenomena.runs.store import published
     from phenomena.runs.store import replication as replications
 
-    project = _project()
+    project = _checkout("publish")
     if pooled and replication:
         raise BadInput("--pooled and --replication: must be one of the two")
     named = [project.chapter(name) for name in chapters]
@@ -672,7 +720,7 @@ def book(edition: str) -> None:
     """Run what is missing, check that all runs are whole and current, and build the book strictly."""
     from phenomena.runs.book.build import book as build
 
-    click.echo(build(_project(), edition))
+    click.echo(build(_checkout("book"), edition))
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -694,3 +742,6 @@ def _verdicts(verdicts: "list[Verdict]") -> None:
 def _table(rows: list[tuple[str, ...]]) -> None:
     for line in words.columns(rows):
         click.echo(line)
+
+
+completion.attach(commands)

@@ -79,7 +79,7 @@ def run(
             put(made, folder)
         made_now = runs.read(folder)
     if made_now is None:
-        raise RunFailed(f"{chapter.name}: what was written to {folder.relative_to(project.root)} cannot be read")
+        raise RunFailed(f"{chapter.name}: what was written to {folder.relative_to(project.home)} cannot be read")
     return made_now, True
 
 
@@ -204,7 +204,7 @@ def execute(
                 progress_bar=False, log_output=False, config=config, shutdown_kernel="immediate",
                 request_save_on_cell_execute=False,  # or it writes all there is before and after every cell
                 on_cell_start=lambda cell, cell_index: reached.append(cell.source),
-                kernel_manager_class=kernels.kernel_manager(server, project.root, told, kernel.watch),
+                kernel_manager_class=kernels.kernel_manager(server, project.home, told, kernel.watch),
             )  # fmt: skip
     except (PapermillExecutionError, RuntimeError) as error:  # the latter: the kernel died or did not start
         if server.closed:
@@ -346,7 +346,7 @@ def _report(
     (folder / "report.md").write_text(text, encoding="utf-8")
     if target.exists():
         shutil.move(target, folder / runs.NOTEBOOK)
-    report = (folder / "report.md").relative_to(project.root)
+    report = (folder / "report.md").relative_to(project.home)
     return f"{chapter.name}: {where} failed: {what.splitlines()[0][:600]}; report: {report}"
 
 

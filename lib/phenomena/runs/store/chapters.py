@@ -22,6 +22,7 @@ from phenomena.runs.contract.parameters import Parameter, check, read_declaratio
 if TYPE_CHECKING:  # imported only where a notebook is read
     from nbformat import NotebookNode
 
+PACKAGE = Path(__file__).parents[2]  # the folder of phenomena
 Slug = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
 
 
@@ -240,14 +241,24 @@ class Chapter:
 
 @dataclass(frozen=True)
 class Project:
-    """A checkout: notebooks, their runs, the lock."""
+    """Notebooks, their lock and published records, and the runs made of them.
+
+    root: a checkout, or the folder in which an installed package carries the same. outside: the folder that runs are
+    kept in by who works outside a checkout; None in one.
+    """
 
     root: Path
+    outside: Path | None = None
+
+    @property
+    def home(self) -> Path:
+        """The folder that runs are kept in, and paths are told from."""
+        return self.outside or self.root
 
     @property
     def runs(self) -> Path:
         """The folder of all runs."""
-        return self.root / "runs"
+        return self.home / "runs"
 
     @property
     def lock(self) -> Path:
@@ -284,13 +295,17 @@ class Project:
 
 
 def find_project(start: Path) -> Project:
-    """The project that a folder lies in: the nearest one upwards with notebooks/ and requirements.lock.
+    """The project that a folder lies in: the nearest checkout upwards, a folder with notebooks/ and requirements.lock.
 
-    Raises `BadInput` when there is none.
+    Outside a checkout, what the package carries, with runs kept in the folder itself. Raises `BadInput` for a package
+    that was neither installed nor lies in a checkout.
     """
     for folder in (start, *start.parents):
-        if (folder / "notebooks").is_dir() and (folder / "requirements.lock").is_file():
+        if _is_project(folder):
             return Project(folder)
+    for folder in (PACKAGE / "project", *PACKAGE.parents[1:2]):  # installed; or from a checkout that can be edited
+        if _is_project(folder):
+            return Project(folder, outside=start)
     raise BadInput("no project here: go to a folder that holds notebooks/ and requirements.lock")
 
 
@@ -311,6 +326,10 @@ def read_notebook(
         why = error.strerror if isinstance(error, OSError) and error.strerror else _first_line(error)
         raise BadInput(f"{name or path}: not a notebook ({why})") from error
     return notebook
+
+
+def _is_project(folder: Path) -> bool:
+    return (folder / "notebooks").is_dir() and (folder / "requirements.lock").is_file()
 
 
 def _first_line(error: Exception) -> str:

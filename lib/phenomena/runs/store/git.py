@@ -27,9 +27,14 @@ def git(root: Path, *words: str) -> str | None:
     return None if printed is None else os.fsdecode(printed).strip()
 
 
+def holds(root: Path) -> bool:
+    """Whether a repository holds the project's lock: the one that it lies in may be another's, as around a .venv."""
+    return bool(git(root, "ls-files", "requirements.lock"))
+
+
 def commit(root: Path) -> str | None:
-    """HEAD, with -dirty when notebooks, library or lock differ from it; None outside git."""
-    head = git(root, "rev-parse", "HEAD")
+    """HEAD, with -dirty when notebooks, library or lock differ from it; None outside a repository of the project."""
+    head = git(root, "rev-parse", "HEAD") if holds(root) else None
     return head and head + (
         "-dirty" if git(root, "status", "--porcelain", "notebooks", "lib", "requirements.lock") else ""
     )

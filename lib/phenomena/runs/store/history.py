@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from phenomena.runs.store.git import git, output
+from phenomena.runs.store.git import git, holds, output
 
 FILES = (":(top)*.yaml", ":(top)*.yml", ":(top)*.json")  # a chapter's file or record, wherever it once lay
 EMPTY = {40: "4b825dc642cb6eb9a060e54bf8d69288fbee4904",  # the tree without files, by the length of names
@@ -76,13 +76,14 @@ class History:
 
 
 def read(root: Path) -> History | None:
-    """The history of the repository that the folder lies in; None outside one, or without git."""
+    """The history of the repository that holds the project in the folder; None where there is none, or no git."""
     where = git(root, "rev-parse", "--git-path", "shallow", "--show-prefix")
-    if where is None:
+    head = git(root, "rev-parse", "--verify", "--quiet", "HEAD")
+    if where is None or (head and not holds(root)):
         return None
     shallow, *rest = where.splitlines()
     ends = (root / shallow).read_text().split() if (root / shallow).is_file() else []
-    return _read(root, "".join(rest), git(root, "rev-parse", "--verify", "--quiet", "HEAD"), frozenset(ends))
+    return _read(root, "".join(rest), head, frozenset(ends))
 
 
 @lru_cache(maxsize=1)  # shared by the chapters of a book
