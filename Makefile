@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help env book draft pdf test numeric browser run picture bench lint format lock clean
+.PHONY: help setup book draft pdf test numeric browser run picture bench lint format lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -17,7 +17,7 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@
 
-env: $(READY)  ## install everything into .venv, from a lock with hashes
+setup: $(READY)  ## install everything into .venv, from a lock with hashes (7 GB)
 
 book: $(READY)  ## run what is missing and build the book into _build/html
 	$(BIN)/phenomena book

@@ -215,10 +215,10 @@ def test_papermills_line_of_a_page_gives_what_yaml_and_papermill_would_mistake(s
 
 def test_a_page_knows_where_to_clone_from_if_the_book_does(shelf, monkeypatch):
     page = shown(shelf)
-    assert form.set_up(page).startswith("cd phenomena  # a checkout of this book's repository\nmake env")
+    assert form.set_up(page).startswith("cd phenomena  # a checkout of this book's repository\nmake setup")
     monkeypatch.setattr(form.downloads, "repository", lambda project: "https://github.com/someone/phenomena")
     assert form.set_up(page).startswith("git clone https://github.com/someone/phenomena phenomena\ncd phenomena\nmake")
-    assert "\nenv: $(READY)" in (ROOT / "Makefile").read_text()
+    assert "\nsetup: $(READY)" in (ROOT / "Makefile").read_text()
 
 
 def test_times_are_measured_or_the_chapters_own(shelf):

@@ -440,7 +440,12 @@ def test_a_project_that_a_repository_does_not_hold(repository):
     repository.commit(claim())
     (repository.root / "scratch").mkdir()
     write_chapter(repository.root / "scratch")
-    assert {r.standing for r in found_in(repository.root / "scratch").values()} == {"not committed"}
+    found = found_in(repository.root / "scratch").values()
+    assert {(r.standing, r.why) for r in found} == {("not known", "no git history can be read here")}
+    assert (git.commit(repository.root / "scratch"), git.commit(repository.root)) == (
+        None,
+        repository.git("rev-parse", "HEAD"),
+    )
 
 
 @pytest.mark.parametrize(

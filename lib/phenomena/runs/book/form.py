@@ -48,7 +48,7 @@ def set_up(page: Page) -> str:
     """The commands that lead to an environment in which the chapter runs, from `git clone` on."""
     url = downloads.repository(page.project)
     got = f"git clone {url} phenomena\ncd phenomena" if url else "cd phenomena  # a checkout of this book's repository"
-    return f"{got}\nmake env  # everything from a lock with hashes, into .venv\n. .venv/bin/activate"
+    return f"{got}\nmake setup  # everything from a lock with hashes, into .venv\n. .venv/bin/activate"
 
 
 def time(page: Page, edition: str) -> str:

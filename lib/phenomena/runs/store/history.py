@@ -78,18 +78,19 @@ class History:
 def read(root: Path) -> History | None:
     """The history of the repository that holds the project in the folder; None where there is none, or no git."""
     where = git(root, "rev-parse", "--git-path", "shallow", "--show-prefix")
-    head = git(root, "rev-parse", "--verify", "--quiet", "HEAD")
-    if where is None or (head and not holds(root)):
+    if where is None:
         return None
     shallow, *rest = where.splitlines()
     ends = (root / shallow).read_text().split() if (root / shallow).is_file() else []
-    return _read(root, "".join(rest), head, frozenset(ends))
+    return _read(root, "".join(rest), git(root, "rev-parse", "--verify", "--quiet", "HEAD"), frozenset(ends))
 
 
 @lru_cache(maxsize=1)  # shared by the chapters of a book
 def _read(root: Path, prefix: str, head: str | None, ends: frozenset[str]) -> History | None:
     if head is None:
         return History(prefix, None, ends)
+    if not holds(root):
+        return None
     listed = git(root, "rev-list", "--date-order", "--encoding=UTF-8", "--format=%H %T %cI %P", head)
     if listed is None:
         return None
