@@ -32,6 +32,8 @@ if TYPE_CHECKING:  # pandas is imported only by the commands that need it
 
 def main() -> NoReturn:
     """Runs the command line and exits: 0 done, 1 a run or build failed, or does not hold, 2 bad input, 130 stopped."""
+    if sys.platform == "win32":
+        _fail("runs on Linux and macOS: on Windows, use WSL", 2)  # kernels are forked
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # JupyterLab brings a package that jsonschema, and with it nbformat, imports for a second and no notebook needs
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]

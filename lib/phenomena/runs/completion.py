@@ -34,7 +34,7 @@ def _quiet(names: Names) -> Callable[[click.Context, click.Parameter, str], list
     def complete(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
         try:
             return [CompletionItem(name) for name in names(context) if name.startswith(begun)]
-        except (BadInput, OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        except (BadInput, OSError, ValueError, KeyError, TypeError, StopIteration, yaml.YAMLError):
             return []
 
     return complete
@@ -50,9 +50,9 @@ def _chapters(context: click.Context) -> list[str]:
 
 def _notebook(context: click.Context) -> Path:
     """The notebook of the chapter that stands on the line."""
-    read = context.params.get("chapter"), *(context.params.get("chapters") or ())
-    words = filter(None, [*read, *context.args])  # click leaves words where an option waits for its value
-    return _project(context).chapter(next(words, "")).notebook
+    words = [*context.params.values(), context.args]  # click leaves in args what stands before an option without value
+    listed = [word for part in words for word in (part if isinstance(part, list | tuple) else [part])]
+    return next(chapter.notebook for chapter in _project(context).chapters() if chapter.name in listed)
 
 
 def _file(context: click.Context) -> Any:
@@ -76,6 +76,8 @@ def _parameters(context: click.Context) -> list[str]:
 COMPLETED = {
     "chapter": _chapters,
     "chapters": _chapters,
+    "named": _chapters,
+    "run": _chapters,
     "edition": _editions,
     "assignments": _parameters,
     "grid": _parameters,
