@@ -1,11 +1,17 @@
 """The one lock behind make, conda and Binder, and files that must not drift from it."""
 
 import re
+import shlex
 import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+
+import phenomena
+from phenomena.runs.contract.parameters import parse_assignments
+from phenomena.runs.store import published
+from phenomena.runs.store.chapters import Project
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +73,23 @@ def test_what_is_installed_is_what_is_locked(locked):
 
 def test_one_version_is_told_everywhere(root):
     version = tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"]
-    assert yaml.safe_load((root / "CITATION.cff").read_text())["version"] == version
+    assert yaml.safe_load((root / "CITATION.cff").read_text())["version"] == version == phenomena.__version__
+
+
+def test_what_the_first_screen_says_can_be_done(root):
+    """Its commands name targets, chapters, parameters, figures and claims that are there."""
+    screen = (root / "README.md").read_text().partition("```sh\n")[2].partition("```")[0]
+    assert "\nsetup: $(READY)" in (root / "Makefile").read_text() and screen.startswith("make setup ")
+    commands = [shlex.split(line, comments=True)[1:] for line in screen.splitlines() if line.startswith("phenomena ")]
+    assert [command[0] for command in commands] == ["run", "figure", "compare"]
+    chapter = Project(root).chapter(commands[0][1])
+    assert {command[1] for command in commands} == {chapter.name}
+    values = [[command[i + 1] for i, word in enumerate(command) if word == "-p"] for command in commands]
+    assert chapter.resolve(overrides=parse_assignments(values[0]))["seeds"] == 3
+    assert values[1] == values[0], "the figure is of that run"
+    assert commands[1][2] in [figure.name for figure in published.read(Project(root), chapter).figures]
+    shown = [commands[2][i + 1] for i, word in enumerate(commands[2]) if word == "--value"]
+    assert len(shown) == 3 and not set(shown) - {claim.name for claim in chapter.file.claims}
 
 
 # --- publishing -------------------------------------------------------------------------------------------------------
