@@ -354,12 +354,12 @@ def merging(frame: pd.DataFrame, favored: pd.DataFrame, tasks: int, test: int) -
     rows = rows.set_index("made").loc[order].reset_index()
     _dots(left, rows, "made", "accuracy", "line", trials=2 * test)
     plots.label_axes(left, f"mean accuracy on {tasks} tasks", "", "One network for all tasks")
-    ways = {"equal": "equal weights", "mean": "weight in the mean", "election": "in mean and election"}
+    ways = {"equal": "none", "mean": "in the mean", "election": "in the votes, too"}
     counts = favored.rename(columns=ways).assign(line="accuracy")
     means = counts.melt(["seed", "line"], list(ways.values()), "weight", "accuracy")
     means = means.groupby(["weight", "seed", "line"], sort=False)["accuracy"].mean().reset_index()
     _dots(right, means, "weight", "accuracy", "line", trials=2 * test)
-    plots.label_axes(right, "accuracy on the favored task", "", "TIES with one task favored")
+    plots.label_axes(right, "accuracy on the favored task", "", "Weight in TIES")
     shown, gained = (
         ", ".join(f"{name} {mean:.2f}" for name, mean in part.groupby(by, sort=False)["accuracy"].mean().items())
         for part, by in ((rows, "made"), (means, "weight"))
@@ -367,9 +367,9 @@ def merging(frame: pd.DataFrame, favored: pd.DataFrame, tasks: int, test: int) -
     return {
         "figure": figure,
         "caption": f"Left: mean accuracy on all {tasks} tasks, by how the one network was made. Right: accuracy on a "
-        "task whose vector weighs more than the others in TIES, by where the weight counts, each task favored in turn. "
+        "task whose vector weighs more than the others in TIES, by where its weight counts, each task favored in turn. "
         "Mean and 95 % interval over n seeds.",
-        "alt": f"Accuracy on all tasks by way of merging: {shown}. On a task favored in TIES: {gained}.",
+        "alt": f"Accuracy on all tasks by way of merging: {shown}. On a task favored in TIES, weight {gained}.",
         "data": frame,
     }
 
