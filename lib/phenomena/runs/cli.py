@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import os
 import signal
 import sys
 import time
@@ -37,6 +38,8 @@ def main() -> NoReturn:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # JupyterLab brings a package that jsonschema, and with it nbformat, imports for a second and no notebook needs
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+    if os.path.expanduser("~") == "~":  # a container's user without a name; Jupyter stops where there is no home at all
+        os.environ["HOME"] = "/nonexistent"
     try:
         commands(sys.argv[1:] or ["--help"], standalone_mode=False)
     except click.exceptions.Exit as stop:

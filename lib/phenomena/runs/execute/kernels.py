@@ -174,7 +174,9 @@ def kernel_manager(
     class Provisioner(LocalProvisioner):
         async def launch_kernel(self, cmd: list[str], **_: Any) -> "KernelConnectionInfo":
             arguments = cmd[cmd.index("-f") :]  # after python -m ipykernel_launcher
-            pid: int = server.ask({"start": arguments, "env": {**environment(), **told}, "cwd": str(folder)})
+            # nothing of a person's own IPython, whose startup files would run before the notebook
+            own = {"IPYTHONDIR": str(Path(arguments[1]).with_name("ipython"))}
+            pid: int = server.ask({"start": arguments, "env": {**environment(), **told, **own}, "cwd": str(folder)})
             self.pid = self.pgid = pid  # type: ignore[assignment]  # LocalProvisioner knows no numbers at first
             self.process = ForkedProcess(server, pid)  # type: ignore[assignment]  # what is used of it, it has
             started(pid)
