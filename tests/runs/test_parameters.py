@@ -175,3 +175,19 @@ def test_a_notebook_refuses_a_name_that_papermill_brought_and_nobody_declared():
         ["sed = 4", "x = 3"],  # a person's own names
     ):
         check_parameters(namespace | {"In": history})
+
+
+def test_types_are_found_where_python_keeps_those_of_the_last_line_alone():
+    """As in IPython, which compiles line by line, since Python 3.14."""
+    namespace: dict = {}
+    exec("from typing import Annotated, Literal\nfrom annotated_types import Ge, Le, MinLen\n" + PARAMETERS, namespace)
+    types = namespace.pop("__annotations__", None) or namespace["__annotate__"](1)
+    namespace["__annotate__"] = lambda form: {"seeds": types["seeds"]}
+    namespace |= {"In": ["", PARAMETERS, "x = =", "own: int = 3"], "rate": "1e-3"}
+    check_parameters(namespace)
+    assert namespace["rate"] == 1e-3
+    with pytest.raises(BadInput, match="parameters: levels=7 is not accepted"):
+        check_parameters(namespace | {"levels": 7})
+    namespace["__annotate__"] = lambda form: types
+    with pytest.raises(BadInput, match="parameters: levels=7 is not accepted"):
+        check_parameters({name: value for name, value in namespace.items() if name != "In"} | {"levels": 7})

@@ -43,12 +43,33 @@ def check_parameters(namespace: dict[str, Any]) -> None:
     >>> seeds
     3
     """
-    annotations = namespace.get("__annotations__") or namespace["__annotate__"](1)  # the latter since Python 3.14
+    annotations = namespace.get("__annotations__") or _annotations(namespace)
     declared = [Parameter(name, kind, None, "") for name, kind in annotations.items()]
     names = dict.fromkeys([*(p.name for p in declared), *_injected(namespace.get("In", []))])
     values = check(declared, {name: namespace[name] for name in names}, "parameters")
     namespace.update(values)
     _emit({"parameters": values, **_machine()}, ", ".join(f"{name} = {value!r}" for name, value in values.items()))
+
+
+def _annotations(namespace: dict[str, Any]) -> dict[str, Any]:
+    """Types since Python 3.14: a namespace has those of the code compiled last, which to IPython is a single line.
+
+    So they are those of the last cell in its history that declares the seeds; without a history, of the namespace.
+    """
+    for cell in reversed(namespace.get("In", [])):
+        lines = [line for line in _lines(cell) if isinstance(line, ast.AnnAssign)]
+        types = {line.target.id: line.annotation for line in lines if isinstance(line.target, ast.Name)}
+        if "seeds" in types:
+            return {name: eval(ast.unparse(kind), namespace) for name, kind in types.items()}
+    found: dict[str, Any] = namespace["__annotate__"](1)
+    return found
+
+
+def _lines(cell: str) -> list[ast.stmt]:
+    try:
+        return ast.parse(cell).body
+    except SyntaxError:  # IPython keeps also what it could not run
+        return []
 
 
 def _injected(history: list[str]) -> list[str]:
@@ -57,7 +78,7 @@ def _injected(history: list[str]) -> list[str]:
     history: the cells that were run, IPython's `In`.
     """
     cell = next((cell for cell in reversed(history) if cell.startswith("# Parameters\n")), "")
-    assigned = [line.targets[0] for line in ast.parse(cell).body if isinstance(line, ast.Assign)]
+    assigned = [line.targets[0] for line in _lines(cell) if isinstance(line, ast.Assign)]
     names = [name.id for name in assigned if isinstance(name, ast.Name)]
     return [name for name in names if not name.startswith("PAPERMILL_")]  # its own, on --inject-paths
 
