@@ -59,6 +59,15 @@ def test_values_survive_the_command_line_and_the_cell(chosen):
     assert {name: p.default for name, p in read_declaration(cell).items()} == chosen
 
 
+@given(st.lists(finite, min_size=1), st.booleans())
+def test_a_list_between_commas_is_the_same_list(chosen, bracketed):
+    declared = read_declaration(CELL)
+    defaults = {n: p.default for n, p in declared.items()}
+    text = ", ".join(map(repr, chosen))
+    given = f"[{text}]" if bracketed else text
+    assert check(declared.values(), defaults | {"levels": given}, "toy")["levels"] == chosen
+
+
 @given(st.text(), st.sampled_from(["count", "rate", "flag", "levels"]))
 def test_any_text_is_a_value_of_its_type_or_refused_in_one_line(text, name):
     declared = read_declaration(CELL)

@@ -319,6 +319,27 @@ def test_papermill_alone_leaves_the_same_record(ran, tmp_path):
     assert collected["parameters"] == run.record.parameters
 
 
+def test_papermill_hands_on_every_kind_of_value_as_the_command_line_does(project, tmp_path):
+    out, title = tmp_path / "out.ipynb", "-a=b \"'\\n\n\té × −\u2028 {x} %d [1"
+    given = {
+        "title": title,
+        "levels": "3, 4",
+        "limit": None,
+        "careful": "yes",
+        "seed": 1e5,
+        "seeds": "2.0",
+        "rate": "1_0e-2",
+    }
+    papermill.execute_notebook(project.chapter("toy").notebook, out, given, progress_bar=False)
+    parameters = runs.collect(nbformat.read(out, 4))["parameters"]
+    typed = given | {"limit": "none", "seed": "1e5"}
+    assert parameters == project.chapter("toy").resolve(overrides=typed)
+    assert parameters == {
+        "kind": "plain", "rate": 0.1, "levels": [3, 4], "title": title, "limit": None, "careful": True,
+        "seed": 100_000, "seeds": 2,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("given", "refusal"),
     [
