@@ -35,7 +35,7 @@ def test_every_public_function_has_an_example(module):
     assert {name for name in without if not any(f".{name}(" in line for line in lines)} == set()
 
 
-SUBJECTS = re.findall(r"^## (.+)\n\n(?:.+\n)+?\n```pycon\n(.+?)```$", PAGE, re.M | re.S)
+SUBJECTS = re.findall(r"^## ([^\n]+)\n\n(?:[^\n]+\n)+?\n```pycon\n(.+?)```$", PAGE, re.M | re.S)
 
 
 @pytest.mark.parametrize("subject", [title for title, _ in SUBJECTS])

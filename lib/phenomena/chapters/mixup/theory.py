@@ -43,7 +43,7 @@ def beta_law(alpha: float) -> MixingLaw:
 
     >>> import torch
     >>> beta_law(0.4).quantile(torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)).round(decimals=3).tolist()
-    [0.009, 0.5, 0.991]
+    [0.012, 0.5, 0.988]
     """
     alpha = float(alpha)
     if not 0 < alpha < np.inf:
