@@ -225,11 +225,29 @@ def test_a_project_without_chapters(tmp_path, phenomena: Command):
 
 
 def test_list_show_and_help(project, phenomena: Command):
-    assert phenomena(project.root, "list").stdout == "toy  A chapter for tests.\n"
+    said = phenomena(project.root, "list").stdout
+    assert said == "  toy  3 s  not run  A chapter for tests.\nall at their defaults: about 3 s on one core\n"
     shown = phenomena(project.root / "notebooks", "show", "toy").stdout
     for piece in ("rate", "float, 0 to 1", "how fast", "smoke", "3 s, 200 MB on one core", "high - low > 0.5"):
         assert piece in shown
     assert "list" in phenomena(project.root, "--help").stdout
+
+
+def test_list_and_show_tell_what_is_run(ran, phenomena: Command, run_toy, tmp_path):
+    shutil.copytree(ran.root, tmp_path / "a")
+    project = type(ran)(tmp_path / "a")
+    assert phenomena(project.root, "list").stdout == (
+        "  toy  3 s  run: default, smoke  A chapter for tests.\n"
+        "all at their defaults: about 3 s on one core; 1 of 1 are run, about 0 s left\n"
+    )
+    run_toy(project, rate=0.3)
+    assert "  run: default, smoke, 1 own  " in phenomena(project.root, "list").stdout
+    shown = phenomena(project.root, "show", "toy").stdout
+    key = runs.current(project, project.chapter("toy"), "smoke").record.key
+    assert f"  smoke    2 s, 200 MB on one core  run {key}  less\n" in shown
+    assert "  1 with parameters of your own: phenomena compare toy\n" in shown
+    (project.root / "requirements.lock").write_text("toy==2\n")  # what other sources made does not count
+    assert "  toy  3 s  not run  " in phenomena(project.root, "list").stdout
 
 
 def test_run_and_claims(project, phenomena: Command):

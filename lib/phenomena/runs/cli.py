@@ -133,28 +133,51 @@ def _checkout(command: str) -> Project:
 
 @commands.command("list")
 def list_() -> None:
-    """The chapters, a line each."""
-    chapters = _project().chapters()
-    width = max((len(chapter.name) for chapter in chapters), default=0)
-    for chapter in chapters:
-        click.echo(f"{chapter.name:{width}}  {chapter.file.summary}")
+    """The chapters, a line each: what one takes at its defaults, which editions have been run, what it is about."""
+    from phenomena.runs.store import runs
+
+    project = _project()
+    chapters = project.chapters()
+    there = {chapter.name: [run.record for run in runs.of_today(project, chapter)] for chapter in chapters}
+    seconds = {chapter.name: chapter.file.editions["default"].cost.seconds for chapter in chapters}
+    _table(
+        [
+            (chapter.name, words.duration(seconds[chapter.name]), words.at_hand(there[chapter.name]),
+             chapter.file.summary)
+            for chapter in chapters
+        ]
+    )  # fmt: skip
+    if chapters:
+        ran = [name for name, records in there.items() if any(r.edition == "default" for r in records)]
+        left = sum(time for name, time in seconds.items() if name not in ran)
+        done = f"; {len(ran)} of {len(chapters)} are run" if ran else ""
+        done += f", about {words.duration(left)} left" if ran and left else ""
+        click.echo(f"all at their defaults: about {words.duration(sum(seconds.values()))} on one core{done}")
 
 
 @commands.command()
 @click.argument("chapter")
 def show(chapter: str) -> None:
-    """A chapter's parameters, editions with their cost, and claims."""
-    found = _project().chapter(chapter)
+    """A chapter's parameters, editions with their cost and whether they are run, and claims."""
+    from phenomena.runs.store import runs
+
+    project = _project()
+    found = project.chapter(chapter)
     file = found.file
     click.echo(f"{file.title}\n{file.summary}\n\nParameters")
     _table([(p.name, p.accepted, json.dumps(p.default), p.meaning) for p in found.declaration.values()])
+    records = [run.record for run in runs.of_today(project, found)]
+    keys = {record.edition: record.key for record in records if record.edition}
     click.echo("\nEditions")
     _table(
         [
-            (name, f"{e.cost.seconds:g} s, {e.cost.memory_mb:g} MB on {e.cost.machine}", e.summary)
+            (name, f"{e.cost.seconds:g} s, {e.cost.memory_mb:g} MB on {e.cost.machine}",
+             f"run {keys[name]}" if name in keys else "not run", e.summary)
             for name, e in file.editions.items()
         ]
-    )
+    )  # fmt: skip
+    if own := [record for record in records if record.edition is None]:
+        click.echo(f"  {len(own)} with parameters of your own: phenomena compare {chapter}")
     click.echo("\nClaims")
     _table([(c.name, f"{c.measured} {c.threshold}", c.statement) for c in file.claims])
 

@@ -8,7 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from phenomena.runs.contract.errors import BadInput, nearest
-from phenomena.runs.store import claims, keys, replication, runs
+from phenomena.runs.store import claims, replication, runs
 from phenomena.runs.store.chapters import Chapter, Project
 from phenomena.runs.store.runs import Record
 
@@ -162,14 +162,11 @@ def find(project: Project, chapter: Chapter, wanted: Mapping[str, Any]) -> list[
     Raises `BadInput` for an unknown parameter or value, or when there is no such run.
     """
     values = {name: chapter.resolve("default", {name: value})[name] for name, value in wanted.items()}
-    sources = keys.sources(chapter, keys.sha256(project.lock.read_bytes()))
-    everything = [runs.read(folder) for folder in sorted((project.runs / chapter.name).glob("*"))]
-    records = [run.record for run in everything if run]
-    current = [r for r in records if sources.key(r.parameters) == r.key]
+    current = [run.record for run in runs.of_today(project, chapter)]
     found = [r for r in current if all(r.parameters[name] == value for name, value in values.items())]
     if not found:
         raise BadInput(f"{chapter.name}: none of the {len(current)} runs that match today's sources is such a run")
-    return sorted(found, key=lambda record: record.started)
+    return found
 
 
 def table(chapter: Chapter, records: list[Record], beside: Record | None = None) -> Comparison:

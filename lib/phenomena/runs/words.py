@@ -25,6 +25,14 @@ def decimals(low: float, high: float) -> int:
     return 1 - math.floor(math.log10((high - low) / 2))
 
 
+def at_hand(records: "Sequence[Record]") -> str:
+    """Of which editions there are runs, and how many have other parameters."""
+    own = sum(record.edition is None for record in records)
+    names = list(dict.fromkeys(record.edition for record in records if record.edition))
+    told = [*names, *([f"{own} own"] if own else [])]
+    return f"run: {', '.join(told)}" if told else "not run"
+
+
 def columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
     """Rows as lines with aligned columns."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []

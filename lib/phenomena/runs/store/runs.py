@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from phenomena.runs.contract.errors import BadInput
 from phenomena.runs.contract.notebook import MIME
 from phenomena.runs.store.chapters import Chapter, Project, read_notebook
-from phenomena.runs.store.keys import run_key
+from phenomena.runs.store.keys import run_key, sha256, sources
 
 if TYPE_CHECKING:  # imported only where a notebook is read
     from nbformat import NotebookNode
@@ -178,3 +178,11 @@ def write(place: Path, content: bytes) -> None:
 def current(project: Project, chapter: Chapter, edition: str = "default") -> Run | None:
     """The run of an edition that matches today's sources; None when there is none."""
     return read(project.runs / chapter.name / run_key(project, chapter, chapter.resolve(edition)))
+
+
+def of_today(project: Project, chapter: Chapter) -> list[Run]:
+    """All whole runs of a chapter that match today's sources, oldest first."""
+    today = sources(chapter, sha256(project.lock.read_bytes()))
+    found = [run for run in map(read, sorted((project.runs / chapter.name).glob("*"))) if run]
+    matching = [run for run in found if today.key(run.record.parameters) == run.record.key]
+    return sorted(matching, key=lambda run: run.record.started)
