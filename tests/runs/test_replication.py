@@ -367,6 +367,20 @@ def test_against_a_file(shelf, run_toy, phenomena: Command, tmp_path):
         assert (done.returncode, done.stderr) == (2, f"phenomena: {message}\n")
 
 
+def test_against_a_notebook_executed_elsewhere(shelf, run_toy, phenomena: Command, tmp_path):
+    run = run_toy(shelf, rate=0.2)
+    out = tmp_path / "out.ipynb"
+    shutil.copy(run.folder / runs.NOTEBOOK, out)
+    shutil.rmtree(shelf.runs)
+    done = phenomena(shelf.root, "verify", "--against", str(out))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("toy, own parameters: values: 2 equal to the bit")
+    out.write_text(out.read_text().replace("(v - rate) ** 2", "(v - rate) ** 4"))
+    done = phenomena(shelf.root, "verify", "--against", str(out))
+    message = f"{out}: cannot be made again: its code is not that of today's toy"
+    assert (done.returncode, done.stderr) == (2, f"phenomena: {message}\n")
+
+
 def test_bad_input_is_one_line_and_status_2(shelf, phenomena: Command, tmp_path):
     (tmp_path / "half.json").write_text("{")
     for words, message in (
@@ -375,7 +389,7 @@ def test_bad_input_is_one_line_and_status_2(shelf, phenomena: Command, tmp_path)
         (["toy", "--edition", "smoke"],
          "book/published/toy/smoke.json: no published record of this run can be read"),
         (["--edition", "smoke"], "book/published: holds no record of edition smoke"),
-        (["--against", "gone.json"], "gone.json: cannot be read (No such file or directory)"),
+        (["--against", "gone.json"], "gone.json: there is no such file or folder"),
         (["--against", str(tmp_path / "half.json")],
          f"{tmp_path}/half.json: must be the record of a run, such as book/published/CHAPTER/default.json"),
     ):  # fmt: skip

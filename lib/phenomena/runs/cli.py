@@ -565,10 +565,12 @@ def _joined_evidence(
 @commands.command()
 @click.argument("chapter", required=False)
 @click.option("--edition", metavar="NAME", help="Which edition's published record; default unless said.")
-@click.option("--against", type=click.Path(path_type=Path), help="The record in this file, not the published one.")
+@click.option(
+    "--against", metavar="RUN", help="This record, run or executed notebook, by its path or key, not a published one."
+)
 @click.option("--force", is_flag=True, help="Run again although another run of it is there.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, with every value and every claim.")
-def verify(chapter: str | None, edition: str | None, against: Path | None, force: bool, as_json: bool) -> None:
+def verify(chapter: str | None, edition: str | None, against: str | None, force: bool, as_json: bool) -> None:
     """Run published records again, a chapter's or all, and tell which values and verdicts are the same."""
     project = _project(executes=True)
     references = _references(project, chapter, edition, against)
@@ -592,13 +594,13 @@ def verify(chapter: str | None, edition: str | None, against: Path | None, force
         raise RunFailed(" | ".join(filter(None, [found, left, *outcome.failed])))
 
 
-def _references(project: Project, name: str | None, edition: str | None, against: Path | None) -> "list[Record]":
-    """What to verify: the record in a file, or the published ones of a chapter or of all."""
-    from phenomena.runs.store import published, runs
+def _references(project: Project, name: str | None, edition: str | None, against: str | None) -> "list[Record]":
+    """What to verify: the record of a run, or the published ones of a chapter or of all."""
+    from phenomena.runs.store import named, published
 
     chapters = [project.chapter(name)] if name else project.chapters()
     if against:
-        record = runs.read_record(against)
+        record = named.of_today(project, named.find(project, against))
         for what, wanted, found in (("chapter", name, record.chapter), ("edition", edition, record.edition)):
             if wanted and wanted != found:
                 raise BadInput(f"{against}: is of {what} {found}, not {wanted}")

@@ -224,6 +224,22 @@ def _remarks(name: str, chapter: Chapter, notebook: "NotebookNode", record: Reco
     return found
 
 
+def of_today(project: Project, named: Named) -> Record:
+    """The record of a run; of a notebook executed elsewhere as if today's library and lock had made it.
+
+    Raises `BadInput` for such a notebook without all of today's code, since nothing here could repeat it.
+    """
+    record, chapter = named.run.record, named.chapter
+    if record.lock_sha256:
+        return record
+    if set(_code(chapter.source)) - set(_code(named.run.notebook)):
+        raise BadInput(f"{record.key}: cannot be made again: its code is not that of today's {chapter.name}")
+    today = keys.sources(chapter, keys.sha256(project.lock.read_bytes()))
+    key, study = today.key(record.parameters), today.study(record.parameters)
+    made = {"key": key, "study": study, "modules": today.modules, "lock_sha256": today.lock_sha256}
+    return record.model_copy(update=made)
+
+
 def _installed(package: str) -> str:
     try:
         return version(package)
