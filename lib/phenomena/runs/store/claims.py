@@ -306,6 +306,11 @@ def _evaluate(text: str, known: Mapping[str, NDArray[np.float64]], place: str) -
     """Arithmetic on named columns. Raises `BadInput` for an unknown name or anything else than arithmetic."""
     tree = _parsed(text, place)
     names = _names(tree)
+    called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    for name in sorted(called - set(FUNCTIONS)):
+        raise BadInput(
+            f"{place}: unknown function {name!r}{nearest(name, FUNCTIONS) or ';'} accepted: {', '.join(FUNCTIONS)}"
+        )
     for name in sorted(names - set(FUNCTIONS) - set(known)):
         raise BadInput(
             f"{place}: the run records no value {name!r}{nearest(name, known) or ';'} recorded: {', '.join(known)}"
