@@ -97,7 +97,9 @@ def test_it_runs_there_under_the_same_key_as_in_a_checkout(elsewhere):
     assert (beside.returncode, beside.stdout.count("\n")) == (0, 3)
     drawn = phenomena(elsewhere, "figure", "mixup", "line-curves", "--edition", "smoke", "--png", "curves.png")
     assert (drawn.returncode, (elsewhere / "curves.png").read_bytes()[:4]) == (0, b"\x89PNG")
-    assert {path.name for path in elsewhere.iterdir()} == {"runs", "curves.png"}
+    told = phenomena(elsewhere, "page", "mixup", "--edition", "smoke", "--html", "mixup.html")
+    assert (told.returncode, "data:image/png" in (elsewhere / "mixup.html").read_text()) == (0, True), told.stderr
+    assert {path.name for path in elsewhere.iterdir()} == {"runs", "curves.png", "mixup.html"}
 
 
 def test_a_checkout_wins(elsewhere, project):

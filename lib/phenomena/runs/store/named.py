@@ -80,7 +80,7 @@ def find(project: Project, name: str, edition: str | None = None, overrides: Map
 
 def _path(project: Project, name: str) -> Path | None:
     """The path of that name, from here or, as commands print it, from the project's root."""
-    return next((path for path in (Path(name), project.root / name) if path.exists()), None)
+    return next((path for path in (Path(name), project.home / name) if path.exists()), None)
 
 
 def _of_chapter(project: Project, chapter: Chapter, edition: str, overrides: Mapping[str, Any]) -> Named:
