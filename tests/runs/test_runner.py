@@ -21,6 +21,7 @@ from conftest import BODY, CHAPTER, PARAMETERS, values_of, write_chapter
 
 from phenomena.runs.contract.errors import BadInput, RunFailed
 from phenomena.runs.execute import kernels, runner
+from phenomena.runs.execute.verify import verify
 from phenomena.runs.store import keys, runs
 from phenomena.runs.store.chapters import Project
 
@@ -404,3 +405,19 @@ def test_a_record_tells_threads_and_packages_as_they_are_in_the_end(monkeypatch)
     notebook.record(x=[1.0])
     assert [facts["threads"] for facts in shown] == [7, 7]
     assert ["safetensors" in facts["versions"] for facts in shown] == [False, True]
+
+
+def test_runs_of_who_works_outside_a_checkout_leave_it_as_it_is(project, tmp_path_factory, run_toy):
+    outside = Project(project.root, outside=tmp_path_factory.mktemp("work"))
+    before = nothing_but_sources(project)
+    run = run_toy(outside)
+    assert run.folder == outside.home / "runs" / "toy" / run.record.key
+    again = verify(outside, [run.record], force=True)
+    assert [comparison.agrees for comparison in again.compared] == [True]
+    with pytest.raises(RunFailed, match=r"report: runs/.failed/toy-[0-9a-f]+/report.md"):
+        run_toy(outside, title="broken")
+    assert nothing_but_sources(project) == before
+
+
+def nothing_but_sources(project):
+    return {path.relative_to(project.root).as_posix() for path in project.root.rglob("*")}
