@@ -7,6 +7,7 @@ import inspect
 import io
 import itertools
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -934,3 +935,9 @@ def test_every_study_on_photographs_with_one_seed_and_without_analogies(tiny_cli
     colours = pictures(shown[1]["interactive"])
     assert len(colours) == len(tables["answers"].groupby(["task", "row"])) and colours[0].shape == (32, 32, 3)
     assert set(tables["disentanglement"]["vectors"]) == {"fine-tuned", "random vectors", "tangent space"}
+
+
+def test_a_task_that_its_own_network_fails_has_no_normalised_accuracy():
+    given = np.array([0.2, 0.6])
+    assert study.normalised(given, np.array([0.4, 0.8])) == pytest.approx(0.625)
+    assert math.isnan(study.normalised(given, np.array([0.0, 0.8])))

@@ -239,8 +239,13 @@ def _sums(
     return networks.evaluations.accuracies(networks.answers, edits.tolist(), [tasks[i] for i in chosen], part)
 
 
+def normalised(accuracies: Float[np.ndarray, " t"], own: Float[np.ndarray, " t"]) -> float:
+    """Mean over tasks of an edited network's accuracy by that of the task's own network; nan where that is 0."""
+    return float(np.divide(accuracies, own, out=np.full_like(own, np.nan), where=own > 0).mean())
+
+
 def _normalised(networks: FineTuned, chosen: Sequence[int], c: float) -> float:
-    return float((_sums(networks, chosen, [c])[0] / networks.accuracies[list(chosen)]).mean())
+    return normalised(_sums(networks, chosen, [c])[0], networks.accuracies[list(chosen)])
 
 
 def addition(networks: FineTuned, coefficients: Sequence[float], *, at_most: int, tuning_subsets: int) -> pd.DataFrame:
@@ -286,7 +291,7 @@ def merging(
     def add(method: str, vector: State, grid: Sequence[float] = coefficients, own: FineTuned = networks) -> None:
         c = best(grid, own.evaluations.curve(vector, grid, tasks, "val").mean(1))
         each = own.evaluations.edited(vector, c, tasks)
-        found.append((seed, method, each.mean(), (each / own.accuracies).mean(), c))
+        found.append((seed, method, each.mean(), normalised(each, own.accuracies), c))
 
     # the mean of all singular values is small where a sum has few directions: without larger ones the last is chosen
     larger = [*coefficients, *(3 * c for c in coefficients if 3 * c > max(coefficients))]
@@ -450,7 +455,7 @@ def first_four(
         kept[label] = np.mean([_normalised(networks, g, c) for g in groups])
     cosine = matrix[~np.eye(len(matrix), dtype=bool)].mean()
     row = pd.DataFrame([{"condition": condition, "seed": networks.seed, "cosine": cosine, "xi": xi, **kept}])
-    return row.assign(closed=(row["all"] - row["none"]) / (1 - row["none"]))
+    return row.assign(closed=(row["all"] - row["none"]) / (1 - row["none"]).replace(0.0, np.nan))
 
 
 def costs(suite: Suite, tuning: Tuning) -> pd.DataFrame:
