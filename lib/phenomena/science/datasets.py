@@ -164,6 +164,12 @@ def own(name: str) -> Dataset:
     """One's own data, `npz:FILE` or `images:FOLDER` or the name that `own_data.settle` gives them.
 
     Raises `DataError` for whatever is wrong with them.
+
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "mine.npz"
+    >>> np.savez(file, x=np.zeros((40, 8, 8), np.uint8), y=np.repeat([0, 1], 20))
+    >>> own(f"npz:{file}").classes
+    2
     """
     arrays = own_data.load(name)
     x_train, x_test = (
