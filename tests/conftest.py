@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,11 +24,25 @@ from phenomena.runs.store.chapters import Project
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in runs: small tensors are several times slower with two threads
 
+
 CHROMIUM = Path("/usr/bin/chromium")
 without_browser = pytest.mark.skipif(
     not CHROMIUM.exists() and os.environ.get("CI_BROWSER") != "1",
     reason=f"needs {CHROMIUM} (Debian's package chromium); with CI_BROWSER=1 its absence is a failure",
 )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What tests and the programs they start write beside pytest's own folders is gone when the session ends."""
+    if "PYTEST_XDIST_WORKER" in os.environ:  # these have what the session that started them has set
+        return
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())  # it keeps the folders of tests that fail
+    folder = tempfile.mkdtemp(prefix="pt-")  # short, for the sake of sockets
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
+    for name in ("DASK_CONFIG", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR"):
+        os.environ[name] = f"{folder}/{name.lower()}"
+
 
 IMPORTS = """\
 import time
