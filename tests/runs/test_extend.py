@@ -71,12 +71,16 @@ def test_a_failed_block_is_told_and_the_same_command_goes_on(project, phenomena)
     chosen = ["extend", "toy", "--seeds", "6", "-p", f"title={marker}", "-p", "seeds=2", "--workers", "1"]
     done = phenomena(project.root, *chosen)
     assert done.returncode == 1
-    assert "1 blocks failed, the others are kept: toy seed=4 seeds=2: toy: code cell 5 failed" in done.stderr
-    assert "toy: a block failed" in done.stdout and done.stderr.count("\n") == 1
+    first, last = done.stderr.splitlines()
+    assert first.startswith("phenomena: toy seed=4 seeds=2: toy: code cell 5 failed")
+    assert last == "phenomena: 1 block failed, the others are kept"
+    assert "toy: a block failed" in done.stdout and "on 1 worker\n" in done.stdout
+    assert list((project.runs / ".failed").iterdir())
     marker.touch()
     again = phenomena(project.root, *chosen)
     assert again.returncode == 0, again.stderr
     assert "toy: 4 seeds there" in again.stdout and "toy: 6 seeds," in again.stdout
+    assert not (project.runs / ".failed").exists()  # a report of what has succeeded since
 
 
 @pytest.mark.parametrize(
@@ -85,7 +89,7 @@ def test_a_failed_block_is_told_and_the_same_command_goes_on(project, phenomena)
         (["tyo", "--seeds", "9"], "unknown chapter 'tyo'; did you mean 'toy'?"),
         (["toy"], "how far to extend: give one of --seeds N and --until-decided"),
         (["toy", "--seeds", "9", "--until-decided"], "give one of --seeds N and --until-decided"),
-        (["toy", "--seeds", "0"], "0 is not in the range x>=1"),
+        (["toy", "--seeds", "0"], "--seeds '0': must be a whole number, 1 or more"),
         (["toy", "--seeds", "9", "--blocks", "2"], "--blocks goes with --until-decided"),
         (["toy", "--seeds", "9", "--claim", "apart"], "--claim goes with --until-decided"),
         (
@@ -93,6 +97,9 @@ def test_a_failed_block_is_told_and_the_same_command_goes_on(project, phenomena)
             "unknown claim 'aprt'; did you mean 'apart'? accepted: apart, small",
         ),
         (["toy", "--seeds", "9", "--budget", "30"], "--budget '30': must be a time above 0 in s, min or h"),
+        (["toy", "--seeds", "9", "--limit", "never"], "--limit 'never': must be a time above 0"),
+        (["toy", "--seeds", "100000"], "toy: 33,333 blocks of 3 seeds, about "),
+        (["toy", "--until-decided", "--blocks", "5000"], "toy: 5,000 blocks of 3 seeds, about "),
         (["toy", "--seeds", "9", "--budget", "-2h"], "--budget '-2h': must be"),
         (["toy", "--seeds", "9", "--budget", "0s"], "--budget '0s': must be"),
         (["--seeds", "9", "--edition", "smke"], "unknown edition 'smke'; did you mean 'smoke'?"),
@@ -221,8 +228,14 @@ def test_what_cannot_be_decided_stops_a_study():
     assert done.stopped == "every claim is decided"
 
 
-def test_budgets():
-    assert [extend.parse_budget(t) for t in ("90s", "30min", "2h", "1.5 h")] == [90, 1800, 7200, 5400]
+def test_many_blocks_are_taken_if_they_are_meant(ran):
+    (study,) = extend.prepare(ran, [ran.chapter("toy")], "default", {}, target=3006, many=True)
+    assert len(study.points) == 1001
+
+
+def test_a_block_is_expected_to_take_as_long_as_its_seeds(project):
+    (study,) = extend.prepare(project, [project.chapter("toy")], "default", {"seeds": 30}, target=60)
+    assert study.seconds == 30  # the edition states 3 s for 3 seeds
 
 
 # How often it errs

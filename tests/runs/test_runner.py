@@ -7,8 +7,10 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 
@@ -20,7 +22,7 @@ import torch
 from conftest import BODY, CHAPTER, PARAMETERS, values_of, write_chapter
 
 from phenomena.runs.contract.errors import BadInput, RunFailed
-from phenomena.runs.execute import kernels, runner
+from phenomena.runs.execute import kernels, limits, runner
 from phenomena.runs.execute.verify import verify
 from phenomena.runs.store import keys, runs
 from phenomena.runs.store.chapters import Project
@@ -106,11 +108,62 @@ def test_a_failing_cell_leaves_a_report_and_no_run(project, run):
     (report,) = (project.runs / ".failed").glob("toy-*/report.md")
     text = report.read_text()
     assert "raise RuntimeError" in text
+    assert re.search(r"^RuntimeError: the toy broke\n\nThat was after \d+ s(, with \d+ MB)?\.$", text, re.M)
     assert "Traceback" in text
     assert "- title = 'broken'" in text
     assert "\x1b" not in text
     assert not (project.runs / "toy").exists()
     assert not list((project.runs / ".partial").iterdir())
+
+
+def test_the_report_of_a_failure_goes_when_the_run_succeeds(project, run):
+    edit_cell(project, 6, BODY.replace('title == "broken"', "not __import__('os').path.exists(title)"))
+    marker = project.root / "marker"
+    with pytest.raises(RunFailed, match="the toy broke"):
+        run(project, title=str(marker))
+    assert list((project.runs / ".failed").iterdir())
+    marker.touch()
+    run(project, title=str(marker))
+    assert not (project.runs / ".failed").exists()
+
+
+def test_a_full_disk_is_one_line_that_names_the_path(project, run, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(papermill, "execute_notebook", full)
+    with pytest.raises(RunFailed, match=rf"^toy: {project.runs}: No space left on device$"):
+        run(project)
+    assert not list((project.runs / ".partial").iterdir())
+
+
+def test_a_run_has_the_limits_that_it_is_given(project, phenomena):
+    """Of memory a single run has one anyway: most of what is free."""
+    edit_cell(project, 6, "time.sleep(600)")
+    done = phenomena(project.root, "run", "toy", "--limit", "1s")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert re.match(
+        r"phenomena: toy: code cell 4 failed: it took longer than 1 s, its limit \(--limit TIME\|none\), "
+        r"after \d+ s, with \d+ MB; report: runs/.failed/toy-",
+        done.stderr,
+    )
+    done = phenomena(project.root, "run", "toy", "--memory", "10MB")
+    assert done.returncode == 1 and "took more than 10 MB, its limit (--memory SIZE|none)" in done.stderr
+    assert 0 < limits.usual().memory_mb * 1e6 < psutil.virtual_memory().total
+
+
+def test_what_a_killed_process_left_in_the_folder_for_temporary_files_goes(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with runner.scratch() as mine:
+        name = mine.name.replace(f"-{os.getpid()}-", "-{}-")
+        (tmp_path / f"{mine.name}-worker").mkdir()
+        dead, strange = tmp_path / name.format(2**22 + 1), tmp_path / name.format("x")
+        dead.mkdir()
+        strange.mkdir()
+        with runner.scratch():
+            assert mine.exists() and strange.exists() and not dead.exists()
+        assert stat.S_IMODE(mine.stat().st_mode) == 0o700
+    assert [path.name for path in tmp_path.iterdir()] == [strange.name]
 
 
 def test_a_folder_counts_only_when_whole(project, run):
@@ -199,7 +252,7 @@ def test_kernels_do_not_outlive_what_they_are_forked_from(project):
     found[0].kill()
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert errors.splitlines()[-1].startswith("phenomena: toy: the kernel failed: the kernel died")
+    assert re.search(r"^phenomena: toy: (code cell \d|the kernel's start) failed: the kernel died", errors, re.M)
     assert not psutil.wait_procs(found, timeout=20)[1]
 
 
@@ -252,13 +305,18 @@ def test_a_cell_that_is_not_plain_python_is_refused_before_a_kernel_starts(proje
 
 
 def test_a_kernel_that_dies_is_one_line_and_a_report(project, phenomena):
-    edit_cell(project, 6, "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+    edit_cell(project, 6, "import os, signal\ntime.sleep(2)\nos.kill(os.getpid(), signal.SIGKILL)")
     done = phenomena(project.root, "run", "toy")
     assert done.returncode == 1
-    assert done.stderr.startswith("phenomena: toy: the kernel failed: the kernel died")
+    died = (
+        r"phenomena: toy: code cell 4 failed: the kernel died \(out of memory, or killed\), after \d+ s, with \d+ MB; "
+    )
+    assert re.match(died, done.stderr)
     assert done.stderr.count("\n") == 1
     (report,) = (project.runs / ".failed").glob("toy-*/report.md")
-    assert "os.kill(os.getpid(), signal.SIGKILL)" in report.read_text()  # the cell in which it died
+    text = report.read_text()
+    assert text.startswith("# toy failed in code cell 4\n")
+    assert "os.kill(os.getpid(), signal.SIGKILL)" in text  # the cell in which it died
 
 
 def test_two_at_once_execute_once(project):
@@ -277,7 +335,7 @@ def test_many_runs_finish_although_one_fails_and_one_is_killed(project):
     failed = runner.run_many(project, [(name, "default") for name in ("broken", "killed", "toy")] + [("toy", "smoke")])
     assert len(failed) == 2
     assert any(line.startswith("broken: code cell") for line in failed)
-    assert any(line.startswith("killed: the kernel failed: the kernel died") for line in failed)
+    assert any(line.startswith("killed: code cell 4 failed: the kernel died") for line in failed)
     assert len(list((project.runs / "toy").iterdir())) == 2
 
 

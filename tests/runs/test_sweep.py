@@ -1,8 +1,11 @@
 """Sweeps: grids, Dask on separate processes, and every fault that a sweep must survive."""
 
 import errno
+import importlib
 import json
+import math
 import os
+import re
 import shutil
 import signal
 import socket
@@ -14,6 +17,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
+import numpy
 import pytest
 import yaml
 from conftest import BODY, write_chapter
@@ -22,6 +26,7 @@ from distributed import Client
 from phenomena.runs import compare
 from phenomena.runs.contract.errors import BadInput, RunFailed
 from phenomena.runs.execute import runner, sweep
+from phenomena.runs.execute.limits import Limits
 from phenomena.runs.store import published, runs
 from phenomena.runs.store.chapters import Project
 
@@ -33,7 +38,8 @@ class Dask:
         file = folder / "scheduler.json"
         dask = Path(sys.executable).with_name("dask")
         here = Path(__file__).parent
-        imports = {**os.environ, "PYTHONPATH": f"{here}:{here.parent}"}  # work that this file defines, and conftest
+        path = f"{here}:{here.parent}:{os.environ.get('PYTHONPATH', '')}"  # work that this file defines, and conftest
+        imports = {**os.environ, "PYTHONPATH": path.rstrip(":")}
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder, "env": imports}
         scheduler = [
             dask,
@@ -179,6 +185,19 @@ def test_local_workers_and_separate_processes_give_one_table(project, dask, phen
         assert (folder / runs.NOTEBOOK).stat().st_size > 1000
 
 
+def test_what_is_left_is_told_with_its_time(ran, phenomena):
+    """No more workers than have something to do; on a cluster nobody knows yet how many there are."""
+    a_run = r"a run about \d+ s, going by a run at hand"
+    for words, told in (
+        (["seed=0,5"], rf"2 points, 1 there already, 1 to run: about \d+ s on 1 worker, {a_run}"),
+        (["seed=5,9"], rf"2 points, 0 there already, 2 to run: about \d+ s on 2 workers, {a_run}"),
+        (["seed=5,9", "--scheduler", "tcp://x"], rf"2 points, .* 2 to run: about \d+ s in all, {a_run}"),
+        (["seed=0"], r"1 points, 1 there already, 0 to run"),
+    ):
+        done = phenomena(ran.root, "sweep", "toy", "--dry-run", "-g", *words)
+        assert re.fullmatch(told, done.stdout.strip()), done.stdout + done.stderr
+
+
 def test_every_run_starts_from_a_clean_state(project, client):
     """A run that leaves traces everywhere it can; the next one on the same worker must see none of them."""
     body = (
@@ -225,10 +244,14 @@ def test_runs_are_those_that_a_single_run_makes(project, client, server):
 
 
 def test_a_failed_point_lets_the_others_finish(project, dask, phenomena):
-    words = ["-g", "title=fine,broken,good", "-p", "seeds=2", "--scheduler", dask.address]
+    write_body(project, BODY.replace('"broken"', '"broken" or title == "worse"'))
+    words = ["-g", "title=fine,broken,worse,good", "-p", "seeds=2", "--scheduler", dask.address]
     done = phenomena(project.root, "sweep", "toy", *words)
     assert done.returncode == 1
-    assert "1 of 3 points failed: toy title=broken: toy: code cell 5 failed: RuntimeError: the toy broke" in done.stderr
+    failed = [line for line in done.stderr.splitlines() if line.startswith("phenomena: ")]
+    assert failed[0].startswith("phenomena: toy title=broken: toy: code cell 5 failed: RuntimeError: the toy broke")
+    assert failed[1].startswith("phenomena: toy title=worse: toy: code cell")  # a line each
+    assert failed[2:] == ["phenomena: 2 of 4 points failed"]
     report = next((project.runs / ".failed").glob("toy-*/report.md"))
     assert str(report.relative_to(project.root)) in done.stderr and "the toy broke" in report.read_text()
     assert len(list((project.runs / "toy").iterdir())) == 2
@@ -250,6 +273,31 @@ def always_dies(task):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.parametrize(
+    ("number", "under_way"),
+    [(signal.SIGINT, False), (signal.SIGINT, True), (signal.SIGTERM, True), (signal.SIGKILL, True)],
+)
+def test_an_interrupted_sweep_leaves_nothing(project, tmp_path_factory, number, under_way):
+    """A terminal's Ctrl-C goes to all processes of the group; what SIGKILL leaves, the next sweep clears away."""
+    temporary = tmp_path_factory.mktemp("t")
+    process = command(project, *SLOW, "-p", "seed=7", own_group=True, TMPDIR=str(temporary))
+    end = time.monotonic() + 60
+    while not list(temporary.rglob("kernel.json" if under_way else "phenomena-*")):
+        assert time.monotonic() < end and process.poll() is None
+        time.sleep(0.02)
+    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+    _, errors = process.communicate(timeout=60)
+    if number != signal.SIGKILL:
+        assert process.returncode == 130
+        assert errors.splitlines()[-1:] == ["phenomena: interrupted; nothing half-made is kept"]
+        assert len([line for line in errors.splitlines() if line and " run, " not in line]) == 1, errors
+    else:
+        next_one = command(project, "sweep", "toy", "-g", "rate=1", TMPDIR=str(temporary))
+        assert next_one.communicate(timeout=90) and next_one.returncode == 0
+    assert not list(temporary.iterdir())
+    assert not list((project.runs / ".partial").glob("*"))
+
+
 def test_a_killed_worker_costs_a_retry_not_a_result(project, client, tmp_path):
     wanted = points(project, {"rate": ["0.1", "0.2", "0.3"]}, {"title": str(tmp_path / "marker")})
     outcome = sweep.sweep(project, wanted, client, work=dies_once)
@@ -263,9 +311,10 @@ def test_a_point_that_kills_every_worker_is_given_up(project, client):
     assert list(outcome.failed.values()) == ["its workers died again and again (out of memory, or killed)"]
 
 
-def command(project, *words):
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([sys.executable, "-m", "phenomena", *words], cwd=project.root, **pipes)
+def command(project, *words, own_group=False, **environment):
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": own_group}
+    words = [sys.executable, "-m", "phenomena", *words]
+    return subprocess.Popen(words, cwd=project.root, env={**os.environ, **environment}, **pipes)
 
 
 def landed(project, count, within=90):
@@ -351,7 +400,7 @@ def test_a_full_disk_fails_one_run_whole(project, client, monkeypatch):
 
     monkeypatch.setattr(runner, "put", full)
     outcome = sweep.sweep(project, points(project, {"rate": ["0.1", "0.2", "0.3"]}), client)
-    assert list(outcome.failed.values()) == ["it could not be written: No space left on device"]
+    assert list(outcome.failed.values()) == [f"it could not be written: {project.runs}: No space left on device"]
     assert len(outcome.done) == 2 and not calls[0].exists()
     assert not list((project.runs / ".partial").iterdir())
     monkeypatch.undo()
@@ -361,27 +410,81 @@ def test_a_full_disk_fails_one_run_whole(project, client, monkeypatch):
 @pytest.mark.parametrize(
     ("body", "limits", "match"),
     [
-        ("time.sleep(600)", runner.Limits(seconds=1), "took longer than 1 s, its limit"),
-        ("hoard = bytearray(900_000_000)\ntime.sleep(600)", runner.Limits(memory_mb=700), "took more than 700 MB"),
+        ("time.sleep(600)", Limits(seconds=1), "took longer than 1 s, its limit (--limit TIME|none)"),
+        ("hoard = bytearray(900_000_000)\ntime.sleep(600)", Limits(memory_mb=700), "took more than 700 MB"),
     ],
 )
 def test_a_run_beyond_its_limits_is_ended(project, client, monkeypatch, body, limits, match):
     write_body(project, body)
-    monkeypatch.setattr(sweep, "limits", lambda point: limits)
+    monkeypatch.setattr(sweep, "limits", lambda *_: limits)
     outcome = sweep.sweep(project, points(project, {"rate": ["0.1"]}), client)
     (why,) = outcome.failed.values()
     assert match in why and "report: runs/.failed/toy-" in why
 
 
-def test_limits_come_from_the_edition_s_stated_cost(project):
-    (point,) = points(project, {"rate": ["0.1"]})
-    assert sweep.limits(point) == runner.Limits(seconds=5 * 3 + 60, memory_mb=5 * 200)
+def test_limits_follow_the_edition_s_cost_the_seeds_and_what_runs_took(project):
+    (point,) = points(project, {"rate": ["0.1"]}, {"seeds": 3})
+    assert sweep.limits(point) == Limits(seconds=20 * 3 + 60, memory_mb=5 * 200)
+    (more,) = points(project, {"rate": ["0.1"]}, {"seeds": 30})
+    assert sweep.limits(more).seconds == 20 * 30 + 60
+    assert sweep.limits(more, 7.0).seconds == 20 * 7 * 30 + 60
+
+
+def test_limits_that_are_given_take_the_place_of_the_usual_ones(project, client):
+    write_body(project, "time.sleep(600)")
+    outcome = sweep.sweep(project, points(project, {"rate": ["0.1"]}), client, given={"seconds": 1.0})
+    assert "took longer than 1 s" in next(iter(outcome.failed.values()))
+    chapter = project.chapter("toy")
+    asked = [sweep.memory(chapter, "default", given) for given in ({}, {"memory_mb": 300}, {"memory_mb": math.inf})]
+    assert asked == [1000, 300, 1000]
+
+
+def test_a_slow_machine_raises_the_limit_of_what_comes_later(project, client, monkeypatch):
+    sent = []
+    task = sweep._Sweep._task
+
+    def seen(self, point):
+        sent.append(task(self, point))
+        return sent[-1]
+
+    monkeypatch.setattr(sweep._Sweep, "_task", seen)
+    write_body(project, f"time.sleep(4)\n{BODY}")
+    sweep.sweep(project, points(project, {"seed": ["1", "2", "3", "4", "5"]}, edition="smoke"), client)
+    assert sent[0].limits.seconds == 20 * 2 + 60 and sent[-1].limits.seconds > 20 * 4 + 60
 
 
 def test_a_worker_with_another_library_is_told(project, client, monkeypatch):
     wanted = [replace(point, key="0" * 16) for point in points(project, {"rate": ["0.1"]})]
     outcome = sweep.sweep(project, wanted, client)
     assert "a worker has another version of the library" in next(iter(outcome.failed.values()))
+
+
+def lacks(task):
+    raise ModuleNotFoundError("No module named 'phenomena'")
+
+
+class Unreadable:
+    """Work that names a module which is nowhere."""
+
+    def __call__(self, task):
+        pass
+
+    def __reduce__(self):
+        return importlib.import_module, ("phenomena.of_another_version",)
+
+
+@pytest.mark.parametrize("work", [Unreadable(), lacks])
+def test_a_scheduler_or_worker_without_the_library_is_told(project, client, work):
+    outcome = sweep.sweep(project, points(project, {"rate": ["0.1"]}), client, work=work)
+    assert list(outcome.failed.values()) == [sweep.UNREADABLE]
+
+
+def test_a_worker_with_another_package_is_told(project, client, monkeypatch):
+    here = {**sweep.versions(), "numpy": "1.0"}
+    monkeypatch.setattr(sweep, "versions", lambda: here)
+    outcome = sweep.sweep(project, points(project, {"rate": ["0.1"]}), client)
+    why = rf"toy: a worker has numpy {numpy.__version__}, not 1.0: install the same lock on both"
+    assert list(outcome.failed.values()) == [why]
 
 
 # Bad input and clusters
@@ -393,7 +496,7 @@ def test_bad_input_of_the_command(project, phenomena):
         (["-g", "rate=0.1", "-p", "rate=0.2"], 2, "stands in the grid and as a fixed parameter"),
         ([], 2, "the grid is empty"),
         (["-g", "rate=0.1", "--edition", "smke"], 2, "did you mean 'smoke'"),
-        (["-g", "rate=0.1", "--workers", "0"], 2, "0 is not in the range"),
+        (["-g", "rate=0.1", "--workers", "0"], 2, "--workers '0': must be a whole number, 1 or more"),
         (["-g", "rate=0.1", "--scheduler", "nonsense://x"], 2, "no Dask scheduler answers at 'nonsense://x'"),
     ):
         done = phenomena(project.root, "sweep", "toy", *words)
@@ -412,7 +515,7 @@ def test_slurm_jobs_ask_for_what_a_run_needs():
     from dask import config
 
     with config.set({"jobqueue.slurm.walltime": "02:00:00", "jobqueue.slurm.queue": "short"}):
-        made = sweep.slurm(0, memory_mb=800)
+        made = sweep.slurm(0, memory_mb=4000)
         try:
             script = made.job_script()
         finally:
@@ -431,7 +534,7 @@ def test_a_missing_scheduler_raises(project, monkeypatch):
 def test_a_closed_client_is_a_scheduler_gone(project, dask):
     with Client(dask.address) as client:
         (point,) = points(project, {"rate": ["0.1"]})
-        state = sweep._Sweep(project, client, sweep.on_worker, deque())
+        state = sweep._Sweep(project, client, sweep.on_worker, deque(), {})
         state.flying = {client.submit(time.sleep, 5): (point, runner.lock(project, "toy", "x"))}
         client.close()
         with pytest.raises(RunFailed, match="the scheduler went away"):

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -34,31 +35,35 @@ if TYPE_CHECKING:  # pandas is imported only by the commands that need it
 def main() -> NoReturn:
     """Runs the command line and exits: 0 done, 1 a run or build failed, or does not hold, 2 bad input, 130 stopped."""
     if sys.platform == "win32":
-        _fail("runs on Linux and macOS: on Windows, use WSL", 2)  # kernels are forked
+        _fail(2, "runs on Linux and macOS: on Windows, use WSL")  # kernels are forked
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # JupyterLab brings a package that jsonschema, and with it nbformat, imports for a second and no notebook needs
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     if os.path.expanduser("~") == "~":  # a container's user without a name; Jupyter stops where there is no home at all
         os.environ["HOME"] = "/nonexistent"
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # not under nohup; a terminal that closes is an interrupt
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
     try:
         commands(sys.argv[1:] or ["--help"], standalone_mode=False)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.UsageError as error:
-        _fail(usage.told(error), 2)
+        _fail(2, usage.told(error))
     except BadInput as error:
-        _fail(str(error), 2)
+        _fail(2, *error.args)
     except RunFailed as error:
-        _fail(str(error), 1)
+        _fail(1, *error.args)
     except OSError as error:
-        _fail(": ".join(str(part) for part in (error.filename, error.strerror or error) if part), 1)
+        _fail(1, ": ".join(str(part) for part in (error.filename, error.strerror or error) if part))
     except (KeyboardInterrupt, click.Abort):
-        _fail("interrupted; nothing half-made is kept", 130)
+        _fail(130, "interrupted; nothing half-made is kept")
     sys.exit(0)
 
 
-def _fail(message: str, status: int) -> NoReturn:
-    sys.stderr.write(f"phenomena: {' '.join(message.split())}\n")
+def _fail(status: int, *messages: str) -> NoReturn:
+    """Ends with this status, a line a message."""
+    for message in messages:
+        sys.stderr.write(f"phenomena: {' '.join(str(message).split())}\n")
     sys.exit(status)
 
 
@@ -182,22 +187,31 @@ def show(chapter: str) -> None:
     _table([(c.name, f"{c.measured} {c.threshold}", c.statement) for c in file.claims])
 
 
+_limit = click.option("--limit", metavar="TIME|none", help="After which a run is ended, such as 30min or 2h.")
+_memory = click.option("--memory", metavar="SIZE|none", help="Above which a run is ended, such as 800MB or 4GB.")
+
+
 @commands.command()
 @click.argument("chapter")
 @click.option("--edition", metavar="NAME", default="default", help="A named set of parameter values.")
 @click.option("-p", "assignments", multiple=True, metavar="NAME=VALUE", help="A parameter's value; may be repeated.")
 @click.option("--force", is_flag=True, help="Run again although the same run is there.")
-def run(chapter: str, edition: str, assignments: tuple[str, ...], force: bool) -> None:
+@_limit
+@_memory
+def run(
+    chapter: str, edition: str, assignments: tuple[str, ...], force: bool, limit: str | None, memory: str | None
+) -> None:
     """Run a chapter's notebook, unless the same run is there already, and check its claims."""
     project = _project(executes=True)
     found = project.chapter(chapter)
     overrides = parse_assignments(assignments)
     parameters = found.resolve(edition, overrides)
     name = found.edition_of(parameters, first=edition)
-    from phenomena.runs.execute import runner  # only here: bad input need not wait for it
+    from phenomena.runs.execute import limits, runner  # only here: bad input need not wait for it
     from phenomena.runs.store import claims
 
-    done, executed = runner.run(project, found, parameters, name, force)
+    allowed = replace(limits.usual(), **limits.read_limits(limit, memory))
+    done, executed = runner.run(project, found, parameters, name, force, limits=allowed)
     folder = done.folder.relative_to(project.home) if Path.cwd().is_relative_to(project.home) else done.folder
     place, record = f"{folder}: {'' if executed else 'was there already, '}", done.record
     cost = f"{record.seconds['total']:.0f} s, {record.peak_memory_mb:.0f} MB"
@@ -213,6 +227,8 @@ def run(chapter: str, edition: str, assignments: tuple[str, ...], force: bool) -
 @click.option("--edition", metavar="NAME", help="A named set of parameter values.")
 @click.option("--workers", default=2, type=usage.Count(), show_default=True, help="Local workers, or SLURM jobs.")
 @click.option("--scheduler", metavar="ADDRESS", help="Address of a Dask scheduler, such as tcp://host:8786, or slurm.")
+@_limit
+@_memory
 @click.option("--dry-run", is_flag=True, help="Check the grid and say what would be run.")
 @click.option("--yes", is_flag=True, help="Skip the check for grids over 10,000 points.")
 @click.option("--csv", "csv_file", type=usage.Target(), help="Write the table as CSV.")
@@ -225,42 +241,56 @@ def sweep(
     edition: str | None,
     workers: int,
     scheduler: str | None,
+    limit: str | None,
+    memory: str | None,
     dry_run: bool,
     yes: bool,
     csv_file: Path | None,
     html_file: Path | None,
 ) -> None:
     """Run a chapter at every point of a grid of parameters, on two local workers or on a Dask cluster."""
+    from phenomena.runs.execute import progress
     from phenomena.runs.execute import sweep as sweeps
+    from phenomena.runs.execute.limits import read_limits
     from phenomena.runs.store import runs
 
     project = _project(executes=True)
     found = project.chapter(chapter)
+    given = read_limits(limit, memory)
     named, values, fixed = sweeps.read_file(file) if file else ("default", {}, {})
     values, fixed = _joined(values, sweeps.read_grid(grid), "-g"), _joined(fixed, parse_assignments(assignments), "-p")
     size = math.prod(len(v) for v in values.values())
     if size > 10_000 and not yes:
         raise BadInput(f"the grid has {size:,} points, more than 10,000: say --yes if that is meant")
     points = sweeps.points(project, found, edition or named, values, fixed)
-    left = len(sweeps.missing(project, points))
-    cost = found.file.editions[edition or named].cost
-    there, time = len(points) - left, words.duration(left * cost.seconds / workers)
-    click.echo(f"{len(points)} points, {there} there already, {left} to run: about {time} on {workers} workers")
+    missing = sweeps.missing(project, points)
+    there, left, seconds = len(points) - len(missing), len(missing), 0.0
+    line = f"{len(points)} points, {there} there already, {left} to run"
+    if left:
+        first, seeds = missing[0], [point.parameters["seeds"] for point in missing]
+        cost = progress.expected(project, found, first.parameters)
+        workers = workers if scheduler else min(workers, left)  # no more than have something to do
+        seconds = cost.seconds * sum(seeds) / seeds[0] / workers
+        on = "in all" if scheduler and scheduler != "slurm" else f"on {words.counted(workers, 'worker')}"
+        seconds *= workers if on == "in all" else 1
+        line += f": about {words.duration(seconds)} {on}, a run {cost.told}"
+    click.echo(line)
     if dry_run:
         return
     from phenomena.runs import compare as comparisons
 
     outcome = sweeps.Outcome(there=points)
     if left:
-        with sweeps.cluster(scheduler, workers, cost.memory_mb) as client, _bar(left) as report:
-            outcome = sweeps.sweep(project, points, client, report=report)
+        memory_mb = sweeps.memory(found, edition or named, given)
+        with sweeps.cluster(scheduler, workers, memory_mb) as client, _bar(left, seconds) as report:
+            outcome = sweeps.sweep(project, missing, client, report=report, given=given)
     whole = [runs.read(project.runs / p.chapter.name / p.key) for p in points]
     records = [run.record for run in whole if run]
     if records:
         _compared(comparisons.table(found, records), csv_file, html_file, failed=outcome.failed)
     if outcome.failed:
-        lines = "; ".join(f"{name}: {why}" for name, why in outcome.failed.items())
-        raise RunFailed(f"{len(outcome.failed)} of {len(points)} points failed: {lines}")
+        lines = [f"{name}: {why}" for name, why in outcome.failed.items()]
+        raise RunFailed(*lines, f"{len(outcome.failed)} of {len(points)} points failed")
 
 
 def _joined(first: dict[str, Any], second: dict[str, Any], option: str) -> dict[str, Any]:
@@ -271,20 +301,28 @@ def _joined(first: dict[str, Any], second: dict[str, Any], option: str) -> dict[
 
 
 @contextmanager
-def _bar(total: int) -> "Iterator[Callable[[Outcome, int], None]]":
-    """A bar with the time left on a terminal, a line for every run in a log."""
+def _bar(total: int, seconds: float) -> "Iterator[Callable[[Outcome, int], None]]":
+    """A bar with the time left on a terminal; in a log a line for every run, and now and then while none ends.
+
+    seconds: what all are expected to take.
+    """
     from tqdm import tqdm
 
-    with tqdm(total=total, desc="sweep", unit="run", disable=not sys.stderr.isatty()) as bar:
-        reported = 0
+    from phenomena.runs.execute.progress import MOST
+
+    shape = "{desc} {bar} {n}/{total} runs [{elapsed}{postfix}]"
+    with tqdm(total=total, desc="sweep", bar_format=shape, disable=not sys.stderr.isatty()) as bar:
+        reported, said = 0, 0.0
+        bar.set_postfix_str(f"about {words.duration(seconds)} left")
 
         def report(outcome: "Outcome", left: int) -> None:
-            nonlocal reported
-            ended = len(outcome.done) + len(outcome.failed)
-            if bar.disable and ended > reported:
-                rest = words.duration(outcome.seconds / ended * left)
-                click.echo(f"{ended} run, {len(outcome.failed)} failed, {left} left, about {rest}", err=True)
-            bar.set_postfix(failed=len(outcome.failed), refresh=False)
+            nonlocal reported, said
+            ended, failed = len(outcome.done) + len(outcome.failed), len(outcome.failed)
+            rest = outcome.seconds / ended * left if ended else max(0.0, seconds - outcome.seconds)
+            if bar.disable and (ended > reported or outcome.seconds > said + MOST):
+                said, text = outcome.seconds, f"{ended} run, {failed} failed, {left} left, about {words.duration(rest)}"
+                click.echo(text, err=True)
+            bar.set_postfix_str(f"failed {failed}, about {words.duration(rest)} left", refresh=False)
             bar.update(ended - reported)
             bar.refresh()
             reported = ended
@@ -305,6 +343,9 @@ def _bar(total: int) -> "Iterator[Callable[[Outcome, int], None]]":
 @click.option("--budget", metavar="TIME", help="Begin no block that would end later, such as 90s, 30min or 2h.")
 @click.option("--workers", default=2, type=usage.Count(), show_default=True, help="Local workers, or SLURM jobs.")
 @click.option("--scheduler", metavar="ADDRESS", help="Address of a Dask scheduler, such as tcp://host:8786, or slurm.")
+@_limit
+@_memory
+@click.option("--yes", is_flag=True, help="Skip the check for more than 1,000 blocks.")
 def extend(
     chapters: tuple[str, ...],
     edition: str,
@@ -316,6 +357,9 @@ def extend(
     budget: str | None,
     workers: int,
     scheduler: str | None,
+    limit: str | None,
+    memory: str | None,
+    yes: bool,
 ) -> None:
     """Add blocks of fresh seeds to chapters, or to all, until there are enough or claims are decided.
 
@@ -331,38 +375,43 @@ def extend(
     if claim and len(found) != 1:
         raise BadInput(f"--claim {claim}: of which chapter? give one")
     from phenomena.runs.execute import extend as more
+    from phenomena.runs.execute.limits import read_limits, read_time
 
-    seconds = more.parse_budget(budget) if budget else math.inf
+    seconds, given = read_time("--budget", budget) if budget else math.inf, read_limits(limit, memory)
     overrides = parse_assignments(assignments)
-    studies = more.prepare(project, found, edition, overrides, target, claim, blocks or more.BLOCKS)
+    studies = more.prepare(project, found, edition, overrides, target, claim, blocks or more.BLOCKS, yes)
     for line in [f"{s.chapter.name}: nothing to do: {s.stopped}" for s in studies if s.stopped]:
         click.echo(line)
     if studies := [study for study in studies if not study.stopped]:
-        _extend(studies, scheduler, workers, seconds)
+        _extend(studies, scheduler, workers, seconds, given)
 
 
-def _extend(studies: "list[Study]", scheduler: str | None, workers: int, budget: float) -> None:
+def _extend(
+    studies: "list[Study]", scheduler: str | None, workers: int, budget: float, given: dict[str, float]
+) -> None:
     from phenomena.runs.execute import extend as more
     from phenomena.runs.execute import sweep as sweeps
 
     began = time.monotonic()
-    memory_mb = max(study.chapter.file.editions[study.edition].cost.memory_mb for study in studies)
+    memory_mb = max(sweeps.memory(study.chapter, study.edition, given) for study in studies)
+    if not scheduler:
+        workers = min(workers, sum(len(study.points) for study in studies))  # no more than have something to do
     with sweeps.cluster(scheduler, workers, memory_mb) as client:
         if scheduler and scheduler != "slurm":
             workers = max(1, sum(client.nthreads().values()))
         for study in studies:
             more.declare(study)
             click.echo(words.declared(study))
-        for ran in more.extend(studies, client, workers, budget):
+        for ran in more.extend(studies, client, workers, budget, given):
             for study in ran:
                 click.echo(words.look(study))
     for study in studies:
         for line in words.outcome(study):
             click.echo(line)
-    click.echo(f"spent {words.duration(time.monotonic() - began)} on {workers} workers")
+    click.echo(f"spent {words.duration(time.monotonic() - began)} on {words.counted(workers, 'worker')}")
     if failed := {name: why for study in studies for name, why in study.failed.items()}:
-        lines = "; ".join(f"{name}: {why}" for name, why in failed.items())
-        raise RunFailed(f"{len(failed)} blocks failed, the others are kept: {lines}")
+        lines = [f"{name}: {why}" for name, why in failed.items()]
+        raise RunFailed(*lines, f"{words.counted(len(failed), 'block')} failed, the others are kept")
 
 
 def _with_edition(project: Project, names: Sequence[str], edition: str) -> "list[Chapter]":
@@ -583,7 +632,7 @@ def verify(chapter: str | None, edition: str | None, against: str | None, force:
         for comparison in outcome.compared:
             _replication(comparison)
     if outcome.refused and not (outcome.compared or outcome.failed):
-        raise BadInput("; ".join(outcome.refused))
+        raise BadInput(*outcome.refused)
     for line in outcome.refused:
         click.echo(f"cannot be verified here: {line}", err=True)
     values = sum(comparison.counts["disagreement"] for comparison in outcome.compared)
@@ -591,7 +640,7 @@ def verify(chapter: str | None, edition: str | None, against: str | None, force:
     if outcome.failed or outcome.refused or values or verdicts:
         found = f"{values} values in disagreement, {verdicts} verdicts differ" if values or verdicts else ""
         left = f"{len(outcome.refused)} not verified" if outcome.refused else ""
-        raise RunFailed(" | ".join(filter(None, [found, left, *outcome.failed])))
+        raise RunFailed(*filter(None, [*outcome.failed, found, left]))
 
 
 def _references(project: Project, name: str | None, edition: str | None, against: str | None) -> "list[Record]":

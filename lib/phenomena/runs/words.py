@@ -20,6 +20,11 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 worker` or `2 workers`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def decimals(low: float, high: float) -> int:
     """How many show two digits of half an interval, so that none is told as if it had no width."""
     return 1 - math.floor(math.log10((high - low) / 2))

@@ -40,7 +40,7 @@ def book(project: Project, edition: str = "default") -> str:
     jobs = [(c.name, edition) for c in chapters if runs.current(project, c, edition) is None]
     failed = runner.run_many(project, jobs) if jobs else []
     if failed:
-        raise RunFailed(" | ".join(failed))
+        raise RunFailed(*failed)
     pages = find_pages(project, edition)
     for page in pages:
         validate(page)

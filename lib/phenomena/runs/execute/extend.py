@@ -6,10 +6,10 @@ and every interval errs with probability 0.05 / looks (Bonferroni), so that all 
 """
 
 import math
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from scipy.special import ndtr
@@ -23,9 +23,9 @@ from phenomena.runs.store.claims import Verdict
 from phenomena.runs.store.runs import Record
 
 BLOCKS = 4  # of a study that is extended until it is decided
+MANY = 1000  # blocks, above which a person is asked whether they are meant
 FUTILE = 0.05  # chance that the blocks left decide a claim, below which no block is run for it
 UNSEEN = 0.5  # chance that a block decides a claim of which there is no interval yet
-UNITS = {"s": 1, "min": 60, "h": 3600}
 
 
 @dataclass(eq=False)
@@ -66,7 +66,11 @@ class Study:
     def seconds(self) -> float:
         """Of a block: as measured, on average, or as the edition states before there is a run."""
         if self.pool is None:
-            return self.chapter.file.editions[self.edition].cost.seconds
+            stated = self.chapter.file.editions[self.edition].cost.seconds
+            if "seeds" not in self.overrides:
+                return stated
+            usual, size = (self.chapter.resolve(self.edition, given)["seeds"] for given in ({}, self.overrides))
+            return float(stated * size / usual)
         return claims.seconds_a_run(self.pool)
 
     def read(self) -> None:
@@ -121,14 +125,6 @@ def chance(verdict: Verdict, share: float) -> float:
     return float(ndtr((verdict.distance - needed) / spread) + ndtr((-verdict.distance - needed) / spread))
 
 
-def parse_budget(text: str) -> float:
-    """Seconds of `90s`, `30min` or `2h`. Raises `BadInput` for another form, or for no time at all."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(s|min|h)", text)
-    if not found or not float(found[1]):
-        raise BadInput(f"--budget {text!r}: must be a time above 0 in s, min or h, such as 90s, 30min or 2h")
-    return float(found[1]) * UNITS[found[2]]
-
-
 def prepare(
     project: Project,
     chapters: Sequence[Chapter],
@@ -137,11 +133,13 @@ def prepare(
     target: int | None = None,
     claim: str | None = None,
     blocks: int = BLOCKS,
+    many: bool = False,
 ) -> list[Study]:
     """The chapters' studies with the blocks that each would need, or may use; nothing is run or declared.
 
     overrides: parameters that differ from the edition's; `seed` is where fresh seeds start, `seeds` a block's size.
-    Raises `BadInput` for an unknown claim, values that are not accepted, and seeds that are in the pool already.
+    many: more than 1,000 blocks are meant. Raises `BadInput` for so many that are not, an unknown claim, values that
+    are not accepted, and seeds that are in the pool already.
     """
     found = []
     for chapter in chapters:
@@ -153,13 +151,13 @@ def prepare(
         whole = chapter.resolve(edition, overrides)  # own data are read once, whatever becomes of their file
         study = Study(project, chapter, edition, {name: whole[name] for name in overrides}, target, claim, [])
         study.read()
-        study.first, study.points = study.verdicts, _blocks(study, blocks)
+        study.first, study.points = study.verdicts, _blocks(study, blocks, many)
         study.settle()
         found.append(study)
     return found
 
 
-def _blocks(study: Study, blocks: int) -> list[sweep.Point]:
+def _blocks(study: Study, blocks: int, many: bool) -> list[sweep.Point]:
     """The blocks of a study: as many as bring it to its target, or the number given."""
     sources = keys.sources(study.chapter, keys.sha256(study.project.lock.read_bytes()))
     whole = study.chapter.resolve(study.edition, study.overrides)
@@ -168,6 +166,12 @@ def _blocks(study: Study, blocks: int) -> list[sweep.Point]:
     if there and "seed" not in study.overrides:
         seed = max(there) + 1
     left = size * blocks if study.target is None else study.target - len(there)
+    if (count := math.ceil(left / size)) > MANY and not many:
+        hours = count * study.seconds / 3600
+        raise BadInput(
+            f"{study.chapter.name}: {count:,} blocks of {size} seeds, about {hours:,.0f} hours on one worker, "
+            f"more than {MANY:,} blocks: say --yes if that is meant"
+        )
     points = []
     while left > 0:
         changed = {"seed": seed, "seeds": min(size, left)}
@@ -199,17 +203,23 @@ def declare(study: Study) -> None:
     study.read()
 
 
-def extend(studies: Sequence[Study], client: Any, workers: int, budget: float = math.inf) -> Iterator[list[Study]]:
+def extend(
+    studies: Sequence[Study],
+    client: Any,
+    workers: int,
+    budget: float = math.inf,
+    given: Mapping[str, float] = MappingProxyType({}),
+) -> Iterator[list[Study]]:
     """Runs the studies' blocks, as many at a time as there are workers; yields after each round whom it gave seeds.
 
-    A block begins only if it would end within the budget, in seconds. A failed one stops its study alone; what is done
-    is in the pool. Raises `RunFailed` when the scheduler goes away.
+    A block begins only if it would end within the budget, in seconds. given: limits, as in `sweep.sweep`. A failed
+    block stops its study alone; what is done is in the pool. Raises `RunFailed` when the scheduler goes away.
     """
     began = time.monotonic()
     while chosen := _chosen(studies, workers, budget - (time.monotonic() - began)):
         points = [study.points.pop(0) for study in chosen]
         project = chosen[0].project
-        outcome = sweep.sweep(project, points, client)
+        outcome = sweep.sweep(project, points, client, given=given)
         ran = [study for study in studies if study in chosen]
         for study in ran:
             own = {p.name for p in points if p.chapter == study.chapter}

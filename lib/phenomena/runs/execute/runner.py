@@ -1,6 +1,5 @@
 """Executes a chapter's notebook and keeps the result: whole, under its key, or not at all."""
 
-import json
 import logging
 import os
 import re
@@ -8,7 +7,6 @@ import shutil
 import socket
 import sys
 import tempfile
-import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +15,7 @@ from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import nbformat
 import psutil
@@ -25,13 +23,17 @@ from filelock import FileLock
 from tqdm import tqdm
 from traitlets.config import Config
 
+from phenomena.runs import words
 from phenomena.runs.contract.errors import BadInput, RunFailed
-from phenomena.runs.contract.notebook import PROGRESS
 from phenomena.runs.execute import kernels
+from phenomena.runs.execute.limits import Limits, Watch, usual
+from phenomena.runs.execute.progress import Expected, expected, shown
 from phenomena.runs.store import git, keys, runs
 from phenomena.runs.store.chapters import Chapter, Project
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
+OWNER = "PHENOMENA_OWNER"  # whose folder for temporary files those of this process belong to
+START = "start"  # the section of cells above the first heading
 
 
 def run(
@@ -42,15 +44,32 @@ def run(
     force: bool = False,
     server: kernels.Server | None = None,
     home: Path | None = None,
+    limits: Limits | None = None,
 ) -> tuple[runs.Run, bool]:
     """The chapter's run with these parameters, and whether it was executed now or there already.
 
     parameters: every one, as `Chapter.resolve` returns them. edition: the name under which the record lists the run.
     force: execute it even so, and put the new run in the place of the old. server: what its kernel is forked from; one
-    of its own otherwise. home: where it is kept, the project's folder of runs unless said. Two callers of the same run
-    at once: one executes, the other waits and takes the result. Raises `RunFailed` when a cell raises; a report is then
-    written.
+    of its own otherwise. home: where it is kept, the project's folder of runs unless said. limits: the `usual` ones
+    unless said. Two callers of the same run at once: one executes, the other waits and takes the result. Raises
+    `RunFailed` when a cell raises; a report is then written.
     """
+    try:
+        return _run(project, chapter, parameters, edition, force, server, home, limits or usual())
+    except OSError as error:
+        raise RunFailed(f"{chapter.name}: {fault(error, home or project.runs)}") from error
+
+
+def _run(
+    project: Project,
+    chapter: Chapter,
+    parameters: Mapping[str, Any],
+    edition: str | None,
+    force: bool,
+    server: kernels.Server | None,
+    home: Path | None,
+    limits: Limits,
+) -> tuple[runs.Run, bool]:
     key = keys.run_key(project, chapter, parameters)
     folder = (home or project.runs) / chapter.name / key
     started = datetime.now(UTC)
@@ -73,10 +92,13 @@ def run(
                 used,
                 lock_sha256=lock_sha256,
                 commit=git.commit(project.root),
+                limits=limits,
+                cost=expected(project, chapter, parameters),
             )
             if keys.run_key(project, Chapter(chapter.notebook), parameters) != key:
                 raise RunFailed(f"{chapter.name}: notebook, library or lock changed while it ran; run it again")
             put(made, folder)
+        forget_failure(project, chapter.name, key)
         made_now = runs.read(folder)
     if made_now is None:
         raise RunFailed(f"{chapter.name}: what was written to {folder.relative_to(project.home)} cannot be read")
@@ -150,24 +172,37 @@ def partial(project: Project) -> Iterator[Path]:
     """A fresh folder for a run in the making; gone afterwards, as are those whose makers died."""
     home = project.runs / ".partial"
     home.mkdir(parents=True, exist_ok=True)
-    host = re.sub(r"\W", "_", socket.gethostname())
-    for left in home.glob(f"{host}-*"):  # of this machine: the disk may be shared with others
-        if not psutil.pid_exists(int(left.name.split("-")[1])):
+    host = re.sub(r"\W", "_", socket.gethostname())  # the disk may be shared with others
+    with _fresh(home, host, f"{host}-{os.getpid()}") as folder:
+        yield folder
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """The same in the folder for temporary files, for this user alone; those of workers go with that of their owner.
+
+    Names are short, since sockets have paths of at most a hundred characters.
+    """
+    host = f"phenomena-{keys.sha256(socket.gethostname().encode())[:6]}"
+    owner = os.environ.get(OWNER, f"{host}-{os.getpid()}")
+    with _fresh(Path(tempfile.gettempdir()), host, owner, mode=0o700) as folder:
+        yield folder
+
+
+@contextmanager
+def _fresh(home: Path, host: str, maker: str, mode: int = 0o777) -> Iterator[Path]:
+    """A folder whose name begins with its maker's, and that with the host's."""
+    for left in home.glob(f"{host}-*"):
+        of = re.fullmatch(r"-(\d+)-[-\w]+", left.name.removeprefix(host))
+        if of and not psutil.pid_exists(int(of[1])):
             shutil.rmtree(left, ignore_errors=True)
-    folder = home / f"{host}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    folder.mkdir()
+    folder = home / f"{maker}-{uuid.uuid4().hex[:6]}"
+    folder.mkdir(mode)
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a run may take before its kernel is killed."""
-
-    seconds: float = float("inf")
-    memory_mb: float = float("inf")
+        for made in home.glob(f"{folder.name}*"):
+            shutil.rmtree(made, ignore_errors=True)
 
 
 def execute(
@@ -181,12 +216,13 @@ def execute(
     *,
     lock_sha256: str,
     commit: str | None,
-    limits: Limits | None = None,
+    limits: Limits,
+    cost: Expected | None = None,
 ) -> None:
     """Writes notebook.ipynb and record.json of one run into the folder.
 
-    server: what its kernel is forked from. Raises `RunFailed` after writing a report when a cell raises or the kernel
-    dies.
+    server: what its kernel is forked from. cost: what it is expected to take, for whoever watches; None: nobody does.
+    Raises `RunFailed` after writing a report when a cell raises or the kernel dies.
     """
     import papermill  # half a second that what is there already need not wait for
     from papermill.exceptions import PapermillExecutionError
@@ -195,22 +231,35 @@ def execute(
     target = folder / runs.NOTEBOOK
     changed = {name: v for name, v in parameters.items() if v != chapter.declaration[name].default}
     started, began = datetime.now(UTC), time.monotonic()
-    kernel, reached = _Watched(limits or Limits()), list[str]()
-    try:
-        with _progress(chapter.name, folder / "progress.json") as told, _private() as config, kernel:
-            nbformat.write(chapter.source, target)  # Papermill takes no notebook as some editors save them
+    reached, heading = list[nbformat.NotebookNode](), START
+    with (
+        shown(chapter.name, cost, folder / "progress.json") as (told, environment),
+        _private() as config,
+        Watch(limits) as watch,
+    ):
+
+        def begins(cell: nbformat.NotebookNode, cell_index: int) -> None:
+            nonlocal heading
+            heading = _heading(cell, heading)
+            if cell.cell_type == "code":
+                reached.append(cell)
+                if told:
+                    told.enter(heading)
+
+        nbformat.write(chapter.source, target)  # Papermill takes no notebook as some editors save them
+        kernel = kernels.kernel_manager(server, project.home, environment, watch.watch)
+        try:
             papermill.execute_notebook(
                 target, target, changed, kernel_name="python3", language="python",
                 progress_bar=False, log_output=False, config=config, shutdown_kernel="immediate",
                 request_save_on_cell_execute=False,  # or it writes all there is before and after every cell
-                on_cell_start=lambda cell, cell_index: reached.append(cell.source),
-                kernel_manager_class=kernels.kernel_manager(server, project.home, told, kernel.watch),
+                on_cell_start=begins, kernel_manager_class=kernel,
             )  # fmt: skip
-    except (PapermillExecutionError, RuntimeError) as error:  # the latter: the kernel died or did not start
-        if server.closed:
-            raise RunFailed(f"{chapter.name}: interrupted") from error
-        death = kernel.verdict or "the kernel died (out of memory, or killed)"
-        raise RunFailed(_report(project, chapter, parameters, key, target, error, death, reached)) from error
+        except (PapermillExecutionError, RuntimeError) as error:  # the latter: the kernel died or did not start
+            if server.closed:
+                raise RunFailed(f"{chapter.name}: interrupted") from error
+            failure = _failure(error, watch, reached, time.monotonic() - began)
+            raise RunFailed(_report(project, chapter, parameters, key, target, failure)) from error
     total = time.monotonic() - began
     notebook = nbformat.read(target, as_version=4)
     _tidy(notebook, chapter)
@@ -238,58 +287,29 @@ def execute(
     (folder / runs.RECORD).write_text(record.model_dump_json(indent=1), encoding="utf-8")
 
 
-class _Watched:
-    """Kills a kernel that goes beyond its limits, looking twice a second; `verdict` then says why."""
-
-    def __init__(self, limits: Limits) -> None:
-        self.limits, self.verdict = limits, ""
-        self._stop, self._threads = threading.Event(), list[threading.Thread]()
-
-    def watch(self, pid: int) -> None:
-        self._threads.append(threading.Thread(target=self._look, args=(pid,), daemon=True))
-        self._threads[-1].start()
-
-    def _look(self, pid: int) -> None:
-        end = time.monotonic() + self.limits.seconds
-        with suppress(psutil.Error):  # the kernel has ended
-            process = psutil.Process(pid)
-            while not self._stop.wait(0.5):
-                if process.memory_info().rss > self.limits.memory_mb * 1e6:
-                    self.verdict = f"it took more than {self.limits.memory_mb:.0f} MB, its limit"
-                elif time.monotonic() > end:
-                    self.verdict = f"it took longer than {self.limits.seconds:.0f} s, its limit"
-                if self.verdict:
-                    process.kill()
-                    return
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-
 @contextmanager
 def _private() -> Iterator[Config]:
     """Settings for a kernel that is spoken to through files in a folder of its own: no port that others may read."""
-    with tempfile.TemporaryDirectory(prefix="phenomena-") as folder:
+    with scratch() as folder:
         file = f"{folder}/kernel.json"
         yield Config(KernelManager={"transport": "ipc", "ip": f"{folder}/kernel", "connection_file": file})
 
 
 def section_seconds(notebook: nbformat.NotebookNode) -> dict[str, float]:
     """Seconds of the code cells below each `## ` heading, from Papermill's own measurement."""
-    seconds, heading = {"start": 0.0}, "start"
+    seconds, heading = {START: 0.0}, START
     for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            found = re.findall(r"^## (.+)$", cell.source, re.MULTILINE)
-            heading = found[-1] if found else heading
-        else:
+        heading = _heading(cell, heading)
+        if cell.cell_type == "code":
             spent = cell.metadata.get("papermill", {}).get("duration") or 0.0
             seconds[heading] = seconds.get(heading, 0.0) + spent
     return {name: round(value, 2) for name, value in seconds.items()}
+
+
+def _heading(cell: nbformat.NotebookNode, before: str) -> str:
+    """The `## ` heading from this cell on; before: that of the cell before."""
+    found = re.findall(r"^## (.+)$", cell.source, re.MULTILINE) if cell.cell_type == "markdown" else []
+    return found[-1] if found else before
 
 
 def _tidy(notebook: nbformat.NotebookNode, chapter: Chapter) -> None:
@@ -315,74 +335,68 @@ def put(partial: Path, folder: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def _report(
-    project: Project,
-    chapter: Chapter,
-    parameters: Mapping[str, Any],
-    key: str,
-    target: Path,
-    error: Exception,
-    death: str,
-    reached: list[str],
-) -> str:
-    """Writes a failed run's report and notebook to runs/.failed; returns the line that says so.
+@dataclass(frozen=True)
+class Failure:
+    """Where a run failed, what was raised or killed it and after how long, the cell's source, the traceback."""
 
-    death: why a kernel died, if that is what happened. reached: the cells that were begun.
-    """
+    where: str
+    what: str
+    source: str
+    trace: str
+
+    @property
+    def line(self) -> str:
+        """In one line."""
+        return f"{self.where} failed: {(self.what.splitlines() or [''])[0][:600]}"
+
+
+def _failure(error: Exception, watch: Watch, reached: Sequence[nbformat.NotebookNode], seconds: float) -> Failure:
+    """What became of a run: of a cell that raised, or of a kernel that died in the last of the cells it reached."""
     from papermill.exceptions import PapermillExecutionError
 
-    folder = project.runs / ".failed" / f"{chapter.name}-{key}"
-    folder.mkdir(parents=True, exist_ok=True)
+    taken = f"after {words.duration(seconds)}"
+    if watch.memory_mb:
+        taken += f", with {watch.memory_mb:.0f} MB"
     if isinstance(error, PapermillExecutionError):
-        what, source = f"{error.ename}: {error.evalue}", error.source
-        where, trace = f"code cell {error.exec_count}", ANSI.sub("", "\n".join(error.traceback))
-    else:
-        what, source, where, trace = death, "".join(reached[-1:]), "the kernel", str(error)
+        what, trace = f"{error.ename}: {error.evalue}", ANSI.sub("", "\n".join(error.traceback))
+        return Failure(f"code cell {error.exec_count}", f"{what}\n\nThat was {taken}.", error.source, trace)
+    where, source = (f"code cell {len(reached)}", reached[-1].source) if reached else ("the kernel's start", "")
+    what = f"{watch.verdict or 'the kernel died (out of memory, or killed)'}, {taken}"
+    return Failure(where, what, source, str(error))
+
+
+def _report(
+    project: Project, chapter: Chapter, parameters: Mapping[str, Any], key: str, target: Path, failure: Failure
+) -> str:
+    """Writes a failed run's report and notebook to runs/.failed; returns the line that says so."""
+    folder = failed(project, chapter.name, key)
+    folder.mkdir(parents=True, exist_ok=True)
     values = "\n".join(f"- {name} = {value!r}" for name, value in parameters.items())
     text = (
-        f"# {chapter.name} failed in {where}\n\n{what}\n\n## Cell\n\n```python\n{source}\n```\n\n"
-        f"## Traceback\n\n```\n{trace}\n```\n\n## Parameters\n\n{values}\n"
+        f"# {chapter.name} failed in {failure.where}\n\n{failure.what}\n\n"
+        f"## Cell\n\n```python\n{failure.source}\n```\n\n## Traceback\n\n```\n{failure.trace}\n```\n\n"
+        f"## Parameters\n\n{values}\n"
     )
     (folder / "report.md").write_text(text, encoding="utf-8")
     if target.exists():
         shutil.move(target, folder / runs.NOTEBOOK)
     report = (folder / "report.md").relative_to(project.home)
-    return f"{chapter.name}: {where} failed: {what.splitlines()[0][:600]}; report: {report}"
+    return f"{chapter.name}: {failure.line}; report: {report}"
 
 
-@contextmanager
-def _progress(name: str, path: Path) -> Iterator[dict[str, str]]:
-    """A bar with the time left on a terminal, fed by what the notebook writes to the path; nothing in a log.
-
-    Yields what the notebook's kernel must see in its environment.
-    """
-    if not sys.stderr.isatty():
-        yield {}
-        return
-    stop = threading.Event()
-    follower = threading.Thread(target=_follow, args=(name, path, stop), daemon=True)
-    follower.start()
-    try:
-        yield {PROGRESS: str(path)}
-    finally:
-        stop.set()
-        follower.join()
+def fault(error: OSError, folder: Path) -> str:
+    """What a disk refused, and where: the folder that was written to, if the error does not say."""
+    return f"{error.filename or folder}: {error.strerror or error}"
 
 
-def _follow(name: str, path: Path, stop: threading.Event) -> None:
-    label = None
-    columns, rows = shutil.get_terminal_size()  # tqdm would take a terminal of unknown size for one of size zero
-    start = "{desc} [{elapsed}]"
-    with tqdm(desc=f"{name} · starting", bar_format=start, leave=False, ncols=columns, nrows=rows) as bar:
-        while not stop.wait(0.5):
-            try:
-                state = json.loads(path.read_text())
-            except (OSError, json.JSONDecodeError):
-                state = {"label": None, "done": 0, "total": None}
-            if state["label"] != label:
-                label = state["label"]
-                bar.reset(state["total"])
-                bar.bar_format = "{desc} {bar} {n}/{total} [{elapsed}, {remaining} left in this part]"
-                bar.set_description_str(f"{name} · {label}")
-            bar.n = state["done"]
-            bar.refresh()
+def failed(project: Project, chapter: str, key: str) -> Path:
+    """Where the report of a failed run is."""
+    return project.runs / ".failed" / f"{chapter}-{key}"
+
+
+def forget_failure(project: Project, chapter: str, key: str) -> None:
+    """Removes the report of a run that has succeeded meanwhile."""
+    folder = failed(project, chapter, key)
+    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):  # others failed, or none did
+        folder.parent.rmdir()

@@ -6,29 +6,40 @@ and puts what comes back into place. Workers need the package and the same versi
 
 import itertools
 import logging
+import math
+import platform
 import re
+import signal
 import tempfile
+import threading
 import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
+from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
 
 from phenomena.runs.contract.errors import BadInput, RunFailed, nearest
+from phenomena.runs.contract.notebook import REPORTED
 from phenomena.runs.execute import kernels, runner
+from phenomena.runs.execute.limits import Limits
+from phenomena.runs.execute.progress import expected
 from phenomena.runs.store import git, keys, runs
 from phenomena.runs.store.chapters import Chapter, Loader, Project
 
 ANSWER_WITHIN = 8  # seconds for a scheduler to answer
 GONE = "the scheduler went away; what was done is kept: start the sweep again to go on"
-SLACK = 5  # a run may take this many times what its edition states
+SLACK, MEMORY_SLACK = 20, 5  # times what a run is expected to take, and the memory that its edition states
+UNREADABLE = "the scheduler or a worker has another version of the library, or none: install the same on all"
+GRACE = 60  # seconds for what is not the experiment
 
 
 @dataclass(frozen=True)
@@ -150,10 +161,20 @@ def missing(project: Project, wanted: list[Point]) -> list[Point]:
     return [p for p in wanted if runs.read(project.runs / p.chapter.name / p.key) is None]
 
 
-def limits(point: Point) -> runner.Limits:
-    """Time and memory a point may take: five times what its edition states, and a minute for the rest."""
-    cost = point.chapter.file.editions[point.edition].cost
-    return runner.Limits(SLACK * cost.seconds + 60, SLACK * cost.memory_mb)
+def limits(point: Point, seconds_a_seed: float = 0.0) -> Limits:
+    """What a point may take: so much more than expected that it is taken for one that will never end.
+
+    The edition's cost is for its own number of seeds. seconds_a_seed: the most such a run took, where one is known.
+    """
+    cost, seeds = point.chapter.file.editions[point.edition].cost, point.parameters["seeds"]
+    stated = cost.seconds * max(1.0, seeds / point.chapter.resolve(point.edition)["seeds"])
+    return Limits(SLACK * max(stated, seconds_a_seed * seeds) + GRACE, MEMORY_SLACK * cost.memory_mb)
+
+
+def memory(chapter: Chapter, edition: str, given: Mapping[str, float]) -> float:
+    """The memory to ask a job queue for, in MB: the limit that was given, unless that is none."""
+    usual = MEMORY_SLACK * chapter.file.editions[edition].cost.memory_mb
+    return given["memory_mb"] if math.isfinite(given.get("memory_mb", math.inf)) else usual
 
 
 @dataclass(frozen=True)
@@ -168,7 +189,8 @@ class Task:
     key: str
     lock_sha256: str
     commit: str | None
-    limits: runner.Limits
+    limits: Limits
+    versions: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -184,28 +206,44 @@ _server: kernels.Server | None = None  # of this worker process
 
 def on_worker(task: Task) -> Answer:
     """Executes one run in a folder of its own, its kernel forked from this worker's server of imported modules."""
-    with tempfile.TemporaryDirectory(prefix="phenomena-") as home:
-        project = Project(Path(home))
-        (project.root / "notebooks").mkdir()
-        chapter = Chapter(project.root / "notebooks" / f"{task.chapter}.ipynb")
-        chapter.notebook.write_text(task.notebook, encoding="utf-8")
-        chapter.notebook.with_suffix(".yaml").write_text(task.file, encoding="utf-8")
-        if keys.sources(chapter, task.lock_sha256).key(task.parameters) != task.key:
-            return Answer({}, f"{task.chapter}: a worker has another version of the library: install the same on both")
-        folder = project.runs / task.chapter / task.key
-        folder.mkdir(parents=True)
-        named = task.edition if chapter.resolve(task.edition) == task.parameters else None
-        try:
-            runner.execute(
-                project, chapter, task.parameters, named, task.key, folder, _kernels(chapter),
-                lock_sha256=task.lock_sha256, commit=task.commit, limits=task.limits,
-            )  # fmt: skip
-        except RunFailed as error:
-            failed = project.runs / ".failed" / f"{task.chapter}-{task.key}"
-            return Answer({p.name: p.read_bytes() for p in failed.iterdir()} if failed.is_dir() else {}, str(error))
-        if keys.sources(chapter, task.lock_sha256).key(task.parameters) != task.key:
-            return Answer({}, f"{task.chapter}: a worker's library changed while it ran; run it again")
-        return Answer({name: (folder / name).read_bytes() for name in (runs.NOTEBOOK, runs.RECORD)})
+    for name, here in versions().items():
+        if here != task.versions[name]:
+            told = f"a worker has {name} {here}, not {task.versions[name]}: install the same lock on both"
+            return Answer({}, f"{task.chapter}: {told}")
+    try:
+        with runner.scratch() as home:
+            return _executed(task, Project(home))
+    except OSError as error:
+        return Answer({}, f"{task.chapter}: on a worker: {runner.fault(error, Path(tempfile.gettempdir()))}")
+
+
+def _executed(task: Task, project: Project) -> Answer:
+    (project.root / "notebooks").mkdir()
+    chapter = Chapter(project.root / "notebooks" / f"{task.chapter}.ipynb")
+    chapter.notebook.write_text(task.notebook, encoding="utf-8")
+    chapter.notebook.with_suffix(".yaml").write_text(task.file, encoding="utf-8")
+    if keys.sources(chapter, task.lock_sha256).key(task.parameters) != task.key:
+        return Answer({}, f"{task.chapter}: a worker has another version of the library: install the same on both")
+    folder = project.runs / task.chapter / task.key
+    folder.mkdir(parents=True)
+    named = task.edition if chapter.resolve(task.edition) == task.parameters else None
+    try:
+        runner.execute(
+            project, chapter, task.parameters, named, task.key, folder, _kernels(chapter),
+            lock_sha256=task.lock_sha256, commit=task.commit, limits=task.limits,
+        )  # fmt: skip
+    except RunFailed as error:
+        failed = runner.failed(project, task.chapter, task.key)
+        return Answer({p.name: p.read_bytes() for p in failed.iterdir()} if failed.is_dir() else {}, str(error))
+    if keys.sources(chapter, task.lock_sha256).key(task.parameters) != task.key:
+        return Answer({}, f"{task.chapter}: a worker's library changed while it ran; run it again")
+    return Answer({name: (folder / name).read_bytes() for name in (runs.NOTEBOOK, runs.RECORD)})
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that a record reports: what a worker and its client must have in common."""
+    python = ".".join(platform.python_version_tuple()[:2])
+    return {"python": python, **{name: version(name) for name in REPORTED}}
 
 
 def _kernels(chapter: Chapter) -> kernels.Server:
@@ -220,37 +258,65 @@ def _kernels(chapter: Chapter) -> kernels.Server:
 
 
 @contextmanager
-def cluster(scheduler: str | None, workers: int, memory_mb: float = 2000) -> Iterator[Any]:
+def cluster(scheduler: str | None, workers: int, memory_mb: float = 10_000) -> Iterator[Any]:
     """A Dask client: of the scheduler at an address, of SLURM for the word `slurm`, else of a local cluster.
 
-    Local workers are processes of one thread. Raises `BadInput` when nobody answers at the address in time.
+    Local workers are processes of one thread. memory_mb: what a job of SLURM asks for. Raises `BadInput` when nobody
+    answers at the address in time.
     """
+    from dask import config
     from distributed import Client, LocalCluster
 
     for name in [n for n in logging.root.manager.loggerDict if n.startswith("distributed")]:
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters is raised or reported
-    if scheduler == "slurm":
-        made: Any = slurm(workers, memory_mb)
-    elif scheduler:
-        made = None
-    else:
-        made = LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            dashboard_address="127.0.0.1:0",  # none asked for would be one on a port that two sweeps quarrel about
-            memory_limit=0,  # none: kernels have limits of their own
-            silence_logs=logging.CRITICAL,
-        )
-    try:
-        client = Client(made or scheduler, timeout=ANSWER_WITHIN)
-    except (OSError, ValueError) as error:  # nobody there, or not an address
-        raise BadInput(f"no Dask scheduler answers at {scheduler!r} within {ANSWER_WITHIN} s ({error})") from error
-    try:
+    with ExitStack() as stack:
+        made: Any = scheduler
+        with _no_interrupt():  # of a cluster half made, whose processes would be left to themselves
+            if scheduler == "slurm":
+                made = slurm(workers, memory_mb)
+            elif not scheduler:
+                folder = stack.enter_context(runner.scratch())  # outlives workers, also those that are killed
+                stack.enter_context(config.set({"temporary-directory": str(folder)}))
+                made = LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    dashboard_address="127.0.0.1:0",  # or two sweeps would quarrel about a port
+                    memory_limit=0,  # none: kernels have limits of their own
+                    silence_logs=logging.CRITICAL,
+                    env={runner.OWNER: folder.name},
+                )
+            if made is not scheduler:
+                stack.callback(_close, made)
+        try:
+            client = Client(made, timeout=ANSWER_WITHIN)
+        except (OSError, ValueError) as error:  # nobody there, or not an address
+            raise BadInput(f"no Dask scheduler answers at {scheduler!r} within {ANSWER_WITHIN} s ({error})") from error
+        stack.callback(_close, client)
         yield client
+
+
+def _close(made: Any) -> None:
+    with _no_interrupt():
+        made.close(timeout=5)
+
+
+@contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Puts an interrupt off until the end of the block, and keeps a terminal's from processes that start in there."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came = list[int]()
+    before = {n: signal.signal(n, lambda n, _: came.append(n)) for n in (signal.SIGINT, signal.SIGTERM)}
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # which threads and processes inherit
+    try:
+        yield
     finally:
-        client.close(timeout=5)
-        if made:
-            made.close(timeout=5)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    if came:
+        raise KeyboardInterrupt
 
 
 def slurm(workers: int, memory_mb: float) -> Any:
@@ -259,7 +325,7 @@ def slurm(workers: int, memory_mb: float) -> Any:
         from dask_jobqueue import SLURMCluster
     except ImportError as error:
         raise BadInput("--scheduler slurm needs dask-jobqueue: install the extra phenomena[jobqueue]") from error
-    memory = f"{SLACK * memory_mb / 1000:.0f}GB"
+    memory = f"{memory_mb / 1000:.0f}GB"
     made = SLURMCluster(cores=1, processes=1, memory=memory, scheduler_options={"dashboard_address": ":0"})
     made.scale(workers)
     return made
@@ -271,14 +337,16 @@ def sweep(
     client: Any,
     work: Callable[[Task], Answer] = on_worker,
     report: Callable[[Outcome, int], None] = lambda outcome, left: None,
+    given: Mapping[str, float] = MappingProxyType({}),
 ) -> Outcome:
     """Runs what is missing of the points on the client's workers and puts the results into place as they come.
 
     A point that another process executes is waited for, not executed twice. A lost worker's points are tried again on
     others (three times). work: what a worker does with a `Task`. report: called with the outcome so far and the number
-    of points left. Raises `RunFailed` when the scheduler goes away; what was done stays.
+    of points left. given: fields of `Limits` that take the place of those of `limits`. Raises `RunFailed` when the
+    scheduler goes away; what was done stays.
     """
-    state, began = _Sweep(project, client, work, deque(wanted)), time.monotonic()
+    state, began = _Sweep(project, client, work, deque(wanted), given), time.monotonic()
     try:
         while state.waiting or state.flying:
             state.submit()
@@ -303,11 +371,24 @@ def _scheduler_there() -> Iterator[None]:
 class _Sweep:
     """What is under way: each flying point with the lock that this process holds for it."""
 
-    def __init__(self, project: Project, client: Any, work: Callable[[Task], Answer], waiting: deque[Point]) -> None:
-        self.project, self.client, self.work, self.waiting = project, client, work, waiting
+    def __init__(
+        self,
+        project: Project,
+        client: Any,
+        work: Callable[[Task], Answer],
+        waiting: deque[Point],
+        given: Mapping[str, float],
+    ) -> None:
+        self.project, self.client, self.work, self.waiting, self.given = project, client, work, waiting, given
+        self.seconds_a_seed = 0.0  # the most that a run of this sweep took
+        if waiting:  # or, until there is one, one like it at hand
+            first = waiting[0]
+            cost = expected(project, first.chapter, first.parameters)
+            self.seconds_a_seed = cost.seconds / first.parameters["seeds"]
         self.flying: dict[Any, tuple[Point, FileLock]] = {}
         self.outcome = Outcome()
         self.lock_sha256, self.commit = keys.sha256(project.lock.read_bytes()), git.commit(project.root)
+        self.versions = versions()
         self.texts: dict[Path, str] = {}
 
     def submit(self) -> None:
@@ -353,7 +434,8 @@ class _Sweep:
             key=point.key,
             lock_sha256=self.lock_sha256,
             commit=self.commit,
-            limits=limits(point),
+            limits=replace(limits(point, self.seconds_a_seed), **self.given),
+            versions=self.versions,
         )
 
     def finished(self) -> list[Any]:
@@ -378,8 +460,10 @@ class _Sweep:
             lock.release()
         if why:
             self.outcome.failed[point.name] = why
-        else:
-            self.outcome.done.append(point)
+            return
+        self.outcome.done.append(point)
+        if run := runs.read(self.project.runs / point.chapter.name / point.key):
+            self.seconds_a_seed = max(self.seconds_a_seed, run.record.seconds["total"] / len(run.record.seeds))
 
     def close(self) -> None:
         """Lets go of what is still under way."""
@@ -395,13 +479,14 @@ def _land(project: Project, point: Point, future: Any) -> str:
         error = future.exception() if future.status == "error" else None
         if type(error).__name__ == "KilledWorker":
             return "its workers died again and again (out of memory, or killed)"
+        if isinstance(error, ImportError | AttributeError) or "deserialization" in str(error):
+            return UNREADABLE  # what was sent names what is not there
         return f"the worker failed: {error!r}"[:600] if error else f"it was {future.status}"
     answer: Answer = future.result()
-    name = f"{point.chapter.name}-{point.key}"
     try:
         if answer.error:
             if answer.files:
-                failed = project.runs / ".failed" / name
+                failed = runner.failed(project, point.chapter.name, point.key)
                 failed.mkdir(parents=True, exist_ok=True)
                 for file, content in answer.files.items():
                     (failed / file).write_bytes(content)
@@ -411,5 +496,6 @@ def _land(project: Project, point: Point, future: Any) -> str:
                 (made / file).write_bytes(content)
             runner.put(made, project.runs / point.chapter.name / point.key)
     except OSError as error:  # the disk is full: this run fails whole, later ones may find room
-        return f"it could not be written: {error.strerror or error}"
+        return f"it could not be written: {runner.fault(error, project.runs)}"
+    runner.forget_failure(project, point.chapter.name, point.key)
     return ""
