@@ -136,6 +136,11 @@ def difference(finetuned: State, pretrained: State) -> Vector:
     Where both are the same infinity, as in masks, it is 0.
     Raises `ValueError` for states of different architectures, and for a difference that is not finite elsewhere: a
     state with NaN, from which no merge recovers.
+
+    >>> import torch
+    >>> before, after = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
+    >>> sorted(difference(after.state_dict(), before.state_dict()))
+    ['bias', 'weight']
     """
     check_alike(pretrained, finetuned, "the fine-tuned state")
     start = floating(pretrained)
@@ -155,7 +160,12 @@ def _subtract(start: Tensor, tuned: Tensor) -> Tensor:
 
 @torch.no_grad()
 def combine(vectors: Sequence[State], coefficients: Iterable[SupportsFloat]) -> Vector:
-    """sum_i c_i tau_i. Raises `ValueError` for none, for unequal counts and for vectors that do not fit together."""
+    """sum_i c_i tau_i. Raises `ValueError` for none, for unequal counts and for vectors that do not fit together.
+
+    >>> import torch
+    >>> combine([{"w": torch.tensor([1.0, 0.0])}, {"w": torch.tensor([0.0, 1.0])}], [0.5, 2.0])
+    {'w': tensor([0.5000, 2.0000])}
+    """
     _alike(vectors)
     first, *rest = _numbers(coefficients, len(vectors))
 
@@ -174,17 +184,33 @@ def scale(vector: State, coefficient: SupportsFloat) -> Vector:
 
 
 def negate(vector: State) -> Vector:
-    """-tau: applied, it forgets the task (section 3)."""
+    """-tau: applied, it forgets the task (section 3).
+
+    >>> import torch
+    >>> negate({"w": torch.tensor([1.0, -2.0])})
+    {'w': tensor([-1.,  2.])}
+    """
     return scale(vector, -1.0)
 
 
 def add(*vectors: State) -> Vector:
-    """tau_1 + tau_2 + ... (section 4)."""
+    """tau_1 + tau_2 + ... (section 4).
+
+    >>> import torch
+    >>> add({"w": torch.tensor([1.0, -2.0])}, {"w": torch.tensor([1.0, 1.0])})
+    {'w': tensor([ 2., -1.])}
+    """
     return combine(vectors, [1.0] * len(vectors))
 
 
 def analogy(a: State, b: State, c: State) -> Vector:
-    """tau_D = tau_C + (tau_B - tau_A): "a is to b as c is to d" (section 5)."""
+    """tau_D = tau_C + (tau_B - tau_A): "a is to b as c is to d" (section 5).
+
+    >>> import torch
+    >>> a, b, c = ({"w": torch.tensor(w)} for w in ([1.0, 0.0], [1.0, 1.0], [2.0, 0.0]))
+    >>> analogy(a, b, c)
+    {'w': tensor([2., 1.])}
+    """
     return combine([c, b, a], [1.0, 1.0, -1.0])
 
 
@@ -201,6 +227,11 @@ def apply(
     new state. Entries that are not floating-point are copied.
     Raises `ValueError` for vectors of another architecture, unequal counts, coefficients that are not finite, and a sum
     beyond the range of a pre-trained entry of half precision.
+
+    >>> import torch
+    >>> start = {"w": torch.zeros(2, dtype=torch.bfloat16), "steps": torch.tensor(7)}
+    >>> apply(start, [{"w": torch.tensor([1.0, 0.0])}, {"w": torch.tensor([0.0, 1.0])}], [0.5, 0.25])
+    {'w': tensor([0.5000, 0.2500], dtype=torch.bfloat16), 'steps': tensor(7)}
     """
     several = [vectors] if isinstance(vectors, Mapping) else list(vectors)
     given = [coefficients] * len(several) if _is_number(coefficients) else coefficients
@@ -240,7 +271,12 @@ def _pieces(entries: Iterable[Tensor]) -> Iterator[Float[Tensor, "k piece"]]:
 
 @torch.no_grad()
 def cosines(vectors: Sequence[State]) -> Float64[Tensor, "k k"]:
-    """Cosine of every pair of vectors, all entries as one long vector. A zero vector gives 0."""
+    """Cosine of every pair of vectors, all entries as one long vector. A zero vector gives 0.
+
+    >>> import torch
+    >>> cosines([{"w": torch.tensor([1.0, 0.0])}, {"w": torch.tensor([-2.0, 0.0])}]).tolist()
+    [[1.0, -1.0], [-1.0, 1.0]]
+    """
     _alike(vectors)
     products = torch.zeros(len(vectors), len(vectors), dtype=torch.float64)
     for entries in _distinct(vectors):
@@ -305,6 +341,11 @@ def ties(
     elect: "sum", the paper's, lets magnitudes vote; "count" gives every kept entry the same vote, v_i sign(t_i).
     Raises `ValueError` for no vectors, vectors of different architectures, unequal counts, weights that are all 0 or
     not finite, votes of another sign than their weights, and as `threshold`.
+
+    >>> import torch
+    >>> vectors = [{"w": torch.tensor(w)} for w in ([3.0, 0.1], [-2.0, 0.0], [-2.0, 0.0])]
+    >>> ties(vectors, density=0.5), ties(vectors, density=0.5, weights=[2, 1, 1])  # a heavy vector wins its entry
+    ({'w': tensor([-2.,  0.])}, {'w': tensor([3., 0.])})
     """
     _alike(vectors)
     if elect not in ("sum", "count"):
@@ -337,6 +378,11 @@ def dare(vector: State, drop: float, generator: torch.Generator) -> Vector:
     """Drops entries with probability `drop` and divides the rest by 1 - drop (Yu et al. 2023): equal in expectation.
 
     Raises `ValueError` for drop outside [0, 1).
+
+    >>> import torch
+    >>> kept = dare({"w": torch.ones(1000)}, drop=0.9, generator=torch.Generator().manual_seed(0))["w"]
+    >>> kept.unique()
+    tensor([ 0., 10.])
     """
     if not 0 <= drop < 1:
         raise ValueError(f"drop is {drop}: it must be a probability from 0 to below 1")
@@ -359,6 +405,11 @@ def iso_c(vectors: Sequence[State]) -> Vector:
     Deviation: singular values that are 0 up to rounding stay 0 and are not in the mean, since their directions are
     arbitrary. One vector is not returned as it is, unless all singular values of a matrix are equal.
     Raises `ValueError` for no vectors and for vectors that do not fit together.
+
+    >>> import torch
+    >>> iso_c([{"w": torch.tensor([[3.0, 0.0], [0.0, 0.0]])}, {"w": torch.tensor([[0.0, 0.0], [0.0, 1.0]])}])
+    {'w': tensor([[2., 0.],
+            [0., 2.]])}
     """
 
     def even(entry: Tensor) -> Tensor:
@@ -379,6 +430,12 @@ def grams(network: nn.Module, state: State, x: Shaped[Tensor, "n ..."], rows: in
     many at a time. Returns float64 (d, d); all axes of a layer's input but the last are rows of X. Left out are layers
     other than `nn.Linear`, those whose weight has another name as well (tied) or is used without a call of the layer,
     as in `nn.MultiheadAttention`.
+
+    >>> import torch
+    >>> layer = torch.nn.Linear(2, 1)
+    >>> grams(layer, layer.state_dict(), torch.tensor([[1.0, 1.0], [3.0, 0.0]]))
+    {'weight': tensor([[5.0000, 0.5000],
+            [0.5000, 0.5000]], dtype=torch.float64)}
     """
     uses = Counter(id(entry) for _, entry in network.named_parameters(remove_duplicate=False))
     totals: dict[str, Tensor] = {}
@@ -416,6 +473,12 @@ def regmean(vectors: Sequence[State], inputs: Iterable[State], keep: float = 0.9
     keep the mean, and equal vectors are returned up to rounding.
     Raises `ValueError` for no vectors or ones that do not fit together, unequal counts, a set of other names or shapes,
     and keep outside [0, 1].
+
+    >>> import torch
+    >>> vectors = [{"weight": torch.tensor([[1.0, 0.0]])}, {"weight": torch.tensor([[0.0, 1.0]])}]
+    >>> seen = [{"weight": torch.diag(torch.tensor(g))} for g in ([1.0, 0.0], [0.0, 1.0])]  # each task sees one input
+    >>> regmean(vectors, seen)
+    {'weight': tensor([[1., 1.]])}
     """
     if not 0 <= keep <= 1:
         raise ValueError(f"keep is {keep}: it must be a fraction from 0 to 1")
