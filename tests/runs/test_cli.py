@@ -61,7 +61,10 @@ def nothing_written(project):
             f"run: unknown option '--workers'; accepted: {OPTIONS}",
         ),
         (["run", "toy", "-edition", "smoke"], "run: unknown option '-edition'; did you mean '--edition'?"),
-        (["--force", "run"], "unknown option '--force' before the command; accepted there: -h, --help"),
+        (
+            ["--force", "run"],
+            "unknown option '--force' before the command; accepted there: --version, --project, -h, --help",
+        ),
         (["run", "toy", "--force=1"], "run: --force takes no value"),
         (["run", "toy", "more", "and"], "run: 'more and' is too much: phenomena run CHAPTER"),
         (["run", "toy", "-p"], "run: -p needs a value: -p NAME=VALUE"),
@@ -113,7 +116,7 @@ def test_unreadable_files_are_one_line_and_status_2(project, phenomena: Command)
 
 
 def test_outside_a_checkout_the_librarys_own_chapters_are_run_into_this_folder(tmp_path, phenomena: Command):
-    assert phenomena(tmp_path, "list").stdout.startswith("mixup ")
+    assert phenomena(tmp_path, "list").stdout.startswith("  mixup ")
     found = find_project(tmp_path)
     assert (found.root, found.home, found.runs) == (ROOT, tmp_path, tmp_path / "runs")
     for words in (["new", "grokking"], ["publish"], ["book"]):
@@ -142,7 +145,7 @@ def test_a_checkout_is_named_from_anywhere(project, tmp_path_factory, phenomena:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--project", "nowhere", "list"], "Invalid value for '--project': Directory 'nowhere' does not exist."),
+        (["--project", "nowhere", "list"], "--project nowhere: there is no such folder"),
         (["--project", ".", "list"], "--project .: must be a checkout, with notebooks/ and requirements.lock"),
         (["--project", "/", "lst"], "unknown command 'lst'; did you mean 'list'? accepted: list, show, run, "),
         (["--project"], "Option '--project' requires an argument."),
@@ -251,7 +254,7 @@ def test_list_and_show_tell_what_is_run(ran, phenomena: Command, run_toy, tmp_pa
     project = type(ran)(tmp_path / "a")
     assert phenomena(project.root, "list").stdout == (
         "  toy  3 s  run: default, smoke  A chapter for tests.\n"
-        "all at their defaults: about 3 s on one core; 1 of 1 are run, about 0 s left\n"
+        "all at their defaults: about 3 s on one core; 1 of 1 are run\n"
     )
     run_toy(project, rate=0.3)
     assert "  run: default, smoke, 1 own  " in phenomena(project.root, "list").stdout

@@ -50,7 +50,7 @@ def test_a_run_holds_its_record(ran):
     assert set(record.seconds) == {"total", "overhead", "start", "Parameters", "Run", "Figure"}
     assert record.seconds["total"] == pytest.approx(sum(v for k, v in record.seconds.items() if k != "total"), abs=0.1)
     assert set(record.modules) == {
-        "__init__.py", "runs/__init__.py", "runs/contract/__init__.py", "runs/contract/arithmetic.py",
+        "__init__.py", "own_data.py", "runs/__init__.py", "runs/contract/__init__.py", "runs/contract/arithmetic.py",
         "runs/contract/errors.py", "runs/contract/notebook.py", "runs/contract/parameters.py", "statistics.py",
     }  # fmt: skip
     whole = (folder / "record.json").read_text() + (folder / "notebook.ipynb").read_text()

@@ -85,7 +85,7 @@ def _version(context: click.Context, option: click.Parameter, asked: bool) -> No
 )
 @click.option(
     "--project",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    type=click.Path(path_type=Path),
     envvar="PHENOMENA_PROJECT",
     help="Work in this checkout, wherever you are; else in that of the variable PHENOMENA_PROJECT.",
 )
@@ -113,6 +113,8 @@ commands.command_class = usage.Command
 def _project(executes: bool = False) -> Project:
     """The project of the option --project or of this folder. executes: whether runs will be made of it."""
     given = click.get_current_context().find_root().params["project"]
+    if given and not given.is_dir():
+        raise BadInput(f"--project {given}: there is no such folder")
     project = find_project(given.resolve() if given else Path.cwd())
     if given and project.outside:
         raise BadInput(f"--project {given}: must be a checkout, with notebooks/ and requirements.lock")
