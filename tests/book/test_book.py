@@ -212,7 +212,7 @@ def test_pages_tell_when_claims_were_registered(shelf, monkeypatch):
         return subprocess.run(own, cwd=shelf.root, check=True, capture_output=True, text=True).stdout
 
     git("init", "--quiet")
-    git("add", "notebooks")
+    git("add", "notebooks", "requirements.lock")
     git("commit", "--quiet", "--message", "first")
     first = git("rev-parse", "HEAD").strip()
     path = shelf.root / "notebooks" / "toy.yaml"

@@ -81,7 +81,7 @@ def test_without_any_home_it_is_one_that_is_not_there(project):
     words = [sys.executable, "-c", NAMELESS]
     done = subprocess.run(words, cwd=project.root, capture_output=True, text=True, env=kept, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("toy") and done.stdout.endswith("/nonexistent\n")
+    assert done.stdout.startswith("  toy  ") and done.stdout.endswith("/nonexistent\n")
 
 
 @as_root
@@ -99,7 +99,7 @@ def test_a_checkout_that_cannot_be_written_to_is_told_by_its_path(project):
     project.root.chmod(0o555)
     nothing = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"]  # root, but bound by permissions
     listed = command(project.root, "list", before=nothing)
-    assert listed.returncode == 0 and listed.stdout.startswith(b"toy")
+    assert listed.returncode == 0 and listed.stdout.startswith(b"  toy  ")
     done = command(project.root, "run", "toy", before=nothing)
     project.root.chmod(0o755)
     assert done.returncode == 1
