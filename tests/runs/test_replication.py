@@ -298,7 +298,7 @@ def test_a_record_of_other_code_is_refused_with_its_commit(shelf, phenomena: Com
     path, commit = published.path(shelf, shelf.chapter("toy"), "default"), "0123456789abcdef" * 2 + "01234567"
     honest = path.read_text()
     for changes, why in (
-        ({"modules": {"statistics.py": "other"}}, "its code differs in __init__.py, own_data.py, runs/__init__.py and "),
+        ({"modules": {"statistics.py": "other"}}, "its code differs in __init__.py, own_data.py, "),
         ({"lock_sha256": "other"}, "it ran with another requirements.lock"),
         ({"study": "other"}, "its notebook's code differs"),
         ({"study": None}, "its notebook's code differs"),
