@@ -298,6 +298,28 @@ def test_an_interrupted_sweep_leaves_nothing(project, tmp_path_factory, number, 
     assert not list((project.runs / ".partial").glob("*"))
 
 
+MASKS = """
+import os
+from pathlib import Path
+from phenomena.runs.execute import sweep
+
+if __name__ == "__main__":
+    with sweep.cluster(None, 2) as client:
+        for pid in client.run(os.getpid).values():
+            print(*[line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if "SigBlk" in line])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="what a process blocks is read from /proc")
+def test_local_workers_do_not_see_a_terminals_interrupt(tmp_path):
+    """In a process of its own: multiprocessing's tracker, once it runs, would hide that it lets the signal through."""
+    script = tmp_path / "masks.py"
+    script.write_text(MASKS)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    masks = [int(line.split()[1], 16) for line in done.stdout.splitlines()]
+    assert len(masks) == 2 and all(mask >> (signal.SIGINT - 1) & 1 for mask in masks)
+
+
 def test_a_killed_worker_costs_a_retry_not_a_result(project, client, tmp_path):
     wanted = points(project, {"rate": ["0.1", "0.2", "0.3"]}, {"title": str(tmp_path / "marker")})
     outcome = sweep.sweep(project, wanted, client, work=dies_once)

@@ -20,6 +20,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
 from importlib.metadata import version
+from multiprocessing import resource_tracker
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -308,6 +309,7 @@ def _no_interrupt() -> Iterator[None]:
         return
     came = list[int]()
     before = {n: signal.signal(n, lambda n, _: came.append(n)) for n in (signal.SIGINT, signal.SIGTERM)}
+    resource_tracker.ensure_running()  # or it starts in there, and lets the signal through again
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # which threads and processes inherit
     try:
         yield
