@@ -8,6 +8,7 @@ import io
 import itertools
 import json
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -546,10 +547,8 @@ def every_figure(made, seeds, **options):
     if len(tables["analogies"]):
         shown.append(figures.analogies(tables["analogies"], {"label set and domain": test}))
         assert list(figures.table(tables["analogies"], "kind", ["analogy"])["n"]) == [len(seeds)]
-    learned = tables["addition"].notna().all(axis=None)  # else a tiny network of a task's own got nothing right
     for keywords in shown:
-        assert len(keywords["alt"]) > 40
-        assert "nan" not in keywords["caption"] + keywords["alt"] or not learned
+        assert len(keywords["alt"]) > 40 and "nan" not in keywords["caption"] + keywords["alt"]
         if "interactive" in keywords:
             spec = keywords["interactive"].to_dict()
             assert len(json.dumps(spec, allow_nan=False)) < 300_000
@@ -911,7 +910,9 @@ def test_a_set_smaller_than_asked_for_gives_what_it_has(tiny_clip):
 
 
 @pytest.mark.filterwarnings("ignore")  # theirs
-def test_every_study_on_sentences(wordnet_folder):
+def test_every_study_on_sentences(wordnet_folder, monkeypatch):
+    # until every tiny network learns its task: where one gets nothing right, no accuracy is normalised by it
+    monkeypatch.setattr(sys.modules[__name__], "TUNING", dataclasses.replace(TUNING, steps=40))
     encoder, tokenise = tiny_sentences(wordnet_folder)
     made = suites.sentences(encoder, tokenise, train=30, test=30, seed=0, folder=wordnet_folder)
     tables, shown = every_figure(made, [0, 1])

@@ -806,12 +806,11 @@ def book(edition: str) -> None:
 
 def _write(path: Path, content: bytes) -> None:
     """Puts a whole file into place and says so."""
-    fresh = path.with_name(f"{path.name}.new")
+    from phenomena.runs.store import runs
+
     try:
-        fresh.write_bytes(content)
-        fresh.replace(path)
+        runs.write(path, content)
     except OSError as error:
-        fresh.unlink(missing_ok=True)
         raise RunFailed(f"{path}: cannot be written ({error.strerror})") from error
     click.echo(str(path))
 

@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from phenomena.runs.contract.errors import BadInput
+from phenomena.runs.store import runs
 from phenomena.runs.store.chapters import Project
 
 SKELETON = files("phenomena.runs") / "skeleton"
@@ -45,11 +46,7 @@ def new(project: Project, name: str) -> list[Path]:
         path, _, entry = part.partition("\n")
         grown[Path(path)] = _read(project, path).rstrip("\n") + "\n" + entry.rstrip("\n") + "\n"
     for target, text in (texts | grown).items():
-        place = project.root / target
-        place.parent.mkdir(parents=True, exist_ok=True)
-        fresh = place.with_name(f"{place.name}.new")
-        fresh.write_text(text, encoding="utf-8")
-        fresh.replace(place)
+        runs.write(project.root / target, text.encode())
     return [*sorted(texts), *grown]
 
 

@@ -168,11 +168,15 @@ def read_record(path: Path) -> Record:
 
 
 def write(place: Path, content: bytes) -> None:
-    """Puts a whole file into place, in a folder that need not be there."""
+    """Puts a whole file into place, in a folder that need not be there; leaves nothing where that fails."""
     place.parent.mkdir(parents=True, exist_ok=True)
     fresh = place.with_name(f"{place.name}.new")
-    fresh.write_bytes(content)
-    fresh.replace(place)
+    try:
+        fresh.write_bytes(content)
+        fresh.replace(place)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
 
 
 def current(project: Project, chapter: Chapter, edition: str = "default") -> Run | None:
