@@ -20,8 +20,8 @@ from pygments.lexers import PythonLexer
 
 from phenomena.runs import words
 from phenomena.runs.book import images, markdown, quotes, staged
-from phenomena.runs.book.pages import Page, asked, tally
-from phenomena.runs.book.verdicts import KEY, WHOSE, anchor, drawn, facts, groups, marked, plot_of
+from phenomena.runs.book.pages import Page, tally
+from phenomena.runs.book.verdicts import KEY, WHOSE, anchor, drawn, facts, groups, how_measured, marked, plot_of
 from phenomena.runs.contract.notebook import MIME
 from phenomena.runs.store import claims
 from phenomena.runs.store.chapters import Project
@@ -270,11 +270,9 @@ def _block(page: Page, v: claims.Verdict) -> str:
     if claim.figure in page.run.figures:
         number = list(page.run.figures).index(claim.figure) + 1
         said += f'<br><span class="fact">Seen in</span> <a href="#{page.label(claim.figure)}">Fig. {number}</a>'
-    how = [f"Expression ({claim.kind}): {claim.measured}, {asked(claim)}", f"Place: {claim.source}",
-           f"Why this threshold: {claim.rationale}", f"Scale: {claim.caveat}"]  # fmt: skip
     return (
         f'<div class="claim" id="{anchor(claim)}"><div class="claim-said">{escape(claim.statement)}{whose}</div>'
         f'<div class="claim-plot">{marked(v)}{drawn(plot_of(page, v))}</div><div class="claim-facts">{said}</div>'
         f"<details><summary>How <code>{claim.name}</code> is measured</summary><ul>"
-        f"{''.join(f'<li>{inline(line)}</li>' for line in how)}</ul></details></div>"
+        f"{''.join(f'<li>{inline(line)}</li>' for line in how_measured(claim))}</ul></details></div>"
     )

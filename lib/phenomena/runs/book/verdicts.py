@@ -203,6 +203,16 @@ def facts(page: Page, v: claims.Verdict) -> list[tuple[str, str]]:
     return found
 
 
+def how_measured(claim: Claim) -> list[str]:
+    """The expression, the place in the paper, the reasons for threshold and scale: a line of Markdown each."""
+    return [
+        f"Expression ({claim.kind}): `{claim.measured}`, {asked(claim)}",
+        f"Place: {claim.source}",
+        f"Why this threshold: {claim.rationale}",
+        f"Scale: {claim.caveat}",
+    ]
+
+
 # --- on a chapter's page ----------------------------------------------------------------------------------------------
 
 
@@ -263,13 +273,7 @@ def _block(page: Page, v: claims.Verdict, firm: Container[tuple[str, str]]) -> s
     shown = [figure.name for figure in page.record.figures]
     if claim.figure in shown:
         lines.append(f'<span class="fact">Seen in</span> {figure_link(page, claim.figure)}')
-    how = [
-        f"- Expression ({claim.kind}): `{claim.measured}`, {asked(claim)}",
-        f"- Place: {claim.source}",
-        f"- Why this threshold: {claim.rationale}",
-        f"- Scale: {claim.caveat}",
-        f"- {page.registrations[claim.name].text}.",
-    ]
+    how = [f"- {line}" for line in (*how_measured(claim), f"{page.registrations[claim.name].text}.")]
     return "\n".join(
         (
             f'<div class="claim" id="{anchor(claim)}">\n<div class="claim-said">\n',
