@@ -255,6 +255,9 @@ def execute(
                 request_save_on_cell_execute=False,  # or it writes all there is before and after every cell
                 on_cell_start=begins, kernel_manager_class=kernel,
             )  # fmt: skip
+        except KeyboardInterrupt:
+            server.close()  # while its folder is there: a kernel that starts without would make one, and warn of it
+            raise
         except (PapermillExecutionError, RuntimeError) as error:  # the latter: the kernel died or did not start
             if server.closed:
                 raise RunFailed(f"{chapter.name}: interrupted") from error
