@@ -93,9 +93,39 @@ const runForm = {
   /** The line with which the command line refuses the texts; nothing where it accepts them. */
   refusal(form, texts) {
     const faults = this.faults(form, texts);
-    if (!faults.size) return "";
+    if (!faults.size) return this.broken(form, texts);
     const more = faults.size > 1 ? ` (and ${faults.size - 1} more)` : "";
     return `${form.chapter}: ${faults.values().next().value}${more}`;
+  },
+
+  /** The line for the first rule between parameters that accepted texts break; nothing where they keep all. */
+  broken(form, texts) {
+    const values = Object.fromEntries(form.parameters.map(({ name, type }) => [name, this.convert(type, texts[name]).value]));
+    const rule = form.rules.find(({ test }) => !Function("v", "f", `return ${test}`)(values, this.functions));
+    if (!rule) return "";
+    const named = form.parameters.filter(({ name }) => rule.names.includes(name));
+    const given = named.map(({ name, type }) => `${name}=${this.shown(type, values[name])}`);
+    const said = given.length === 1 ? "is not accepted" : "do not go together";
+    return `${form.chapter}: ${given.join(", ")} ${said}: must satisfy ${rule.rule} (${rule.why})`;
+  },
+
+  /** What a rule may call. */
+  functions: {
+    min: (...given) => Math.min(...given.flat()),
+    max: (...given) => Math.max(...given.flat()),
+    sum: (list) => list.reduce((a, b) => a + b, 0),
+    abs: Math.abs,
+    len: (list) => list.size ?? list.length,
+    set: (list) => new Set(list),
+  },
+
+  /** A value as Python shows it. */
+  shown(type, value) {
+    if (Array.isArray(value)) return `[${value.map((entry) => this.shown(type.of, entry)).join(", ")}]`;
+    if (typeof value === "string") return this.quoted(value);
+    if (typeof value !== "number") return { null: "None", true: "True", false: "False" }[value];
+    const text = String(value).replace(/e([+-])(\d)$/, "e$10$2"); // 1e-07, not 1e-7
+    return type.kind === "float" && /^-?\d+$/.test(text) ? `${text}.0` : text;
   },
 
   /** A text as Python shows it. */

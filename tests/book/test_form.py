@@ -37,6 +37,13 @@ ODD = {
     "words": list[Literal["shift", "scale"]], "texts": list[str], "flags": list[bool], "numbers": list[Literal[1, 2]],
     "own": Literal["plain", "other"] | OwnData, "owns": list[Literal["plain", "other"] | OwnData],
 }  # fmt: skip
+SOURCES = {
+    "whole": "Annotated[int, Ge(1), Le(100)]", "part": "Annotated[float, Gt(0), Lt(1)]", "any": "float", "flag": "bool",
+    "word": "Literal['plain', 'fancy']", "wholes": "list[int]", "texts": "list[str]", "parts": "list[float]",
+}  # fmt: skip
+STARTS = {"whole": 1, "part": 0.5, "any": 0.0, "flag": True, "word": "plain", "wholes": [1], "texts": ["a"],
+          "parts": [0.5]}  # fmt: skip
+PLAIN = {**CHAPTER, "editions": {n: {**e, "parameters": {}} for n, e in CHAPTER["editions"].items()}, "claims": []}
 TEXTS = [
     "5", "+5", "-5", "007", " 5 ", "5.0", "5.", ".5", "5.5", "1e3", "1E-3", "1e", "e3", "1_000", "_1", "1_", "1__0",
     "1.0_0", "1._5", "1_0e1_0", "1_e1", "0x10", "", " ", "\uff15", "\t5\n", "\xa05", "--5", "+ 5", "-0", "1e400",
@@ -76,6 +83,7 @@ def in_script(script, kinds, texts):
     forms = [
         {
             "chapter": "toy",
+            "rules": [],
             "parameters": [
                 {"name": "x", "type": form.schema(kind), "accepted": Parameter("x", kind, None, "").accepted}
             ],
@@ -126,12 +134,56 @@ def test_so_it_does_with_texts_that_nobody_thought_of(script):
 def test_several_faults_are_counted_as_the_command_line_counts_them(script, project):
     chapter = project.chapter("toy")
     texts = {p.name: form.as_text(p.default) for p in chapter.declaration.values()} | {"seeds": "0", "kind": "plian"}
-    data = {"chapter": "toy", "parameters": [{"name": p.name, "type": form.schema(p.type), "accepted": p.accepted}
-                                             for p in chapter.declaration.values()]}  # fmt: skip
+    data = {"chapter": "toy", "rules": [], "parameters": [
+        {"name": p.name, "type": form.schema(p.type), "accepted": p.accepted} for p in chapter.declaration.values()
+    ]}  # fmt: skip
     with pytest.raises(BadInput) as refused:
         chapter.resolve(overrides=texts)
     assert script("([form, texts]) => runForm.refusal(form, texts)", [data, texts]) == str(refused.value)
     assert "did you mean 'plain'? (and 1 more)" in str(refused.value)
+
+
+RULES = [
+    "1 < whole <= 50", "whole % 7 == 0 or not flag", "len(set(wholes)) == len(wholes)", "min(wholes) + 2 * whole > 9",
+    "max(wholes) - part >= abs(any)", "2 in wholes", "word != 'plain' and word not in texts", "-any < whole ** 2 / 10",
+    "sum(parts) <= 1", "max(whole, 3) > min(any, 2)",
+]  # fmt: skip
+
+
+@without_browser
+@pytest.mark.parametrize("rule", RULES)
+def test_the_page_knows_the_rules_between_parameters(script, tmp_path, rule):
+    names = ["whole", "part", "any", "flag", "word", "wholes", "texts", "parts"]
+    lines = [f"{name}: {SOURCES[name]} = {STARTS[name]!r}" for name in names]
+    write_chapter(tmp_path, parameters="\n".join([*lines, "seed: int = 0", "seeds: int = 2"]), chapter=PLAIN)
+    chapter = Project(tmp_path).chapter("toy")
+    rules = {rule: "so it is"}
+    data = {"chapter": "toy", "rules": [{"rule": rule, "why": "so it is", **form.in_script(rule)}], "parameters": [
+        {"name": p.name, "type": form.schema(p.type), "accepted": p.accepted} for p in chapter.declaration.values()
+    ]}  # fmt: skip
+    draw = random.Random(0)
+    texts = [
+        {"whole": str(draw.choice([1, 2, 7, 49, 50, 51])), "part": draw.choice(["0.5", "1e-7"]),
+         "any": draw.choice(["-3", "0.25", "4", "1e2"]), "flag": draw.choice(["true", "false"]),
+         "word": draw.choice(["plain", "fancy"]), "wholes": draw.choice(["[1, 2]", "3,3", "[2, 5, 2]", "[7, 9]"]),
+         "texts": draw.choice(["fancy", "[it's, a]", "[]"]), "parts": draw.choice(["[0.5, 0.5]", "1,0.25"]),
+         "seed": "0", "seeds": "2"}
+        for _ in range(60)
+    ]  # fmt: skip
+    told = []
+    for given in texts:
+        try:
+            chapter._checked(given, rules, "toy")
+            told.append("")
+        except BadInput as error:
+            told.append(str(error))
+    assert script("([form, texts]) => texts.map(given => runForm.refusal(form, given))", [data, texts]) == told
+    assert 0 < told.count("") < len(told)  # both sides are tried
+
+
+def test_a_rule_that_the_page_cannot_check_stops_the_build():
+    with pytest.raises(NotImplementedError, match="rule 'a // 2 > 1': no JavaScript for a FloorDiv"):
+        form.in_script("a // 2 > 1")
 
 
 # --- the commands -----------------------------------------------------------------------------------------------------

@@ -255,6 +255,16 @@ def test_how_many_are_wrong_by_chance_counts_intervals():
             "toy.yaml, edition smoke: unknown parameter 'sed'",
         ),
         (lambda c: c["editions"]["smoke"]["cost"].update(seconds=-1), "cost.seconds: Input should be greater than 0"),
+        (
+            lambda c: c.update(rules={"seeds < 3": "why"}),
+            r"toy.yaml, edition default: seeds=3 is not accepted: must satisfy seeds < 3 \(why\)",
+        ),
+        (lambda c: c.update(rules={"sed < 3": "why"}), "rule: no parameter 'sed'; did you mean 'seed'. accepted: kind"),
+        (lambda c: c.update(rules={"seeds <": "why"}), "rule: 'seeds <' is not an expression"),
+        (lambda c: c.update(rules={"open('x')": "why"}), "rule: unknown function 'open'; accepted: min, max"),
+        (lambda c: c.update(rules={"[s for s in levels]": "why"}), "rule: no parameter 's'"),
+        (lambda c: c.update(rules={"levels[0] > 0": "why"}), r"'levels\[0\] > 0' cannot be evaluated"),
+        (lambda c: c.update(rules={"title > 0": "why"}), "'title > 0' cannot be evaluated"),
     ],
 )
 def test_chapter_files_that_are_refused(tmp_path, change, message):
@@ -265,6 +275,20 @@ def test_chapter_files_that_are_refused(tmp_path, change, message):
     write_chapter(tmp_path, chapter=broken)
     with pytest.raises(BadInput, match=message):
         _ = Project(tmp_path).chapter("toy").file
+
+
+def test_a_rule_between_parameters_is_checked_of_every_value(tmp_path):
+    rules = {"min(levels) <= seeds": "a level each", "rate > 0.1 or seed % 2 == 0": "or it stands still"}
+    write_chapter(tmp_path, chapter={**CHAPTER, "rules": rules})
+    toy = Project(tmp_path).chapter("toy")
+    assert toy.resolve("smoke", {"levels": "[2, 9]", "seed": 4})["levels"] == [2, 9]
+    with pytest.raises(BadInput) as refused:
+        toy.resolve("smoke", {"levels": "[3, 9]"})
+    assert str(refused.value) == (
+        "toy: levels=[3, 9], seeds=2 do not go together: must satisfy min(levels) <= seeds (a level each)"
+    )
+    with pytest.raises(BadInput, match=r"toy: rate=0.1, seed=1 do not go together: must satisfy rate > 0.1 or seed"):
+        toy.resolve("smoke", {"seed": 1})
 
 
 def test_a_name_twice_in_yaml(tmp_path):

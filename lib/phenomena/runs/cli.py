@@ -173,6 +173,9 @@ def show(chapter: str) -> None:
     file = found.file
     click.echo(f"{file.title}\n{file.summary}\n\nParameters")
     _table([(p.name, p.accepted, json.dumps(p.default), p.meaning) for p in found.declaration.values()])
+    if file.rules:
+        click.echo("\nRules")
+        _table(list(file.rules.items()))
     records = [run.record for run in runs.of_today(project, found)]
     keys = {record.edition: record.key for record in records if record.edition}
     click.echo("\nEditions")

@@ -1,5 +1,6 @@
 """The form "Run it with your values": a chapter's declaration as data, which form.js checks and makes commands of."""
 
+import ast
 import json
 import re
 import shlex
@@ -16,6 +17,12 @@ from phenomena.runs.store import published
 
 LIMITS = {Ge: ("min", "ge"), Gt: ("above", "gt"), Le: ("max", "le"), Lt: ("below", "lt"),
           MinLen: ("least", "min_length"), MaxLen: ("most", "max_length")}  # fmt: skip
+
+SIGNS: dict[type[ast.AST], str] = {  # of Python in JavaScript
+    ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Mod: "%", ast.Pow: "**", ast.USub: "-", ast.Not: "!",
+    ast.And: "&&", ast.Or: "||", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "===",
+    ast.NotEq: "!==",
+}  # fmt: skip
 
 
 def run_form(page: Page, colab: str | None = None) -> str:
@@ -77,12 +84,55 @@ def declared(page: Page) -> dict[str, Any]:
         "edition": page.edition,
         "editions": editions,
         "first": list(vary),
+        "rules": [{"rule": rule, "why": why, **in_script(rule)} for rule, why in chapter.file.rules.items()],
         "parameters": [
             {"name": p.name, "meaning": p.meaning, "accepted": p.accepted, "default": as_text(p.default),
              "type": schema(p.type), **({"see": vary[p.name]} if p.name in vary else {})}
             for p in parameters.values()
         ],
     }  # fmt: skip
+
+
+def in_script(rule: str) -> dict[str, Any]:
+    """A rule between parameters in JavaScript: `test` of the values v with the functions f, and the `names` in v."""
+    names: list[str] = []
+
+    def translated(node: ast.AST) -> str:
+        match node:
+            case ast.Name():
+                names.append(node.id)
+                return f"v.{node.id}"
+            case ast.Constant():
+                return json.dumps(node.value)
+            case ast.Call(func=ast.Name(id=name)):
+                return f"f.{name}({','.join(map(translated, node.args))})"
+            case ast.UnaryOp():
+                return f"({sign(node.op)}{translated(node.operand)})"
+            case ast.BinOp():
+                return f"({translated(node.left)}{sign(node.op)}{translated(node.right)})"
+            case ast.BoolOp():
+                return f"({sign(node.op).join(map(translated, node.values))})"
+            case ast.Compare(left=left):
+                sides = list(map(translated, (left, *node.comparators)))
+                pairs = zip(sides, node.ops, sides[1:], strict=False)
+                return f"({'&&'.join(compared(a, op, b) for a, op, b in pairs)})"
+        raise missing(node)
+
+    def compared(a: str, operator: ast.cmpop, b: str) -> str:
+        if isinstance(operator, ast.In | ast.NotIn):
+            return f"{'!' * isinstance(operator, ast.NotIn)}{b}.includes({a})"
+        return f"{a}{sign(operator)}{b}"
+
+    def sign(operator: ast.AST) -> str:
+        if type(operator) not in SIGNS:
+            raise missing(operator)
+        return SIGNS[type(operator)]
+
+    def missing(node: ast.AST) -> NotImplementedError:
+        return NotImplementedError(f"rule {rule!r}: no JavaScript for a {type(node).__name__}")
+
+    test = translated(ast.parse(rule, mode="eval").body)
+    return {"test": test, "names": sorted(set(names))}
 
 
 def as_text(value: Any) -> str:

@@ -128,13 +128,15 @@ def pool_note(record: Record) -> str:
 
 
 def parameter_table(page: Page) -> str:
-    """The resolved parameters with type, default and meaning, folded."""
+    """The resolved parameters with type, default and meaning, and the rules between them, folded."""
     rows = []
     for p in page.chapter.declaration.values():
         value = page.record.parameters[p.name]
         shown = f"**{value}**" if value != p.default else f"{value}"
         rows.append((f"`{p.name}`", p.accepted, shown, p.default, p.meaning))
-    return folded("All parameters of this page", table(("name", "accepted", "this page", "default", "meaning"), rows))
+    whole = table(("name", "accepted", "this page", "default", "meaning"), rows)
+    rules = "\n".join(f"- `{rule}`: {why}" for rule, why in page.chapter.file.rules.items())
+    return folded("All parameters of this page", f"{whole}\n\nTogether they satisfy:\n\n{rules}" if rules else whole)
 
 
 def download_list(page: Page, paths: Iterable[str]) -> str:

@@ -18,12 +18,16 @@ except ImportError:  # PyYAML built without libyaml
 from phenomena import own_data
 from phenomena.runs.contract.errors import BadInput, nearest
 from phenomena.runs.contract.parameters import Parameter, check, read_declaration
+from phenomena.runs.store import expressions
 
 if TYPE_CHECKING:  # imported only where a notebook is read
     from nbformat import NotebookNode
 
 PACKAGE = Path(__file__).parents[2]  # the folder of phenomena
 Slug = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
+RULES: dict[str, Callable[..., Any]] = {  # what a rule between parameters may call; form.js knows the same
+    "min": min, "max": max, "abs": abs, "len": len, "sum": sum, "set": set,
+}  # fmt: skip
 
 
 class Loader(SafeLoader):
@@ -127,6 +131,8 @@ class ChapterFile(Strict):
     summary: str
     front: Front | None = None
     vary: dict[str, str] = {}  # parameters to change first -> what one should then see
+    # what values must satisfy together, as expressions of parameters -> why; see `RULES`
+    rules: dict[str, str] = {}
     editions: dict[Slug, Edition]
     # recorded values that are shares, as patterns -> of how many trials a seed: an expression of parameters and values
     trials: dict[str, str] = {}
@@ -214,7 +220,7 @@ class Chapter:
                 if any(map(own_data.named, value if isinstance(value, list) else [value])):
                     place = f"{path.name}, edition {name}: {parameter}={value!r}"
                     raise BadInput(f"{place}: an edition is the same for everyone; give own data with -p")
-            self._checked(edition.parameters, f"{path.name}, edition {name}")
+            self._checked(edition.parameters, content.rules, f"{path.name}, edition {name}")
         return content
 
     def resolve(self, edition: str = "default", overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -227,16 +233,25 @@ class Chapter:
             raise BadInput(
                 f"{self.name}: unknown edition {edition!r}{nearest(edition, known) or ';'} accepted: {', '.join(known)}"
             )
-        return self._checked({**self.file.editions[edition].parameters, **(overrides or {})}, self.name)
+        return self._checked(
+            {**self.file.editions[edition].parameters, **(overrides or {})}, self.file.rules, self.name
+        )
 
     def edition_of(self, parameters: Mapping[str, Any], first: str = "default") -> str | None:
         """The edition that has exactly these values, `first` if it does; None for other values."""
         names = [first, *self.file.editions]
         return next((name for name in names if self.resolve(name) == parameters), None)
 
-    def _checked(self, values: Mapping[str, Any], place: str) -> dict[str, Any]:
+    def _checked(self, values: Mapping[str, Any], rules: Mapping[str, str], place: str) -> dict[str, Any]:
         defaults = {name: p.default for name, p in self.declaration.items()}
-        return check(self.declaration.values(), {**defaults, **values}, place)
+        checked = check(self.declaration.values(), {**defaults, **values}, place)
+        for rule, why in rules.items():
+            if not expressions.evaluate(rule, checked, RULES, f"{place}, rule", "no parameter", "accepted"):
+                named = expressions.names(expressions.parsed(rule, place))
+                given = [f"{name}={value!r}" for name, value in checked.items() if name in named]
+                said = "is not accepted" if len(given) == 1 else "do not go together"
+                raise BadInput(f"{place}: {', '.join(given)} {said}: must satisfy {rule} ({why})")
+        return checked
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from phenomena.runs.contract.errors import BadInput, nearest
+from phenomena.runs.contract.errors import BadInput
+from phenomena.runs.store import expressions
 from phenomena.runs.store.chapters import Chapter, Claim
 from phenomena.runs.store.runs import Record
 from phenomena.statistics import interval
@@ -43,8 +44,6 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {  # what an expression may call
     "min": _least, "max": _largest, "abs": _of_one(np.abs), "sqrt": _of_one(np.sqrt), "log": _of_one(np.log),
     "exp": _of_one(np.exp),
 }  # fmt: skip
-NODES = (ast.Expression, ast.BinOp, ast.UnaryOp, ast.Compare, ast.Call, ast.Name, ast.Constant,
-         ast.operator, ast.unaryop, ast.cmpop, ast.Load)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -243,7 +242,7 @@ def _how(chapter: Chapter, claim: Claim, record: Record) -> dict[str, Any]:
     if claim.kind == "mean":
         return {}
     place = f"{chapter.name}, claim {claim.name}"
-    value = re.fullmatch(r"(?:1 - )?([A-Za-z_]\w*)", ast.unparse(_parsed(claim.measured, place)))
+    value = re.fullmatch(r"(?:1 - )?([A-Za-z_]\w*)", ast.unparse(expressions.parsed(claim.measured, place)))
     if value is None:
         raise BadInput(f"{place}: {claim.measured!r} is no share of trials: must be NAME or 1 - NAME")
     number = trials(chapter, value[1], record)
@@ -293,7 +292,7 @@ def per_seed(chapter: str, claim: Claim, record: Record) -> NDArray[np.float64]:
     result = _evaluate(claim.measured, columns, place)
     if not isinstance(result, np.ndarray):
         raise BadInput(f"{place}: {claim.measured!r} does not give one number a seed")
-    used = [columns[name] for name in _names(_parsed(claim.measured, place)) & set(columns)]
+    used = [columns[name] for name in expressions.names(expressions.parsed(claim.measured, place)) & set(columns)]
     broken = np.isnan(result) & ~np.isnan(used).any(axis=0)  # measured, but 0 / 0 or the like: not left out
     return np.where(broken, np.inf, result.astype(float))
 
@@ -304,40 +303,12 @@ def _columns(record: Record) -> dict[str, NDArray[np.float64]]:
 
 def _evaluate(text: str, known: Mapping[str, NDArray[np.float64]], place: str) -> Any:
     """Arithmetic on named columns. Raises `BadInput` for an unknown name or anything else than arithmetic."""
-    tree = _parsed(text, place)
-    names = _names(tree)
-    called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
-    for name in sorted(called - set(FUNCTIONS)):
-        raise BadInput(
-            f"{place}: unknown function {name!r}{nearest(name, FUNCTIONS) or ';'} accepted: {', '.join(FUNCTIONS)}"
-        )
-    for name in sorted(names - set(FUNCTIONS) - set(known)):
-        raise BadInput(
-            f"{place}: the run records no value {name!r}{nearest(name, known) or ';'} recorded: {', '.join(known)}"
-        )
-    columns = {name: known[name] for name in sorted(names & set(known))}
-    if len({len(column) for column in columns.values()}) > 1:
-        lengths = ", ".join(f"{name} {len(column)}" for name, column in columns.items())
+    used = expressions.names(expressions.parsed(text, place)) & set(known)
+    if len({len(known[name]) for name in used}) > 1:
+        lengths = ", ".join(f"{name} {len(known[name])}" for name in sorted(used))
         raise BadInput(f"{place}: values of different numbers of seeds: {lengths}")
-    for node in ast.walk(tree):
-        if not isinstance(node, NODES):
-            raise BadInput(f"{place}: {text!r} cannot be evaluated (it holds a {type(node).__name__})")
-    try:
-        with np.errstate(all="ignore"):
-            return eval(compile(tree, place, "eval"), {"__builtins__": {}}, {**FUNCTIONS, **columns})
-    except (TypeError, ValueError, ZeroDivisionError) as error:
-        raise BadInput(f"{place}: {text!r} cannot be evaluated ({error})") from error
-
-
-def _parsed(text: str, place: str) -> ast.Expression:
-    try:
-        return ast.parse(text, mode="eval")
-    except SyntaxError as error:
-        raise BadInput(f"{place}: {text!r} is not an expression") from error
-
-
-def _names(tree: ast.Expression) -> set[str]:
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    with np.errstate(all="ignore"):
+        return expressions.evaluate(text, known, FUNCTIONS, place, "the run records no value", "recorded")
 
 
 # --- many claims at once ----------------------------------------------------------------------------------------------
