@@ -22,6 +22,7 @@ LINE_PARAMETERS = (2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 27, 28,
                    50, 60, 70, 80, 100, 130, 180, 250, 350, 500, 700, 1000)  # fmt: skip  # stops of the slider
 LINE_NOISES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4)
 FLOOR, CEILING = 1e-4, 1e6  # of the error that the key figure draws
+RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 DEPTH, MIDDLE, GAP = 440, 200, 60  # pixels of the moving figure: its height, that of its upper part, between the two
 
 
@@ -130,14 +131,15 @@ def _moving_line(
     def reading(k: int, noise: float) -> str:
         p, error = LINE_PARAMETERS[k], _own_error(own, noise).iloc[k]
         middle = select(medians, sigma=noise, p=p)["median"].item()
-        fits = "too few to fit every label" if p < n else "just enough" if p == n else "enough to fit every label"
-        seen = f"p = {p:,}, {fits} of {n}; noise {noise:g}: mean square error {_words(error)} on these points,"
-        return f"{seen} median {_words(middle)} over {sets} data sets."
+        seen = f"p = {p:,} parameters for {n} points, noise {noise:g}: mean square error {_words(error)},"
+        return f"{seen} median over {sets} data sets {_words(middle)}."
 
     level, inks = f"{json.dumps(LINE_NOISES)}[noise]", [BLUE, RED, "#777777", GREY]
-    words = ["noisy points", "fit", "truth: sin 3x", f"median of {sets} data sets"]
+    words = ["noisy points", "fit, and its error", "truth: sin 3x", f"median of {sets} data sets"]
     key = alt.Color("label:N", title=None, legend=alt.Legend(columns=2)).scale(domain=words, range=inks)
     here = "datum.k == p"
+    # the scale is clamped, so that a path outside the frame would run along its edge
+    outside = " && ".join(f"abs(datum.{name}) > 2" for name in ("full", "before", "after"))
     place = alt.X("x:Q", title="x").scale(domain=[-1, 1]).axis(offset=MIDDLE - DEPTH, grid=False, tickCount=5)
     height = alt.Y("y:Q", title="y").scale(domain=[-2, 2], range=[MIDDLE, 0], clamp=True)
     height = height.axis(grid=False, orient="left", tickCount=5)
@@ -151,7 +153,9 @@ def _moving_line(
         fits.mark_line(color=RED, clip=True)
         .encode(place, height)
         .transform_filter(here)
-        .transform_calculate(y=f"datum.a + {level} * datum.b"),
+        .transform_calculate(full=f"datum.a + {level} * datum.b")
+        .transform_window(before="lag(full)", after="lead(full)", sort=[{"field": "x"}])
+        .transform_calculate(y=f"{outside} ? null : datum.full"),
         drawn.mark_circle(size=50, opacity=1).encode(place, height, key),
     )
     across = alt.X("p:Q", title=PARAMETERS).scale(type="log", domain=[2, 1000], nice=False)
@@ -172,7 +176,9 @@ def _moving_line(
         }
     )
     lower = alt.layer(
-        alt.Chart(pd.DataFrame({"p": [n]})).mark_rule(color="#999", strokeDash=[2, 3]).encode(across),
+        alt.Chart(pd.DataFrame({"p": [n] * 2, "error": [FLOOR, CEILING]}))
+        .mark_line(color="#999", strokeDash=[2, 3], strokeWidth=1)
+        .encode(across, error),
         alt.Chart(middles)
         .mark_line(color=GREY, strokeWidth=2.5)
         .encode(across, error)
@@ -197,7 +203,7 @@ def _moving_line(
 
 
 def _words(error: float) -> str:
-    return f"{error:.2g}" if error < 1000 else f"about 10 to the {math.log10(error):.0f}"
+    return f"{error:.2g}" if error < 1000 else "about 10" + f"{math.log10(error):.0f}".translate(RAISED)
 
 
 # --- isotropic features -----------------------------------------------------------------------------------------------

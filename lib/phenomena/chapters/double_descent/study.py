@@ -47,8 +47,8 @@ def least_norm(
 ) -> Float[np.ndarray, "*b p k"]:
     """Ridge regression, argmin |y - X b|² / n + ridge |b|², or without a ridge the solution of least norm.
 
-    exact: without a ridge, by a QR decomposition of X or X^T, which loses no more digits than X has; else, and with
-    a ridge, by the normal equations, several times as fast, for X far from p = n.
+    exact: without a ridge, by a QR decomposition of X or X^T, which loses no more digits than X makes it lose; else,
+    and with a ridge, by the normal equations, for X far from p = n.
     """
     n, p = x.shape[-2:]
     across = x.swapaxes(-1, -2)
@@ -191,7 +191,7 @@ def excess(
 ) -> pd.DataFrame:
     """Risk of the least-norm fit on n Gaussian rows with this spectrum; the target lies evenly on the first five.
 
-    Labels of eight draws of noise for every draw of features, of which the signal's part is known exactly.
+    64 draws of the noise for every draw of features, of which the signal's part is known exactly.
     Returns the columns spectrum, n, seed, risk, bias, variance, and of the theory equivalent, equivalent_bias,
     equivalent_variance, bound and k.
     """
@@ -209,7 +209,7 @@ def excess(
         parts = []
         for _ in range(draws):
             x = g.standard_normal((n, p)) * np.sqrt(eigenvalues)
-            y = np.concatenate([x @ theta[:, None], math.sqrt(noise) * g.standard_normal((n, 8))], 1)
+            y = np.concatenate([x @ theta[:, None], math.sqrt(noise) * g.standard_normal((n, 64))], 1)
             fitted = least_norm(x, y, exact=False)
             missed, added = fitted[:, :1] - theta[:, None], fitted[:, 1:]
             parts.append([(eigenvalues @ part**2).mean() for part in (missed + added, missed, added)])
@@ -222,7 +222,7 @@ def excess(
 
 
 def relu_features(
-    d: int, n: int, counts: Sequence[int], noise: float, seeds: Sequence[int], *, draws: int = 4
+    d: int, n: int, counts: Sequence[int], noise: float, seeds: Sequence[int], *, draws: int = 12
 ) -> pd.DataFrame:
     """Regression on N random ReLU features of Gaussian inputs, labels linear in these, each seed with its weights.
 
@@ -238,7 +238,7 @@ def relu_features(
             sigma, cross = theory.relu_covariance(w), w.T @ beta / 2
             x = g.standard_normal((draws, n, d))
             y = (x @ beta + math.sqrt(noise) * g.standard_normal((draws, n)))[..., None]
-            b = least_norm(np.maximum(x @ w, 0) - 1 / math.sqrt(2 * math.pi), y)[..., 0]
+            b = least_norm(np.maximum(x @ w, 0) - 1 / math.sqrt(2 * math.pi), y, exact=_near(n, count))[..., 0]
             risk = np.einsum("si,ij,sj->s", b, sigma, b, optimize=True) - 2 * b @ cross + 1
             row = {"d": d, "N": count, "seed": seed, "risk": risk.mean(), "median": np.median(risk)}
             for name, exact in (("equivalent", True), ("gaussian", False)):
@@ -283,7 +283,7 @@ def _fits(
 ) -> Iterator[tuple[str, float, float, float]]:
     """Fit, share, test error, ridge: all from one singular value decomposition of the features."""
     n, count = train.shape
-    if count > n:  # first to a square matrix, several times as fast
+    if count > n:  # a square matrix is left to decompose
         q, r = np.linalg.qr(train.T)
         u, s, v = np.linalg.svd(r.T)
         rotated = (test @ q) @ v.T

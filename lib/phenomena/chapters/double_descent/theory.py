@@ -204,7 +204,8 @@ def effective_regularisation(eigenvalues: Array, n: int, ridge: float = 0.0) -> 
 def in_eigenbasis(covariance: Array, coefficients: Array) -> tuple[Float[np.ndarray, " p"], Float[np.ndarray, " p"]]:
     """Eigenvalues of a covariance matrix, largest first, and coefficients in the basis of its eigenvectors.
 
-    What `equivalent` takes. Eigenvalues below 0 by rounding are set to 0.
+    What `equivalent` takes. Eigenvalues that are 0 but for rounding, below p times the machine precision times the
+    largest, are set to 0.
     Raises `ValueError` for a matrix that is not square, symmetric and positive semi-definite, or shapes that differ.
 
     >>> eigenvalues, target = in_eigenbasis(np.array([[2.0, 1.0], [1.0, 2.0]]), np.array([1.0, 1.0]))
@@ -221,7 +222,8 @@ def in_eigenbasis(covariance: Array, coefficients: Array) -> tuple[Float[np.ndar
         raise ValueError(
             f"covariance has the eigenvalues {lam[0]:g} to {lam[-1]:g}: must be 0 or more, the largest above"
         )
-    return np.maximum(lam, 0)[::-1], (vectors.T @ theta)[::-1]
+    dead = lam <= len(lam) * np.finfo(float).eps * lam[-1]
+    return np.where(dead, 0, lam)[::-1], (vectors.T @ theta)[::-1]
 
 
 # --- effective ranks --------------------------------------------------------------------------------------------------
