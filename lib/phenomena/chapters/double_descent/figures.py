@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from phenomena.chapters.double_descent import study, theory
 from phenomena.science import plots
 from phenomena.science.frames import select, summary
+from phenomena.science.plots import Axis, Layer
 
 RISK, PARAMETERS, ERROR = "excess risk", "parameters p", "mean square error"
 GREY, BLUE, ORANGE, GREEN, RED = "#555555", "#0173b2", "#de8f05", "#029e73", "#d55e00"
@@ -33,6 +34,13 @@ def _points(ax: Axes, frame: pd.DataFrame, x: str, y: str, label: str, color: st
     label = f"{label} (n = {rows['n'].min()})" if label else ""
     ax.errorbar(rows["place"], rows["mean"], bars, ls="none", marker=marker, ms=4, color=color, capsize=2, label=label)
     return ax
+
+
+def _log_ticks(ax: Axes, low: float, high: float) -> None:
+    """A logarithmic x axis with whole numbers at its ticks."""
+    ticks = [m * 10**e for e in range(6) for m in (1, 2, 5) if low <= m * 10**e <= high]
+    ax.set(xscale="log", xticks=ticks, xticklabels=[f"{tick:,}" for tick in ticks])
+    ax.minorticks_off()
 
 
 def _threshold(ax: Axes, at: float) -> None:
@@ -103,6 +111,7 @@ def _still_line(
     lower.loglog(usual["p"], usual["median"].clip(FLOOR, CEILING), color=GREY, label=f"median of {sets} data sets")
     error = _own_error(own, sigma).clip(FLOOR, CEILING)
     lower.loglog(own["p"], error, color=RED, linewidth=1, label="the points above")
+    _log_ticks(lower, 2, 1000)
     _threshold(lower, n)
     plots.label_axes(lower, PARAMETERS, ERROR).legend()
     return figure
@@ -221,7 +230,8 @@ def peak(frame: pd.DataFrame, n: int, noise: float, signal: float = 1.0) -> dict
             left.plot(side, [theory.isotropic_risk(n, p, signal=signal, noise=level) for p in side], color=color)
         at = part[part["p"] == n].groupby("p")["median"].median()
         left.plot(at.index, at, "x", color=color)
-    left.set(xscale="log", yscale="log")
+    left.set(yscale="log")
+    _log_ticks(left, grid[0], grid[-1])
     _threshold(left, n)
     plots.label_axes(left, PARAMETERS, RISK, f"n = {n}, lines: exact").legend(fontsize=7)
     near = frame[frame["noise"].eq(noise) & frame["p"].between(n / 2, 2 * n) & ((frame["p"] - n).abs() >= 4)]
@@ -263,7 +273,8 @@ def orders(frame: pd.DataFrame, n: int) -> dict[str, Any]:
         for side in (part[part["p"] < n], part[part["p"] > n]):
             exact = side.groupby("p")["exact"].first()
             ax.plot(exact.index, exact, color=color)
-    ax.set(xscale="log", yscale="log")
+    ax.set(yscale="log")
+    _log_ticks(ax, frame["p"].min(), frame["p"].max())
     _threshold(ax, n)
     plots.label_axes(ax, "features that the model sees, p", RISK, f"n = {n}, lines: exact").legend()
     means = frame.groupby(["order", "p"])["risk"].mean()
@@ -291,19 +302,61 @@ def ridges(frame: pd.DataFrame, n: int, noise: float) -> dict[str, Any]:
     grid = np.arange(frame["p"].min(), frame["p"].max() + 1)
     exact = np.array([theory.isotropic_risk(n, p, noise=noise) for p in grid])
     ax.plot(grid, np.where(exact < 3, exact, np.nan), color=GREY, linestyle=":", label="no ridge, exact")
-    ax.set(xscale="log", ylim=(0, 1.5))
+    ax.set(ylim=(0, 1.5))
+    _log_ticks(ax, grid[0], grid[-1])
     plots.label_axes(ax, PARAMETERS, RISK, f"n = {n}, σ² = {noise:g}").legend()
     best = select(frame, factor=1.0).groupby("p")["risk"].mean()
     shown = [p for p in (n // 2, n, 2 * n) if p in best]
     return {
         "figure": figure,
         "caption": "Excess risk of ridge regression on isotropic features, with the best ridge, less and more. Mean "
-        "with 95 % interval; lines are the deterministic equivalent, dotted the exact risk without a ridge.",
+        "with 95 % interval; lines are the deterministic equivalent, dotted the risk without a ridge. In the moving "
+        "figure, sliders set the ridge and the noise of the equivalent.",
         "alt": "With the best ridge the risk rises steadily, without a peak: "
         + ", ".join(f"{best[p]:.2g} at p = {p}" for p in shown)
         + ".",
         "data": frame,
+        "interactive": _moving_ridges(frame, n, noise),
     }
+
+
+def _moving_ridges(frame: pd.DataFrame, n: int, noise: float) -> Any:
+    """The equivalent for a ridge and a noise to choose, before that without a ridge; dots where it was measured."""
+    low, high = frame["p"].min(), frame["p"].max()
+    grid = sorted({*np.geomspace(low, high, 60).round().astype(int).tolist(), n}, key=int)
+    factors, noises = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0), (noise / 5, noise, 4 * noise)
+    rows = []
+    for level in noises:
+        for factor in factors:
+            for p in grid:
+                ridge = factor * theory.best_ridge(n, p, noise=level)
+                theta = np.full(p, p**-0.5)
+                risk = theory.equivalent(np.ones(p), theta, n, noise=level, ridge=ridge).risk if factor or p != n else 9
+                rows.append((factor, level, p, min(risk, 3.0)))
+    curves = pd.DataFrame(rows, columns=["factor", "noise", "p", "risk"])
+    points = summary(frame, ["factor", "p"], "risk").assign(noise=noise)
+
+    def reading(factor: float, noise: float) -> str:
+        risks = select(curves, factor=factor, noise=noise).set_index("p")["risk"]
+        at = "without a ridge the risk is infinite" if factor == 0 else f"the risk is {risks[n]:.2g}"
+        name = "No ridge" if factor == 0 else f"{factor:g} times the best ridge"
+        return f"{name}, σ² = {noise:g}: at p = n = {n} {at}, and at p = {risks.index[-1]} it is {risks.iloc[-1]:.2g}."
+
+    return plots.slider(
+        Layer(
+            select(curves, factor=0.0).drop(columns="factor"),
+            x="p",
+            y="risk",
+            style={"color": "#999", "strokeDash": [3, 3], "clip": True},
+        ),
+        Layer(curves, x="p", y="risk", style={"color": GREEN, "strokeWidth": 3, "clip": True}),
+        Layer(points, "circle", x="p", y="mean", style={"color": BLUE, "size": 60, "opacity": 1}),
+        x=Axis(PARAMETERS, (int(low), int(high)), "log"),
+        y=Axis(RISK, (0, 1.5)),
+        controls={"factor": "ridge, as a multiple of the best", "noise": "variance of the noise σ²"},
+        reading=reading,
+        start={"factor": 1.0, "noise": noise},
+    )
 
 
 # --- spectra and features ---------------------------------------------------------------------------------------------
@@ -363,8 +416,8 @@ def features(frame: pd.DataFrame, n: int) -> dict[str, Any]:
             for i, side in enumerate((means[means.index < n], means[means.index > n])):
                 color = GREY if style == "-" else RED
                 ax.plot(side.index, side, style, color=color, label="" if i else name)
-        ax.set(xscale="log", yscale="log", xticks=(ticks := sorted(part["N"].unique())[::2]), xticklabels=ticks)
-        ax.minorticks_off()
+        ax.set(yscale="log")
+        _log_ticks(ax, part["N"].min(), part["N"].max())
         _threshold(ax, n)
         plots.label_axes(ax, "random features N", RISK if ax is axes[0] else "", f"d = {d}, n = {n}").legend(fontsize=7)
     d, last = dimensions[0], frame["N"].max()
@@ -391,7 +444,7 @@ def images(by_features: pd.DataFrame, by_samples: pd.DataFrame, title: str, test
     ):
         curve = frame["fit"] + np.where(frame["share"] > 0, frame["share"].map(", {:.0%} redrawn".format), "")
         plots.bands(ax, frame.assign(curve=curve), x=x, y="error", hue="curve", trials=test)
-        ax.set_xscale("log")
+        _log_ticks(ax, frame[x].min(), frame[x].max())
         _threshold(ax, at)
         plots.label_axes(ax, place, "test error", f"{title}, {'n' if x == 'N' else 'N'} = {at:,}")
     left.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.18))
