@@ -38,7 +38,8 @@ def _points(ax: Axes, frame: pd.DataFrame, x: str, y: str, label: str, color: st
 
 def _log_ticks(ax: Axes, low: float, high: float) -> None:
     """A logarithmic x axis with whole numbers at its ticks."""
-    ticks = [m * 10**e for e in range(6) for m in (1, 2, 5) if low <= m * 10**e <= high]
+    steps = (1, 2, 5) if high < 50 * low else (1, 3)
+    ticks = [m * 10**e for e in range(6) for m in steps if low <= m * 10**e <= high]
     ax.set(xscale="log", xticks=ticks, xticklabels=[f"{tick:,}" for tick in ticks])
     ax.minorticks_off()
 
@@ -230,6 +231,10 @@ def peak(frame: pd.DataFrame, n: int, noise: float, signal: float = 1.0) -> dict
             left.plot(side, [theory.isotropic_risk(n, p, signal=signal, noise=level) for p in side], color=color)
         at = part[part["p"] == n].groupby("p")["median"].median()
         left.plot(at.index, at, "x", color=color)
+    beyond = frame[frame["noise"].eq(noise) & frame["p"].gt(n)]
+    _points(left, beyond, "p", "noiseless", "no noise", GREY)
+    above = grid[grid > n]
+    left.plot(above, signal * (1 - n / above), color=GREY, linestyle=":")
     left.set(yscale="log")
     _log_ticks(left, grid[0], grid[-1])
     _threshold(left, n)
@@ -249,8 +254,8 @@ def peak(frame: pd.DataFrame, n: int, noise: float, signal: float = 1.0) -> dict
     return {
         "figure": figure,
         "caption": "Excess risk of least squares on isotropic features, mean with 95 % interval over seeds, and the "
-        "exact expectation (lines). At p = n the mean is infinite; crosses show the median. To the right, what was "
-        "measured and the asymptotic formula, each over the exact risk. Seed by seed, the interval of its draws "
+        "exact expectation (lines). At p = n the mean is infinite; crosses show the median. Without noise the "
+        "risk is 0 up to p = n. To the right, what was measured and the asymptotic formula, each over the exact risk. Seed by seed, the interval of its draws "
         f"covers the exact risk in {inside:.0%} of all cases, the asymptotic one in {limit:.0%}.",
         "alt": "The risk rises to a peak at p = n and falls beyond it. Measured with noise "
         f"{noise:g}: " + ", ".join(f"{means[p]:.2g} at p = {p}" for p in ends) + ".",

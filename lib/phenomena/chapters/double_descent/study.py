@@ -77,8 +77,9 @@ def isotropic(
     """Least squares on n rows of p standard normal features, for every p and noise, each seed with `draws` data sets.
 
     The fit is linear in the labels, so that those of signal and of noise are fitted once for all noise levels.
-    Returns the columns p, noise, seed, risk (the mean over draws), median, inside and inside_limit (1 where the 95 %
-    interval of the draws covers the exact risk, and the asymptotic one; nan where the mean is infinite).
+    Returns the columns p, noise, seed, risk (the mean over draws), median, noiseless (the risk without
+    noise), inside and inside_limit (1 where the 95 % interval of the draws covers the exact risk, and the asymptotic
+    one; nan where the mean is infinite).
     """
     rows = []
     for p in parameters:
@@ -88,6 +89,7 @@ def isotropic(
             for noise in noises:
                 risk = bias + 2 * math.sqrt(noise) * cross + noise * variance
                 row = {"p": p, "noise": noise, "seed": seed, "risk": risk.mean(), "median": np.median(risk)}
+                row["noiseless"] = bias.mean()
                 exact = theory.isotropic_risk(n, p, signal=signal, noise=noise)
                 limit = theory.asymptotic_risk(p / n, signal=signal, noise=noise)
                 rows.append(row | {"inside": _covers(risk, exact), "inside_limit": _covers(risk, limit)})
