@@ -72,7 +72,7 @@ def test_there_is_no_second_minimum_with_more_noise_than_signal():
 
 
 def bisected(eigenvalues, n, ridge):
-    """The effective regularisation by plain bisection."""
+    """The effective regularization by plain bisection."""
     low, high = 1e-30, 1e30
     for _ in range(2000):
         middle = math.sqrt(low * high)
@@ -85,23 +85,23 @@ def bisected(eigenvalues, n, ridge):
 
 @pytest.mark.parametrize("ridge", [0.0, 1e-8, 0.1, 100.0])
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
-def test_effective_regularisation_is_that_of_bisection(ridge, scale):
+def test_effective_regularization_is_that_of_bisection(ridge, scale):
     for eigenvalues in [*study.spectra(500).values(), np.r_[np.ones(101), np.zeros(40)]]:
-        found = theory.effective_regularisation(scale * eigenvalues, 100, scale * ridge)
+        found = theory.effective_regularization(scale * eigenvalues, 100, scale * ridge)
         assert found == pytest.approx(scale * bisected(eigenvalues, 100, ridge), rel=1e-9)
 
 
-def test_effective_regularisation_in_closed_form():
-    assert theory.effective_regularisation(np.ones(250), 100) == pytest.approx(1.5, rel=1e-12)
-    assert theory.effective_regularisation(np.ones(50), 100) == 0
+def test_effective_regularization_in_closed_form():
+    assert theory.effective_regularization(np.ones(250), 100) == pytest.approx(1.5, rel=1e-12)
+    assert theory.effective_regularization(np.ones(50), 100) == 0
     # isotropic with a ridge: k² + k (1 - p/n - ridge) - ridge = 0
     p, n, ridge = 130, 100, 0.3
     b = 1 - p / n - ridge
-    assert theory.effective_regularisation(np.ones(p), n, ridge) == pytest.approx(
+    assert theory.effective_regularization(np.ones(p), n, ridge) == pytest.approx(
         (-b + math.sqrt(b * b + 4 * ridge)) / 2, rel=1e-12
     )
     many = study.spectra(500)["1/i"]
-    assert theory.effective_regularisation(many, 100, 1e9) == pytest.approx(1e9, rel=1e-6)  # ridge is all
+    assert theory.effective_regularization(many, 100, 1e9) == pytest.approx(1e9, rel=1e-6)  # ridge is all
 
 
 @pytest.mark.parametrize("p", [40, 99, 101, 300])
@@ -230,7 +230,8 @@ def test_stein_gives_the_covariance_of_feature_and_target():
 
 def test_the_equivalent_of_random_features_is_near_the_measured_risk():
     frame = study.relu_features(50, 150, [60, 400], 0.1, range(6)).groupby("N").mean()
-    assert frame["risk"].to_numpy() == pytest.approx(frame["equivalent"].to_numpy(), rel=0.1)
+    for features in ("risk", "twin"):
+        assert frame[features].to_numpy() == pytest.approx(frame["equivalent"].to_numpy(), rel=0.1)
 
 
 def test_the_risk_of_random_features_is_that_of_test_points():

@@ -255,7 +255,8 @@ def peak(frame: pd.DataFrame, n: int, noise: float, signal: float = 1.0) -> dict
         "figure": figure,
         "caption": "Excess risk of least squares on isotropic features, mean with 95 % interval over seeds, and the "
         "exact expectation (lines). At p = n the mean is infinite; crosses show the median. Without noise the "
-        "risk is 0 up to p = n. To the right, what was measured and the asymptotic formula, each over the exact risk. Seed by seed, the interval of its draws "
+        "risk is 0 up to p = n. To the right, what was measured and the asymptotic formula, each "
+        "over the exact risk. Seed by seed, the interval of its draws "
         f"covers the exact risk in {inside:.0%} of all cases, the asymptotic one in {limit:.0%}.",
         "alt": "The risk rises to a peak at p = n and falls beyond it. Measured with noise "
         f"{noise:g}: " + ", ".join(f"{means[p]:.2g} at p = {p}" for p in ends) + ".",
@@ -413,6 +414,7 @@ def features(frame: pd.DataFrame, n: int) -> dict[str, Any]:
     for ax, d in zip(axes, dimensions, strict=True):
         part = frame[frame["d"] == d]
         _points(ax, part, "N", "risk", "measured", BLUE)
+        _points(ax, part, "N", "twin", "Gaussian features", ORANGE, "s")
         for column, style, name in (
             ("equivalent", "-", "equivalent, exact covariance"),
             ("gaussian", "--", "Gaussian equivalent"),
@@ -431,8 +433,8 @@ def features(frame: pd.DataFrame, n: int) -> dict[str, Any]:
     return {
         "figure": figure,
         "caption": "Excess risk of least-norm regression on N random ReLU features of Gaussian inputs in d dimensions, "
-        "mean with 95 % interval. Lines are the deterministic equivalent for the weights drawn, with the features' "
-        "exact covariance and with that of the Gaussian equivalent.",
+        "mean with 95 % interval, and on Gaussian features of the same covariance. Lines are the deterministic "
+        "equivalent for the weights drawn, with the exact covariance and with that of the Gaussian equivalent.",
         "alt": f"At d = {d} the risk is {first:.2g} at best below N = {n}, peaks there, and falls to {end['risk']:.2g} "
         f"at N = {last}; the equivalent says {end['equivalent']:.2g}, the Gaussian one {end['gaussian']:.2g}.",
         "data": frame,
@@ -465,7 +467,7 @@ def images(by_features: pd.DataFrame, by_samples: pd.DataFrame, title: str, test
     return {
         "figure": figure,
         "caption": "Test error of regression on random ReLU features of images, of least norm or with a ridge tuned by "
-        "generalised cross-validation, against the number of features and, with the number of features fixed, against "
+        "generalized cross-validation, against the number of features and, with the number of features fixed, against "
         f"the number of training rows. Mean with 95 % interval, {test:,} test rows.",
         "alt": f"Test error of the least-norm fit: {'; '.join(seen)}. With the tuned ridge there is no peak.",
         "data": pd.concat([by_features, by_samples]),

@@ -228,8 +228,9 @@ def relu_features(
 ) -> pd.DataFrame:
     """Regression on N random ReLU features of Gaussian inputs, labels linear in these, each seed with its weights.
 
-    Returns the columns d, N, seed, risk (of `draws` data sets, computed from the exact covariance), median, equivalent
-    (with that covariance) and gaussian (with its Gaussian equivalent).
+    Returns the columns d, N, seed, risk (of `draws` data sets, computed from the exact covariance), median, twin (the
+    risk with Gaussian features of that covariance, the same best linear function and what it leaves as further noise),
+    equivalent (with that covariance) and gaussian (with its Gaussian equivalent).
     """
     rows = []
     for seed in seeds:
@@ -242,7 +243,13 @@ def relu_features(
             y = (x @ beta + math.sqrt(noise) * g.standard_normal((draws, n)))[..., None]
             b = least_norm(np.maximum(x @ w, 0) - 1 / math.sqrt(2 * math.pi), y, exact=_near(n, count))[..., 0]
             risk = np.einsum("si,ij,sj->s", b, sigma, b, optimize=True) - 2 * b @ cross + 1
+            theta = np.linalg.solve(sigma, cross)
+            normal = g.standard_normal((draws, n, count)) @ np.linalg.cholesky(sigma).T
+            rest = math.sqrt(noise + max(1 - cross @ theta, 0)) * g.standard_normal((draws, n))
+            b = least_norm(normal, (normal @ theta + rest)[..., None], exact=_near(n, count))[..., 0]
+            twin = np.einsum("si,ij,sj->s", b, sigma, b, optimize=True) - 2 * b @ cross + 1
             row = {"d": d, "N": count, "seed": seed, "risk": risk.mean(), "median": np.median(risk)}
+            row["twin"] = twin.mean()
             for name, exact in (("equivalent", True), ("gaussian", False)):
                 near = abs(count - n) < GAP
                 row[name] = math.inf if near else theory.relu_features_risk(w, beta, n, noise=noise, exact=exact)
@@ -256,7 +263,7 @@ def images(
     """Regression of one-hot labels on N random ReLU features of images or signals, without and with a tuned ridge.
 
     shares: of the training labels that are redrawn uniformly over the classes.
-    The ridge is that of least generalised cross-validation on the training rows, of 25 values.
+    The ridge is that of least generalized cross-validation on the training rows, of 25 values.
     Returns the columns n, N, share, seed, fit ("least norm" or "tuned ridge"), error (share of test rows) and ridge.
     """
     x, xt = (t.flatten(1).double().numpy() for t in (data.x_train, data.x_test))

@@ -5,7 +5,7 @@ ridge regression, argmin |y - X b|² / n + lambda |b|², or its limit lambda -> 
 the excess risk, the mean of (x . b - x . theta)² at a fresh x, without the noise of its label.
 
 To use them on a spectrum of one's own: `in_eigenbasis` turns a covariance matrix and coefficients into eigenvalues
-and target, and `equivalent` gives bias, variance and effective regularisation for any n, noise and ridge.
+and target, and `equivalent` gives bias, variance and effective regularization for any n, noise and ridge.
 
 References:
     Hastie, Montanari, Rosset, Tibshirani, "Surprises in high-dimensional ridgeless least squares interpolation",
@@ -115,7 +115,7 @@ def best_ridge(n: int, p: int, *, signal: float = 1.0, noise: float = 0.25) -> f
 class Equivalent(NamedTuple):
     """The deterministic equivalent of the risk of ridge regression.
 
-    kappa: the effective regularisation.
+    kappa: the effective regularization.
     df1, df2: sum of l / (l + kappa) and of its square, the degrees of freedom.
     bias: what is lost without noise. variance: what the noise adds.
     """
@@ -160,21 +160,21 @@ def equivalent(eigenvalues: Array, target: Array, n: int, *, noise: float = 0.25
     lam, theta = _check_spectrum(eigenvalues, target)
     _check_counts(n=n)
     _check_powers(noise=noise, ridge=ridge)
-    kappa = effective_regularisation(lam, n, ridge)
+    kappa = effective_regularization(lam, n, ridge)
     seen = lam[lam > 0] / (lam[lam > 0] + kappa)
     df1, df2 = float(seen.sum()), float((seen**2).sum())
     left = float((lam * theta**2 * np.where(lam > 0, kappa / np.where(lam > 0, lam + kappa, 1), 0) ** 2).sum())
     return Equivalent(kappa, df1, df2, left / (1 - df2 / n), noise * df2 / n / (1 - df2 / n))
 
 
-def effective_regularisation(eigenvalues: Array, n: int, ridge: float = 0.0) -> float:
+def effective_regularization(eigenvalues: Array, n: int, ridge: float = 0.0) -> float:
     """The kappa of `equivalent`, by Brent's method in log kappa between proven ends.
 
     n - sum l / (l + kappa) - n ridge / kappa rises with kappa. It is at most 0 at kappa = ridge and at l_(n+1) / n,
     since there the n + 1 largest eigenvalues alone sum to n or more; it is at least 0 at ridge + sum(l) / n.
     Raises `ValueError` as `equivalent`.
 
-    >>> round(effective_regularisation(np.ones(300), 100), 12)  # p / n - 1
+    >>> round(effective_regularization(np.ones(300), 100), 12)  # p / n - 1
     2.0
     """
     lam, _ = _check_spectrum(eigenvalues, np.zeros(np.shape(eigenvalues)))
