@@ -410,23 +410,29 @@ def spectra(frame: pd.DataFrame, noise: float) -> dict[str, Any]:
 def features(frame: pd.DataFrame, n: int) -> dict[str, Any]:
     """Risk of random ReLU features against their number with both equivalents, for each input dimension."""
     dimensions = sorted(frame["d"].unique())
-    figure, axes = plots.panels(len(dimensions), height=3.5)
-    for ax, d in zip(axes, dimensions, strict=True):
+    figure, axes = plots.panels(len(dimensions), rows=2, height=2.9)
+    kinds = (("risk", "ReLU features", BLUE, "o"), ("twin", "Gaussian features", ORANGE, "s"))
+    for upper, lower, d in zip(axes, axes[len(dimensions) :], dimensions, strict=False):
         part = frame[frame["d"] == d]
-        _points(ax, part, "N", "risk", "measured", BLUE)
-        _points(ax, part, "N", "twin", "Gaussian features", ORANGE, "s")
-        for column, style, name in (
-            ("equivalent", "-", "equivalent, exact covariance"),
-            ("gaussian", "--", "Gaussian equivalent"),
-        ):
-            means = part.groupby("N")[column].mean()
-            for i, side in enumerate((means[means.index < n], means[means.index > n])):
-                color = GREY if style == "-" else RED
-                ax.plot(side.index, side, style, color=color, label="" if i else name)
-        ax.set(yscale="log")
-        _log_ticks(ax, part["N"].min(), part["N"].max())
-        _threshold(ax, n)
-        plots.label_axes(ax, "random features N", RISK if ax is axes[0] else "", f"d = {d}, n = {n}").legend(fontsize=7)
+        away = part[(part["N"] - n).abs() > n / 8]  # next to the threshold the mean is far above any limit
+        for column, name, color, marker in kinds:
+            _points(upper, part, "N", column, name, color, marker)
+            _points(lower, away.assign(ratio=away[column] / away["equivalent"]), "N", "ratio", "", color, marker)
+        means = part.groupby("N")[["equivalent", "gaussian"]].mean()
+        for i, side in enumerate((means[means.index < n], means[means.index > n])):
+            upper.plot(side["equivalent"], color=GREY, label="" if i else "equivalent, exact covariance")
+            upper.plot(side["gaussian"], color=RED, linestyle="--", label="" if i else "Gaussian equivalent")
+            far = side[(side.index - n > n / 8) | (n - side.index > n / 8)]
+            lower.plot(far["gaussian"] / far["equivalent"], color=RED, linestyle="--")
+        lower.axhline(1, color=GREY, linewidth=1)
+        upper.set(yscale="log")
+        for ax in (upper, lower):
+            _log_ticks(ax, part["N"].min(), part["N"].max())
+            _threshold(ax, n)
+        first_column = d == dimensions[0]
+        plots.label_axes(upper, "", RISK if first_column else "", f"d = {d}, n = {n}")
+        plots.label_axes(lower, "random features N", "over the equivalent" if first_column else "").set_ylim(0.7, 1.25)
+    axes[0].legend(fontsize=7)
     d, last = dimensions[0], frame["N"].max()
     first = frame[frame["d"].eq(d) & frame["N"].lt(n)].groupby("N")["risk"].mean().min()
     end = frame[frame["d"].eq(d) & frame["N"].eq(last)].mean(numeric_only=True)
@@ -434,7 +440,8 @@ def features(frame: pd.DataFrame, n: int) -> dict[str, Any]:
         "figure": figure,
         "caption": "Excess risk of least-norm regression on N random ReLU features of Gaussian inputs in d dimensions, "
         "mean with 95 % interval, and on Gaussian features of the same covariance. Lines are the deterministic "
-        "equivalent for the weights drawn, with the exact covariance and with that of the Gaussian equivalent.",
+        "equivalent for the weights drawn, with the exact covariance and with that of the Gaussian equivalent. Below: "
+        "the same over the former, away from the threshold.",
         "alt": f"At d = {d} the risk is {first:.2g} at best below N = {n}, peaks there, and falls to {end['risk']:.2g} "
         f"at N = {last}; the equivalent says {end['equivalent']:.2g}, the Gaussian one {end['gaussian']:.2g}.",
         "data": frame,
