@@ -145,7 +145,7 @@ def _moving_line(
         return f"{seen} median over {sets} data sets {_words(middle)}."
 
     level, inks = f"{json.dumps(LINE_NOISES)}[noise]", [BLUE, RED, "#777777", GREY]
-    words = ["noisy points", "fit, and its error", "truth: sin 3x", f"median of {sets} data sets"]
+    words = ["noisy points", "fit and error", "truth", "median error"]
     key = alt.Color("label:N", title=None, legend=alt.Legend(columns=2)).scale(domain=words, range=inks)
     here = "datum.k == p"
     # the scale is clamped, so that a path outside the frame would run along its edge

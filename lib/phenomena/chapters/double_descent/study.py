@@ -83,6 +83,7 @@ def isotropic(
     """
     rows = []
     for p in parameters:
+        theory.check_counts(n=n, p=p, draws=draws)
         for seed in seeds:
             g = np.random.default_rng([seed, ISOTROPIC, p])
             bias, cross, variance = _parts(g, n, p, draws, signal)
@@ -128,6 +129,9 @@ def orders(
     power /= power.sum()
     rows = []
     for p in parameters:
+        theory.check_counts(n=n, p=p, draws=draws)
+        if p > total:
+            raise ValueError(f"p is {p}: must be at most total = {total}, the features that there are")
         means = {"best first": float(power[:p].sum()), "shuffled": p / total}
         for seed in seeds:
             g = np.random.default_rng([seed, ORDERS, p])
@@ -235,6 +239,7 @@ def relu_features(
     rows = []
     for seed in seeds:
         for count in counts:
+            theory.check_counts(d=d, n=n, N=count, draws=draws)
             g = np.random.default_rng([seed, FEATURES, d, count])
             w, beta = g.standard_normal((d, count)), g.standard_normal(d)
             w, beta = w / np.linalg.norm(w, axis=0), beta / np.linalg.norm(beta)
@@ -273,12 +278,15 @@ def images(
     rows = []
     for seed in seeds:
         for n in samples:
+            if n > len(x):
+                raise ValueError(f"n is {n}: must be at most {len(x)}, the training rows that there are")
             g = np.random.default_rng([seed, IMAGES, n])
             order = g.permutation(len(x))[:n]
             redrawn, uniform = g.uniform(size=n), g.integers(0, data.classes, n)
             ys = [np.where(redrawn < share, uniform, labels[order]) for share in shares]
             y = np.concatenate([hot[one] - 1 / data.classes for one in ys], 1)
             for count in counts:
+                theory.check_counts(n=n, N=count)
                 w, b = g.standard_normal((x.shape[1], count)), g.uniform(-1, 1, count)
                 train, test = (np.maximum(part @ w + b, 0) for part in (x[order], xt))
                 for fit, share, error, ridge in _fits(train, test, y, truth, shares):
@@ -429,6 +437,7 @@ def line_errors(
     at = np.linspace(-1, 1, 401)
     rows = []
     for p in parameters:
+        theory.check_counts(n=n, p=p)
         fits = line_fits(x, e, p, at, decay)
         for sigma in noises:
             error = ((fits[..., 0] + sigma * fits[..., 1] - truth(at)) ** 2).mean(1)

@@ -52,7 +52,7 @@ def isotropic_risk(n: int, p: int, *, signal: float = 1.0, noise: float = 0.25, 
     >>> isotropic_risk(100, 50), isotropic_risk(100, 100), round(isotropic_risk(100, 200), 4)
     (0.25510204081632654, inf, 0.7525)
     """
-    _check_counts(n=n, p=p)
+    check_counts(n=n, p=p)
     _check_powers(signal=signal, noise=noise, unseen=unseen)
     total = noise + unseen
     if p <= n - 2:
@@ -102,7 +102,7 @@ def best_ridge(n: int, p: int, *, signal: float = 1.0, noise: float = 0.25) -> f
     >>> best_ridge(100, 200)
     0.5
     """
-    _check_counts(n=n, p=p)
+    check_counts(n=n, p=p)
     _check_powers(noise=noise)
     if not signal > 0:
         raise ValueError(f"signal is {signal}: must be positive")
@@ -158,7 +158,7 @@ def equivalent(eigenvalues: Array, target: Array, n: int, *, noise: float = 0.25
     (0.0892, 0.0419, 0.0269, 0.0688)
     """
     lam, theta = _check_spectrum(eigenvalues, target)
-    _check_counts(n=n)
+    check_counts(n=n)
     _check_powers(noise=noise, ridge=ridge)
     kappa = effective_regularization(lam, n, ridge)
     seen = lam[lam > 0] / (lam[lam > 0] + kappa)
@@ -178,7 +178,7 @@ def effective_regularization(eigenvalues: Array, n: int, ridge: float = 0.0) -> 
     2.0
     """
     lam, _ = _check_spectrum(eigenvalues, np.zeros(np.shape(eigenvalues)))
-    _check_counts(n=n)
+    check_counts(n=n)
     _check_powers(ridge=ridge)
     lam = np.sort(lam[lam > 0])[::-1]
     if ridge == 0:
@@ -253,7 +253,7 @@ def effective_ranks(eigenvalues: Array, n: int, b: float = 1.0) -> Ranks:
     (5, 1000, 1000)
     """
     lam, _ = _check_spectrum(eigenvalues, np.zeros(np.shape(eigenvalues)))
-    _check_counts(n=n)
+    check_counts(n=n)
     if not b > 0:
         raise ValueError(f"b is {b}: must be positive")
     lam = np.sort(lam[lam > 0])[::-1]
@@ -363,7 +363,7 @@ def aliasing(frequencies: Array, weights: Array, n: int) -> Aliasing:
     >>> round(found.survival, 4), round(found.contamination, 4)
     (0.1111, 0.3143)
     """
-    _check_counts(n=n)
+    check_counts(n=n)
     k, w = np.asarray(frequencies), np.asarray(weights, float)
     if k.ndim != 1 or k.dtype.kind != "i" or (k == 0).sum() != 1 or len(set(k.tolist())) < len(k):
         raise ValueError("frequencies must be whole numbers in one row, no two alike, with 0 among them")
@@ -446,7 +446,13 @@ def descent_risk(
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
-def _check_counts(**counts: int) -> None:
+def check_counts(**counts: int) -> None:
+    """Raises `ValueError` for a count that is no whole number or below 1.
+
+    >>> check_counts(n=3, p=0)
+    Traceback (most recent call last):
+    ValueError: p is 0: must be a whole number, 1 or more
+    """
     for name, count in counts.items():
         if not count >= 1 or count != int(count):
             raise ValueError(f"{name} is {count}: must be a whole number, 1 or more")
