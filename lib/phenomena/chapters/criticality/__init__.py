@@ -1,0 +1,1 @@
+"""Criticality: how signals survive depth."""
