@@ -22,7 +22,7 @@ PATHS = 50  # drawn in the fan
 BINS = np.linspace(-4, 4, 26)  # of outputs, in standard deviations
 HEIGHT, MIDDLE, GAP = 440, 230, 60  # pixels of the moving figure: its height, that of its upper part, between the two
 BLUE, GREY, RED = "#0173b2", "#555555", "#d55e00"
-FACTOR, LAYER, KERNEL = "C_W over its critical value", "layer", "kernel K"
+FACTOR, LAYER, KERNEL = "$C_W$ over its critical value", "layer", "kernel K"
 Fan = Mapping[tuple[str, float], Float[np.ndarray, "l networks"]]
 
 
@@ -86,7 +86,7 @@ def _still_fan(found: Fan, act: str, width: int, stops: Sequence[int], seed: int
     for ax, factor in zip(parts[0], (factors[0], 1.0, factors[-1]), strict=True):
         ax.plot(found[act, factor][:, :PATHS], color=BLUE, linewidth=0.5, alpha=0.5)
         ax.set_yscale("log")
-        plots.label_axes(ax, LAYER, KERNEL if ax is parts[0, 0] else "", f"C_W = {factor:g} × critical")
+        plots.label_axes(ax, LAYER, KERNEL if ax is parts[0, 0] else "", f"$C_W$ = {factor:g} × critical")
     centers = (BINS[1:] + BINS[:-1]) / 2
     for ax, depth in zip(parts[1], (stops[0], stops[len(stops) // 2], stops[-1]), strict=True):
         ax.bar(centers, outputs(found[act, 1.0][depth], seed), width=BINS[1] - BINS[0], color=BLUE, alpha=0.6)
@@ -119,8 +119,10 @@ def _moving_fan(
     here = f"{json.dumps(list(stops))}[depth]"
     across = alt.X("l:Q", title=LAYER).scale(domain=[0, depth], nice=False)
     across = across.axis(offset=MIDDLE - HEIGHT, grid=False, tickCount=5)
-    up = alt.Y("y:Q", title="log10 of the kernel").scale(domain=[-8, 8], range=[MIDDLE, 0], clamp=True)
-    up = up.axis(grid=False, orient="left", values=[-8, -4, 0, 4, 8])
+    ends = [float(f(v.min() if f is math.floor else v.max())) for f in (math.floor, math.ceil)
+            for v in [np.concatenate(list(logs.values()))]]  # fmt: skip
+    up = alt.Y("y:Q", title="log10 of the kernel").scale(domain=ends, range=[MIDDLE, 0])
+    up = up.axis(grid=False, orient="left", tickCount=6)
     upper = alt.layer(
         paths.mark_line(color="#cccccc", strokeWidth=0.6).encode(across, up, alt.Detail("i:N")),
         paths.mark_line(color=BLUE, strokeWidth=0.8, opacity=0.6)
@@ -163,7 +165,7 @@ def _moving_fan(
     return both.add_params(
         alt.param(
             name="factor", value=factors.index(1.0),
-            bind=alt.binding_range(min=0, max=len(factors) - 1, step=1, name=FACTOR),
+            bind=alt.binding_range(min=0, max=len(factors) - 1, step=1, name="C_W over its critical value"),
         ),
         alt.param(name="factor_ticks", value=[f"{f:g}" for f in factors]),
         alt.param(
@@ -196,7 +198,7 @@ def growth(frame: pd.DataFrame, act: str, width: int) -> dict[str, Any]:
     shown = frame[frame["layer"] % max(1, depth // 10) == 0]
     wide = theory.critical_point(act).c_w
     for i, c_w in enumerate(sorted(frame["c_w"].unique())):
-        _means(ax, select(shown, c_w=c_w), "layer", "log_k", f"C_W = {c_w:g}", f"C{i}", plots.MARKERS[i])
+        _means(ax, select(shown, c_w=c_w), "layer", "log_k", f"$C_W$ = {c_w:g}", f"C{i}", plots.MARKERS[i])
         rate = theory.log_norm(act, width, c_w).mean
         ax.plot([0, depth], [0, rate * depth], color=f"C{i}", linewidth=1)
         ax.plot([0, depth], [0, math.log(c_w / wide) * depth], color=f"C{i}", linewidth=1, linestyle=":")
@@ -227,9 +229,9 @@ def points(acts: Sequence[str]) -> dict[str, Any]:
         if point.kernel > 0:
             ax.axvline(point.kernel, color="0.6", linewidth=0.8, linestyle=":")
         ax.set(xscale="log", ylim=(0, 2.1))
-        title = f"{WORDS[act]}: C_W = {point.c_w:.4g}\nC_b = {point.c_b:.4g}"
+        title = f"{WORDS[act]}: $C_W$ = {point.c_w:.4g}\n$C_b$ = {point.c_b:.4g}"
         plots.label_axes(ax, KERNEL, "factor a layer" if ax is axes[0] else "", title)
-        ax.title.set_size("small")
+        ax.title.set_fontsize("small")
         rows += [{"activation": act, "kernel": k, "parallel": a, "perpendicular": b}
                  for k, (a, b) in zip(grid, chi, strict=True)]  # fmt: skip
     axes[0].legend(fontsize="x-small")
@@ -359,7 +361,7 @@ def tangent(frame: pd.DataFrame, width: int) -> dict[str, Any]:
 
 def training(frame: pd.DataFrame, steps: int) -> dict[str, Any]:
     """Training accuracy, gradient of the first layer, and its ratio to the last, against C_W over critical."""
-    figure, axes = plots.panels(3, width=8.4, height=3.2)
+    figure, axes = plots.panels(3, width=7.6, height=3.5)
     families = list(frame["family"].unique())
     logs = frame.assign(first=np.log10(frame["first"]), ratio=np.log10(frame["first"] / frame["last"]))
     for ax, value, name in zip(
@@ -370,7 +372,7 @@ def training(frame: pd.DataFrame, steps: int) -> dict[str, Any]:
         plots.bands(ax, logs, "factor", value, "family", families, bounds=bounds)
         plots.label_axes(ax, FACTOR, name)
     axes[2].sharey(axes[1])
-    axes[0].legend(fontsize="x-small")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize="small")
     return {
         "figure": figure,
         "caption": f"Accuracy on the training rows after {steps} steps; norm of the gradient of the first hidden "
