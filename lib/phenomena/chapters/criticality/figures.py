@@ -20,7 +20,7 @@ WORDS = {"relu": "ReLU", "leaky": "leaky ReLU", "linear": "linear", "tanh": "tan
          "silu": "SiLU"}  # fmt: skip
 PATHS = 50  # drawn in the fan
 BINS = np.linspace(-4, 4, 26)  # of outputs, in standard deviations
-HEIGHT, MIDDLE, GAP = 440, 230, 60  # pixels of the moving figure: its height, that of its upper part, between the two
+HEIGHT, MIDDLE, GAP = 380, 190, 60  # pixels of the moving figure: its height, that of its upper part, between the two
 BLUE, GREY, RED = "#0173b2", "#555555", "#d55e00"
 FACTOR, LAYER, KERNEL = "$C_W$ over its critical value", "layer", "kernel K"
 Fan = Mapping[tuple[str, float], Float[np.ndarray, "l networks"]]
