@@ -191,26 +191,28 @@ def _case(names: Sequence[str], factors: int) -> str:
 # --- kernels ----------------------------------------------------------------------------------------------------------
 
 
-def growth(frame: pd.DataFrame, act: str, width: int) -> dict[str, Any]:
-    """Mean log kernel by layer for several C_W, with the exact lines of finite and infinite width."""
+def growth(frame: pd.DataFrame, act: str, width: int, c_b: float) -> dict[str, Any]:
+    """Mean log kernel by layer for several C_W, with the lines of infinite width and, where exact, of this width."""
     figure, (ax,) = plots.panels(1, height=3.6)
     depth = int(frame["layer"].max())
     shown = frame[frame["layer"] % max(1, depth // 10) == 0]
-    wide = theory.critical_point(act).c_w
+    exact = act in theory.SLOPES and c_b == 0
     for i, c_w in enumerate(sorted(frame["c_w"].unique())):
-        _means(ax, select(shown, c_w=c_w), "layer", "log_k", f"$C_W$ = {c_w:g}", f"C{i}", plots.MARKERS[i])
-        rate = theory.log_norm(act, width, c_w).mean
-        ax.plot([0, depth], [0, rate * depth], color=f"C{i}", linewidth=1)
-        ax.plot([0, depth], [0, math.log(c_w / wide) * depth], color=f"C{i}", linewidth=1, linestyle=":")
+        _means(ax, select(shown, c_w=c_w), "layer", "log_k", f"$C_W$ = {c_w:g}", f"C{i}", plots.MARKERS[i % 8])
+        wide = np.log(theory.recursion(act, 1.0, depth + 1, c_w=c_w, c_b=c_b))
+        ax.plot(range(depth + 1), wide, color=f"C{i}", linewidth=1, linestyle=":")
+        if exact:
+            ax.plot([0, depth], [0, theory.log_norm(act, width, c_w).mean * depth], color=f"C{i}", linewidth=1)
     plots.label_axes(ax, LAYER, "mean of log K over networks").legend(loc="lower left", fontsize="small")
     seeds = frame["seed"].nunique()
+    lines = "Solid: exact for this width; dotted: infinite width." if exact else "Dotted: infinite width."
+    ends = frame[frame["layer"] == depth].groupby("c_w")["log_k"].mean()
     return {
         "figure": figure,
         "caption": f"Mean over networks of the logarithm of the kernel by layer, {WORDS[act]}, width {width}. Points: "
-        f"mean and 95 % interval over n = {seeds} seeds. Solid: exact for this width; dotted: infinite width, "
-        "log(C_W / 2) a layer.",
-        "alt": "Five straight lines from 0: two fall, one falls a little, two rise. The points lie on the solid lines "
-        "of this width, a constant step a layer below the dotted ones of infinite width.",
+        f"mean and 95 % interval over n = {seeds} seeds. {lines}",
+        "alt": f"Lines from 0, one for each variance of the weights: after {depth} layers they end between "
+        f"{ends.min():.1f} and {ends.max():.1f}. {'The points lie on the solid lines, below the dotted ones.' * exact}",
         "data": frame,
     }
 

@@ -62,14 +62,21 @@ def kernels(
 
 
 def growth(
-    act: str, width: int, depth: int, c_ws: Sequence[float], seeds: Sequence[int], *, networks: int = 200
+    act: str,
+    width: int,
+    depth: int,
+    c_ws: Sequence[float],
+    seeds: Sequence[int],
+    *,
+    c_b: float = 0.0,
+    networks: int = 200,
 ) -> pd.DataFrame:
-    """Mean over a seed's networks of log K_l, for every C_W. Returns the columns c_w, layer, seed, log_k."""
+    """Mean over a seed's networks of log K_l, from K_0 = 1, for every C_W. Returns c_w, layer, seed, log_k."""
     rows = []
     for seed in seeds:
         for i, c_w in enumerate(c_ws):
             g = np.random.default_rng([seed, LAYERS, 0, i])
-            logs = np.log(kernels(act, width, depth, c_w=c_w, networks=networks, generator=g)).mean(1)
+            logs = np.log(kernels(act, width, depth, c_w=c_w, c_b=c_b, networks=networks, generator=g)).mean(1)
             rows.append(pd.DataFrame({"c_w": c_w, "layer": range(depth + 1), "seed": seed, "log_k": logs}))
     return pd.concat(rows, ignore_index=True)
 

@@ -36,7 +36,8 @@ ACTIVATIONS: dict[str, Activation] = {
     "softplus": torch.nn.functional.softplus,
 }
 SLOPES = {"relu": (1.0, 0.0), "leaky": (1.0, SLOPE), "linear": (1.0, 1.0)}  # of those that are lines on either side
-LARGEST = 1e4  # of the kernels at which means are computed and roots are looked for
+LARGEST = 1e8  # of the kernels at which means are computed
+ROOTS = 1e4  # of those at which critical points are looked for
 SMALLEST = 1e-6
 
 
@@ -75,8 +76,8 @@ _BOTH, _WEIGHTS = np.r_[-_AT[::-1], _AT], np.r_[_WEIGHT[::-1], _WEIGHT]
 def mean(function: Callable[[Tensor], Tensor], kernel: float) -> float:
     """Mean of function(z) for z ~ N(0, kernel), by Gauss-Legendre quadrature on either side of 0.
 
-    Exact to ten digits for functions that are smooth but for a kink at 0, and kernels up to 10,000.
-    Raises `ValueError` for a kernel outside (0, 10,000].
+    Exact to nine digits for functions that are smooth but for a kink at 0; for those that oscillate, such as the sine,
+    up to kernels of 10,000. Raises `ValueError` for a kernel outside (0, 1e8].
 
     >>> round(mean(torch.square, 2.0), 10)
     2.0
@@ -194,7 +195,7 @@ def critical_point(act: str | Activation) -> Critical:
         along, across = susceptibilities(act, math.exp(log), 1.0)
         return along - across
 
-    grid = np.linspace(math.log(1e-3), math.log(LARGEST) - 1e-9, 120)
+    grid = np.linspace(math.log(1e-3), math.log(ROOTS), 120)
     gaps = [gap(log) for log in grid]
     for low, high, left, right in zip(grid, grid[1:], gaps, gaps[1:], strict=False):
         if left * right < 0:
@@ -277,6 +278,15 @@ def log_norm(act: str, width: int, c_w: float) -> LogNorm:
         first, spread = first + whole[0], second - first**2 + whole[1]
     average = float(chance @ first)
     return LogNorm(average, float(chance @ (spread + (first - average) ** 2)))
+
+
+def exact_rate(act: str, width: int, c_w: float, c_b: float = 0.0) -> float:
+    """Mean step of log K a layer where it is known, that is for scale-invariant activations without biases; else nan.
+
+    >>> round(exact_rate("linear", 64, 1.0), 6), exact_rate("tanh", 64, 1.0)
+    (-0.015706, nan)
+    """
+    return log_norm(act, width, c_w).mean if act in SLOPES and c_b == 0 else math.nan
 
 
 def moment_growth(act: str) -> float:
