@@ -66,9 +66,15 @@ def test_known_critical_points_are_found(act, c_b, c_w, kind):
         np.testing.assert_allclose(kernels, found.kernel, rtol=1e-9)
 
 
-@pytest.mark.parametrize("act", ["sigmoid", "softplus"])
+def test_a_curvature_that_jumps_at_zero_is_no_hindrance():
+    found = theory.critical_point(torch.nn.functional.softsign)
+    assert (found.c_b, found.c_w, found.kind) == (0, pytest.approx(1, abs=1e-5), "zero")
+
+
+@pytest.mark.parametrize("act", ["sigmoid", "softplus", torch.exp, torch.sinh, torch.square])
 def test_an_activation_without_a_critical_point_is_refused(act):
-    with pytest.raises(ValueError, match=f"activation is '{act}': it has no critical point; must be one that has"):
+    name = act if isinstance(act, str) else act.__name__
+    with pytest.raises(ValueError, match=f"activation is '{name}': it has no critical point; must be one that has"):
         theory.critical_point(act)
 
 
@@ -253,6 +259,7 @@ REFUSED = {
     "activation is 'sin': must be one of relu, leaky, linear": lambda: theory.moment_growth("sin"),
     r"kernel is 0: must be above 0 and at most 1e\+08": lambda: theory.second_moment("tanh", 0.0),
     r"kernel is 2e\+08: must be above 0 and at most": lambda: theory.second_moment("tanh", 2e8),
+    "kernel is 100: the activation grows too fast for a mean": lambda: theory.second_moment(torch.exp, 100.0),
     "c_w is 0: must be positive": lambda: theory.susceptibilities("tanh", 1.0, 0.0),
     "c_w is -1: must be positive and finite": lambda: theory.recursion("relu", 1.0, 5, c_w=-1.0),
     "c_b is -0.1: must be 0 or more": lambda: theory.recursion("relu", 1.0, 5, c_w=1.0, c_b=-0.1),

@@ -135,7 +135,7 @@ def _moving_fan(
         for k, case in enumerate(cases)
         for j, stop in enumerate(stops)
     }
-    label = ["outputs of networks", "Gaussian of equal variance"]
+    label = ["outputs of networks", "Gaussian"]
     key = alt.Color("label:N", title=None, legend=alt.Legend(columns=2)).scale(domain=label, range=[BLUE, GREY])
     along = alt.X("x:Q", title="output, in standard deviations").scale(domain=[-4, 4])
     along = along.axis(orient="bottom", grid=False)
