@@ -14,6 +14,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 from scipy.stats import norm
 
+from phenomena.chapters.criticality.theory import critical_point
 from phenomena.runs.book import build as book
 from phenomena.runs.book import images, markdown, quotes
 from phenomena.runs.contract.errors import BadInput
@@ -50,14 +51,21 @@ NUMBERED = re.compile(r"(?:Assumption|Chapter|Lemma|Proposition|Python|Section|T
 CODE = re.compile(r"^(`{3,})(?!\{)[^\n]*\n.*?^\1|`[^`\n]*`|\]\([^)]*\)|\{\{.*?\}\}", re.S | re.M)
 
 REASONS = {"95": "the level of all intervals, in percent"}
+GELU, SILU = map(critical_point, ("gelu", "silu"))
 FORMULAS = {
+    "criticality": {  # a public implementation's, to all its digits; of the last the point stands one place off
+        "0.17292239": GELU.c_b,
+        "1.98305826": GELU.c_w,
+        "1.98800468": SILU.c_w,
+        "0.055514317": SILU.c_b / 10,
+    },
     "multitask_selection": {
         "0.80": math.sqrt(2 / math.pi),
         "0.175": norm.pdf(norm.ppf(0.9)),
         "0.35": 2 * norm.pdf(norm.ppf(0.9)),
         "5.7": 1 / norm.pdf(norm.ppf(0.9)),
         "0.9": 1 - 0.1,  # the quantile of one row in ten
-    }
+    },
 }
 
 
