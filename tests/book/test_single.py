@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -11,6 +12,9 @@ from nbformat.v4 import new_markdown_cell
 
 from phenomena.runs.book import single
 from phenomena.runs.store import named
+from phenomena.runs.store.chapters import Project
+
+CHAPTERS = Project(Path(__file__).parents[2]).chapters()
 
 PROSE = """\
 With $x^2$ and a rate of [`high`](../book/published/toy/default.json), [see](#toy-line), as the claim
@@ -29,7 +33,6 @@ Text <sub>low</sub> <img src="https://example.org/c.png" onerror="alert(1)">
 def whole(tmp_path_factory, server, pytestconfig):
     """A toy project, its run with two moving figures, and the run's page."""
     from phenomena.runs.execute import runner
-    from phenomena.runs.store.chapters import Project
 
     root = tmp_path_factory.mktemp("single")
     (root / "requirements.lock").write_text("toy==1\n")
@@ -121,3 +124,24 @@ def test_its_figures_move_from_disk_without_a_request(whole, browser):
         slider.press("ArrowRight")
         assert reading.text_content() != before
         assert (visit.strays, visit.errors) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("tex", "same"),
+    [
+        (r"\frac12", r"\frac{1}{2}"), (r"\tfrac1n", r"\frac{1}{n}"), (r"\frac ln", r"\frac{l}{n}"),
+        (r"\dfrac{a}b", r"\frac{a}{b}"), (r"\big(x\Big)^2", "(x)^2"), (r"1, \dots, n", r"1, \ldots, n"),
+        (r"\bigl[x\bigr]", "[x]"),
+    ],
+)  # fmt: skip
+def test_formulas_that_docutils_does_not_read_as_they_are(tex, same):
+    assert single._formula(tex, {}) == single._formula(same, {}) and "<math" in single._formula(tex, {})
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda c: c.name)
+def test_every_formula_of_a_chapter_is_drawn(chapter):
+    texts = [c.source for c in chapter.source.cells if c.cell_type == "markdown"]
+    html = "".join(single._markdown().render(text) for text in texts)
+    page = BeautifulSoup(html, "html.parser")
+    left = [code.text for code in page.find_all("code", class_=False) if re.search(r"\\[a-z]+|\^|_\{", code.text)]
+    assert "<math" in html and left == []

@@ -178,8 +178,20 @@ def _markdown() -> MarkdownIt:
     return md
 
 
+# what TeX has and docutils has not: sizes of brackets, \dots, arguments of one sign without braces
+KNOWN = [
+    (r"\\[bB]ig+[lr]?(?![a-zA-Z])", ""),
+    (r"\\dots(?![a-zA-Z])", r"\\ldots"),
+    (r"\\[td]frac(?![a-zA-Z])", r"\\frac"),
+    (r"\\frac\s*(\w)", r"\\frac{\1}"),
+    (r"(\\frac\{[^{}]*\})\s*(\w)", r"\1{\2}"),
+]
+
+
 def _formula(tex: str, options: dict[str, Any]) -> str:
     """A formula as MathML, which browsers draw themselves; its source where that is not understood."""
+    for pattern, known in KNOWN:
+        tex = re.sub(pattern, known, tex)
     try:
         return str(tex2mathml(tex, as_block=options.get("display_mode", False)))
     except (MathError, SyntaxError):
