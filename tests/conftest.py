@@ -251,7 +251,7 @@ def browser() -> Iterator[Any]:
 
 
 class Visit:
-    """A tab, the requests that would have left the site's address, and what its console complained of."""
+    """A tab, what it was answered, requests that would leave the site's address, and complaints of its console."""
 
     def __init__(self, browser: Any, site: str, **options: Any) -> None:
         self.site = site
@@ -259,14 +259,16 @@ class Visit:
         self.page = self.context.new_page()
         self.strays: list[str] = []
         self.errors: list[str] = []
-        self.page.route(lambda url: not url.startswith((site, "data:", "blob:")), self._stop)
+        self.responses: list[Any] = []
         self.page.set_default_timeout(60_000)  # where much else runs, a page may take long
+        self.page.on("request", self._see)
+        self.page.on("response", lambda response: self.responses.append(response))
         self.page.on("console", self._hear)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
 
-    def _stop(self, route: Any) -> None:
-        self.strays.append(route.request.url)
-        route.abort()
+    def _see(self, request: Any) -> None:
+        if not request.url.startswith((self.site, "data:", "blob:")):  # the browser knows no other host anyway
+            self.strays.append(request.url)
 
     def _hear(self, message: Any) -> None:
         if message.type in ("error", "warning"):

@@ -6,6 +6,7 @@
 import itertools
 import os
 import re
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
@@ -24,9 +25,14 @@ GLOSSARY = BOOK / "book" / "glossary.html"
 BUDGET = 1_500_000  # bytes of a page beside shared scripts and styles
 SIZE = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
+CLIPBOARD = {"permissions": ["clipboard-read", "clipboard-write"]}
 TYPESET = "[...document.querySelectorAll('.math')].every(m => m.querySelector('mjx-container:not(:empty)'))"
 
+CHAPTERS = [page for page in PAGES if page.startswith("notebooks/")]
+
 each = pytest.mark.parametrize("page", PAGES)
+each_opened = pytest.mark.parametrize("opened", PAGES, indirect=True, scope="module")
+each_chapter = pytest.mark.parametrize("page", CHAPTERS)
 pytestmark = without_browser
 
 
@@ -38,8 +44,8 @@ def places():
         yield {"http": site, "file": BOOK.as_uri()}
 
 
-@pytest.fixture
-def visit(browser, places):
+@contextmanager
+def opening(browser, places):
     """Opens pages, each in a tab of its own, and sees at the end that none sent a request out or complained."""
     visits = []
 
@@ -57,6 +63,22 @@ def visit(browser, places):
         strays, errors = seen.strays, seen.errors
         seen.context.close()
         assert strays == [] and errors == []
+
+
+@pytest.fixture
+def visit(browser, places):
+    with opening(browser, places) as go:
+        yield go
+
+
+@pytest.fixture(scope="module")
+def opened(request, browser, places):
+    """A page on a wide screen, unfolded, for all the tests that only look at it: loading is most of their time."""
+    with opening(browser, places) as go:
+        seen = go(request.param, **CLIPBOARD)
+        unfold(seen.page)
+        seen.page.wait_for_timeout(300)  # some buttons come with a script that is waited for
+        yield seen
 
 
 def unfold(tab):
@@ -117,17 +139,23 @@ def test_the_results_are_filtered_by_a_link_and_by_hand(visit, place):
     assert tab.url.endswith("?verdict=reproduced")
 
 
+@each_opened
+def test_a_page_is_whole(opened):
+    check_whole(opened)
+    sizes = {r.url: len(r.body()) for r in opened.responses if r.ok and "/_static/" not in r.url}
+    assert 0 < sum(sizes.values()) <= BUDGET
+
+
 @each
-@pytest.mark.parametrize("place", ["http", "file"])
-def test_a_page_is_whole(visit, page, place):
+def test_a_page_is_whole_in_a_folder(visit, page):
+    seen = visit(page, "file")
+    unfold(seen.page)
+    check_whole(seen)
+
+
+def check_whole(seen):
     """Formulas, letters and pictures are there, no request leaves the machine, nothing complains, no page is heavy."""
-    sizes = {}
-    seen = visit(page, place)
-    tab = seen.page
-    tab.on("response", lambda r: sizes.update({r.url: r.body()}) if r.ok else None)
-    tab.reload()
-    tab.wait_for_function(TYPESET)
-    unfold(tab)  # pictures that are folded are loaded when they are seen
+    tab = seen.page  # pictures that are folded are loaded when they are seen
     tab.wait_for_function("[...document.images].every(image => image.complete)")
     assert tab.evaluate("[...document.images].filter(image => !image.naturalWidth).map(image => image.src)") == []
     assert tab.locator("mjx-merror").count() == 0
@@ -137,8 +165,6 @@ def test_a_page_is_whole(visit, page, place):
     assert tab.locator("html").get_attribute("lang") == "en"
     assert tab.locator("main").count() == 1
     assert tab.locator("h1:visible").count() == 1
-    own = sum(len(body) for url, body in sizes.items() if "/_static/" not in url)
-    assert 0 < own <= BUDGET
 
 
 @each
@@ -154,24 +180,31 @@ def test_a_phone_does_not_scroll_sideways(visit, page):
     assert tab.locator(".interactive svg text").evaluate_all(cut) == []
 
 
-@each
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious(visit, page, scheme):
+@each_opened
+def test_axe_finds_nothing_serious(opened):
     """Contrast, names, roles, keyboard: what is folded is opened, so that it is checked as well."""
-    tab = visit(page, color_scheme=scheme).page
-    assert tab.locator("html").get_attribute("data-theme") == scheme
-    unfold(tab)
-    tab.wait_for_timeout(300)
+    tab = opened.page
+    assert tab.locator("html").get_attribute("data-theme") == "light"
     assert violations(tab) == []
     tab.set_viewport_size(PHONE)
     tab.wait_for_timeout(500)
     assert violations(tab, runOnly=["scrollable-region-focusable", "aria-hidden-focus", "nested-interactive"]) == []
+    tab.set_viewport_size(SIZE)
 
 
-def violations(tab, **options):
+@each
+def test_axe_finds_nothing_too_faint_in_the_dark(visit, page):
+    tab = visit(page, color_scheme="dark").page
+    assert tab.locator("html").get_attribute("data-theme") == "dark"
+    unfold(tab)
+    tab.wait_for_timeout(300)
+    assert violations(tab, runOnly=["color-contrast"]) == []
+
+
+def violations(tab, within="html", **options):
     tab.evaluate(AXE.read_text(encoding="utf-8"))
     options |= {"resultTypes": ["violations"], "preload": False}  # style sheets are not asked for once more
-    found = tab.evaluate("options => axe.run(document, options)", options)
+    found = tab.evaluate("([within, options]) => axe.run(within, options)", [within, options])
     return [
         f"{v['id']}: {v['nodes'][0]['html'][:200]} {v['nodes'][0]['failureSummary']} and {len(v['nodes']) - 1} others"
         for v in found["violations"]
@@ -208,7 +241,7 @@ def test_search_finds_a_term(visit, place):
 
 
 @pytest.mark.parametrize("place", ["http", "file"])
-@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("notebooks/")])
+@each_chapter
 def test_a_slider_moves_its_figure_by_mouse_and_by_keyboard(visit, page, place):
     tab = visit(page, place).page
     figure = tab.locator("figure:has(.interactive)").first
@@ -227,15 +260,10 @@ def test_a_slider_moves_its_figure_by_mouse_and_by_keyboard(visit, page, place):
         assert reading.inner_text() == states[1][0]
 
 
-CLIPBOARD = {"permissions": ["clipboard-read", "clipboard-write"]}
-
-
-@each
-def test_every_command_can_be_copied(visit, page):
+@each_opened
+def test_every_command_can_be_copied(opened):
     """In blocks, and in lines of text, those of exercises included; of what a terminal shows, commands alone."""
-    tab = visit(page, **CLIPBOARD).page
-    unfold(tab)
-    tab.wait_for_timeout(300)  # the buttons of blocks come with a script that is waited for
+    tab = opened.page
     inline = tab.locator("article code:not(pre code):not(a code):not(:is(h1, h2, h3, summary) code)")
     commands = [code for code in inline.all() if re.match(r"(phenomena|make|papermill|git) \w", code.inner_text())]
     for code in commands:
@@ -256,9 +284,9 @@ def test_every_command_can_be_copied(visit, page):
         assert copied(tab).rstrip("\n") == ("\n".join(prompted) or shown)
 
 
-@each
-def test_every_figure_has_a_link_to_itself(visit, page):
-    tab = visit(page, **CLIPBOARD).page
+@each_opened
+def test_every_figure_has_a_link_to_itself(opened):
+    tab = opened.page
     for number, figure in enumerate(tab.locator("figure[id]:has(.caption-number)").all()):
         link = figure.locator("figcaption a.headerlink")
         assert link.inner_text() == "link"
@@ -276,7 +304,7 @@ def copied(tab):
     return tab.evaluate("navigator.clipboard.readText()")
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("notebooks/")])
+@each_chapter
 def test_the_form_gives_the_pages_own_command_and_takes_a_seed(visit, page):
     tab = visit(page, **CLIPBOARD).page
     unfold(tab)
@@ -290,13 +318,10 @@ def test_the_form_gives_the_pages_own_command_and_takes_a_seed(visit, page):
     assert tab.url.endswith("?run.seed=7")
     form.get_by_label("seed", exact=True).fill("-1")
     assert "seed='-1' is not accepted: int, at least 0" in form.get_by_role("status").inner_text()
-    assert violations(tab) == []
+    assert violations(tab, "form.run-form") == []
 
 
-CHAPTERS = [page for page in PAGES if page.startswith("notebooks/")]
-
-
-@pytest.mark.parametrize("page", CHAPTERS)
+@each_chapter
 def test_a_chapter_begins_with_its_figure_and_its_verdicts(visit, page):
     tab = visit(page, viewport={"width": 1280, "height": 1000}).page
     place = "e => { const r = e.getBoundingClientRect(); return [r.top, r.bottom]; }"
@@ -307,7 +332,7 @@ def test_a_chapter_begins_with_its_figure_and_its_verdicts(visit, page):
     assert tab.locator("article figure").first.locator(".interactive, img").count() > 0
 
 
-@pytest.mark.parametrize("page", CHAPTERS)
+@each_chapter
 def test_a_control_has_ticks_and_a_value_and_its_place_is_in_the_address(visit, page):
     tab = visit(page).page
     figure = tab.locator("figure:has(.interactive)").first
@@ -329,7 +354,7 @@ def test_a_control_has_ticks_and_a_value_and_its_place_is_in_the_address(visit, 
     assert "?" not in start
 
 
-@pytest.mark.parametrize("page", CHAPTERS)
+@each_chapter
 def test_code_is_folded_under_names_and_no_wider_than_the_page(visit, page):
     tab = visit(page).page
     folds = tab.locator("article div.cell:not(.tag_plumbing) details.hide")
@@ -346,10 +371,9 @@ def test_code_is_folded_under_names_and_no_wider_than_the_page(visit, page):
     assert tab.locator("article div.cell details.hide:not([open])").count() == 0, "the choice is remembered"
 
 
-@each
-def test_no_markup_is_left_and_no_formula_is_cut(visit, page):
-    tab = visit(page).page
-    unfold(tab)
+@each_opened
+def test_no_markup_is_left_and_no_formula_is_cut(opened):
+    tab = opened.page
     words = """e => { const copy = e.cloneNode(true);
         copy.querySelectorAll("pre, code, script, style, mjx-container").forEach(part => part.remove());
         return copy.innerText }"""
