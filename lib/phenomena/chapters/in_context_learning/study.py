@@ -1,0 +1,188 @@
+"""The chapter's experiments: networks trained on sequences, and what they answer as training goes on, in tidy frames.
+
+Each seed has a generator of its own, for its items, its networks and all its sequences: what belongs to a seed is the
+same to the bit whatever other seeds run with it.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from phenomena.chapters.in_context_learning import theory
+from phenomena.chapters.in_context_learning.sequences import KINDS, Sequences, Task, draw, stack, table
+from phenomena.chapters.in_context_learning.two_paths import Passes, Training, train
+from phenomena.science.frames import select
+
+TESTED = 400  # sequences of each kind a seed
+UNSUPPORTED = ("training", "unsupported")  # kinds in which some query has no support
+
+
+class Learned(NamedTuple):
+    """What networks of one setting answered over training.
+
+    shares: a row a seed, step and kind of sequences, with the share of answers that are the label which the context
+        gives the query (`context`), that of the query's class (`weights`), or any that stands in the context
+        (`listed`), and the attention to what supports the query (nan where nothing does).
+    votes: a row a seed and step: training loss; u, the context's vote, and v, the weights' vote, each for its label
+        over the mean of the others, in logits, on flipped sequences; on unsupported ones `odds`, the vote of the
+        weights at which the odds of a wrong label are what they are on average, -log mean exp(wrong logit - right
+        logit), to how many items attention goes (`attended`), and how often the answer is the class's label where it
+        stands in the context and where it does not (`own_listed`, `own_missing`).
+    watched: a row a step and label of one flipped sequence of the first seed.
+    """
+
+    shares: pd.DataFrame
+    votes: pd.DataFrame
+    watched: pd.DataFrame
+
+
+def times(steps: int, count: int = 26) -> list[int]:
+    """Steps from 0 to the last one, evenly spaced in their logarithm from 10 on.
+
+    >>> times(1000, 5)
+    [0, 10, 46, 215, 1000]
+    """
+    return sorted({0, *np.geomspace(min(10, steps), steps, count - 1).round().astype(int).tolist()})
+
+
+def learn(task: Task, training: Training, seeds: Sequence[int], at: Sequence[int] | None = None) -> Learned:
+    """Trains a network a seed and asks it on the same sequences at every step of `at`, by default those of `times`."""
+    at = times(training.steps) if at is None else list(at)
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    tables = torch.stack([table(task, generator) for generator in generators])
+    asked = {kind: stack([draw(task, kind, TESTED, generator) for generator in generators]) for kind in KINDS}
+    chosen = _conflict(asked["flipped"])
+    shares, votes, watched = [], [], []
+    for step, net in train(tables, task, training, generators, at):
+        passes = Passes(net, TESTED, task.context)
+        row: dict[str, Tensor] = {}
+        for kind, sequences in asked.items():
+            logits = passes.forward(_items(tables, sequences), sequences.labels)
+            measured = _shares(logits, sequences)
+            support = passes.attention[:, : task.copies].sum(1).mean(1)
+            measured["attention"] = torch.full_like(support, torch.nan) if kind in UNSUPPORTED else support
+            shares.append(pd.DataFrame({"seed": list(seeds), "step": step, "kind": kind} | _columns(measured)))
+            row |= _votes(kind, logits, sequences, passes)
+            if kind == "flipped":
+                watched.append(_watched(passes, sequences, chosen).assign(step=step))
+        votes.append(pd.DataFrame({"seed": list(seeds), "step": step} | _columns(row)))
+    return Learned(*(pd.concat(frames, ignore_index=True) for frames in (shares, votes, watched)))
+
+
+def rise_and_fall(learned: Learned, kind: str = "flipped") -> pd.DataFrame:
+    """A row a seed: its `peak`, the largest share of answers that follow the context, the step it is reached `at`, the
+    share at the `end`, their difference `fall`, and the training loss at both, `loss_peak` and `loss_end`.
+
+    The peak is the largest of shares measured on finitely many sequences, a little above the largest expected one.
+    """
+    shares = select(learned.shares, kind=kind).pivot(index="seed", columns="step", values="context")
+    losses = learned.votes.pivot(index="seed", columns="step", values="loss")
+    at = shares.idxmax(axis=1)
+    found = pd.DataFrame({"peak": shares.max(axis=1), "at": at, "end": shares.iloc[:, -1]})
+    found["fall"] = found["peak"] - found["end"]
+    found["loss_peak"] = losses.to_numpy()[np.arange(len(at)), losses.columns.get_indexer(pd.Index(at))]
+    return found.assign(loss_end=losses.iloc[:, -1]).reset_index()
+
+
+def settled(learned: Learned, task: Task) -> pd.DataFrame:
+    """The rows of `votes` with a column `settled`, the u of `theory.settled_vote` at their `odds` and `attended`."""
+    votes = learned.votes
+    attended = votes["attended"].clip(upper=task.labels - 1).to_numpy()
+    return votes.assign(settled=theory.settled_vote(votes["odds"].to_numpy(), task.supported, task.labels, attended))
+
+
+def grid(tasks: Iterable[Task], training: Training, seeds: Sequence[int]) -> pd.DataFrame:
+    """`rise_and_fall` of every task, with its classes, spread and supported in columns."""
+    rows = []
+    for task in tasks:
+        found = rise_and_fall(learn(task, training, seeds, times(training.steps, 16)))
+        rows.append(found.assign(classes=task.classes, spread=task.spread, supported=task.supported))
+    return pd.concat(rows, ignore_index=True)
+
+
+def _columns(row: Mapping[str, Tensor]) -> dict[str, list[float]]:
+    return {name: values.double().tolist() for name, values in row.items()}
+
+
+def _items(tables: Float[Tensor, "s r d"], sequences: Sequences) -> Float[Tensor, "s q m d"]:
+    s, places, m = sequences.items.shape
+    index = sequences.items.reshape(s, -1, 1).expand(-1, -1, tables.shape[2])
+    return tables.gather(1, index).view(s, places, m, -1)
+
+
+def _shares(logits: Float[Tensor, "s m l"], sequences: Sequences) -> dict[str, Float[Tensor, " s"]]:
+    answer = logits.argmax(2)
+    hits = {"context": answer == sequences.labels[:, 0], "weights": answer == sequences.own}
+    hits["listed"] = (answer[:, None] == sequences.labels[:, 1:]).any(1)
+    return {name: hit.double().mean(1) for name, hit in hits.items()}
+
+
+def _lead(logits: Float[Tensor, "s m l"], labels: Int[Tensor, "s m"]) -> Float[Tensor, "s m"]:
+    """A label's logit over the mean of the others."""
+    own = logits.gather(2, labels[..., None])[..., 0]
+    return own - (logits.sum(2) - own) / (logits.shape[2] - 1)
+
+
+def _loss(logits: Float[Tensor, "s m l"], labels: Int[Tensor, "s m"]) -> Float[Tensor, " s"]:
+    flat = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+    return flat.view(labels.shape).double().mean(1)
+
+
+def _votes(kind: str, logits: Tensor, sequences: Sequences, passes: Passes) -> dict[str, Float[Tensor, " s"]]:
+    """What the kind of sequences has to say for `Learned.votes`."""
+    if kind == "training":
+        return {"loss": _loss(logits, sequences.labels[:, 0])}
+    if kind == "flipped":
+        return {
+            "u": _lead(passes.context, sequences.labels[:, 0]).mean(1),
+            "v": _lead(passes.weights, sequences.own).mean(1),
+        }
+    if kind == "unsupported":
+        own = (logits.argmax(2) == sequences.own).double()
+        listed = (sequences.labels[:, 1:] == sequences.own[:, None]).any(1).double()
+        return {
+            "odds": _odds_vote(passes.weights, sequences.own),
+            "attended": passes.attention.square().sum(1).reciprocal().mean(1),
+            "own_listed": (own * listed).sum(1) / listed.sum(1),
+            "own_missing": (own * (1 - listed)).sum(1) / (1 - listed).sum(1),
+        }
+    return {}
+
+
+def _odds_vote(logits: Float[Tensor, "s m l"], labels: Int[Tensor, "s m"]) -> Float[Tensor, " s"]:
+    """-log of the mean, over queries and wrong labels, of exp(wrong logit - right logit)."""
+    gaps = logits - logits.gather(2, labels[..., None])
+    s, m, wrong = *labels.shape, logits.shape[2] - 1
+    return math.log(m * wrong) - gaps.scatter(2, labels[..., None], -torch.inf).view(s, -1).logsumexp(1)
+
+
+def _conflict(flipped: Sequences) -> int:
+    """The first sequence of the first seed whose context has labels that all differ, also from the class's own."""
+    for place, (labels, own) in enumerate(zip(flipped.labels[0, 1:].T.tolist(), flipped.own[0].tolist(), strict=True)):
+        if len({*labels, own}) == len(labels) + 1:
+            return place
+    return 0
+
+
+def _watched(passes: Passes, sequences: Sequences, chosen: int) -> pd.DataFrame:
+    """Votes of both paths for every label, and the attention to the pairs that bear it."""
+    (_, *labels), own = sequences.labels[0, :, chosen].tolist(), sequences.own[0, chosen].item()
+    return pd.DataFrame(
+        {
+            "label": range(passes.context.shape[2]),
+            "context": passes.context[0, chosen].tolist(),
+            "weights": passes.weights[0, chosen].tolist(),
+            "attention": passes.read[0, chosen].tolist(),
+            "role": [
+                "own" if label == own else "copy" if label == labels[0] else "listed" if label in labels else "absent"
+                for label in range(passes.context.shape[2])
+            ],
+        }
+    )
