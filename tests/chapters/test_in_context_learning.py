@@ -231,6 +231,7 @@ def test_what_does_not_fit_is_refused_in_one_line():
             check(tables, SMALL, SHORT, generators, at)
 
 
+@pytest.mark.filterwarnings("ignore:.* encountered in matmul:RuntimeWarning")
 def test_a_network_that_diverges_says_so():
     with pytest.raises(FloatingPointError, match="a network is no longer finite after 60 steps: lower its learning"):
         last(train(*twice(SMALL, [0], replace(SHORT, rate_weights=1e38)), [60]))

@@ -123,13 +123,9 @@ def draw(task: Task, kind: str, count: int, generator: torch.Generator) -> Seque
     """
     if kind not in KINDS:
         raise ValueError(f"sequences of kind {kind!r}: must be one of {', '.join(KINDS)}")
-    n, p = task.context, frequencies(task)
-    ends = p.cumsum(0)
-    u = torch.rand(n + 1, count, generator=generator, dtype=torch.float64)
-    query = _place(u[:1], ends)
-    others = u[1:] * (1 - p[query])  # the query's class is cut out of the unit interval
-    others = _place(torch.where(others < (ends - p)[query], others, others + p[query]), ends)
-    classes = torch.cat([query, others])
+    n = task.context
+    classes = _classes(task, count, generator)
+    query = classes[:1]
     share = {"training": task.supported, "unsupported": 0.0}.get(kind, 1.0)
     support = torch.rand(1, count, generator=generator) < share
     place = slice(1, 1 + task.copies)  # attention has no positions: any place is as good
@@ -148,9 +144,23 @@ def draw(task: Task, kind: str, count: int, generator: torch.Generator) -> Seque
     return Sequences(classes * task.exemplars + exemplar, labels, own)
 
 
-def _place(u: Float[Tensor, "*shape"], ends: Float[Tensor, " c"]) -> Int[Tensor, "*shape"]:
-    """The class in whose part of the unit interval u lies; rounding must not lead beyond the last."""
-    return torch.bucketize(u, ends[:-1], right=True)
+def _classes(task: Task, count: int, generator: torch.Generator) -> Int[Tensor, "q m"]:
+    """A query's class by its frequency, and the others by theirs without that of the query.
+
+    Each class has a part of the unit interval, as long as it is frequent; the query's is cut out for the others.
+    """
+    n = task.context
+    if task.zipf == 0:  # the same in whole numbers, in a third of the time
+        query = torch.randint(task.classes, (1, count), generator=generator)
+        others = torch.randint(task.classes - 1, (n, count), generator=generator)
+        return torch.cat([query, others + (others >= query)])
+    p = frequencies(task)
+    ends = p.cumsum(0)
+    u = torch.rand(n + 1, count, generator=generator, dtype=torch.float64)
+    query = torch.bucketize(u[:1], ends[:-1], right=True)  # rounding must not lead beyond the last
+    others = u[1:] * (1 - p[query])
+    others = torch.where(others < (ends - p)[query], others, others + p[query])
+    return torch.cat([query, torch.bucketize(others, ends[:-1], right=True)])
 
 
 def stack(drawn: Sequence[Sequences]) -> Sequences:

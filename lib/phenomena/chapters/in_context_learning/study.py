@@ -6,6 +6,7 @@ same to the bit whatever other seeds run with it.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -58,13 +59,15 @@ def learn(task: Task, training: Training, seeds: Sequence[int], at: Sequence[int
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     tables = torch.stack([table(task, generator) for generator in generators])
     asked = {kind: stack([draw(task, kind, TESTED, generator) for generator in generators]) for kind in KINDS}
+    items = {kind: _items(tables, sequences) for kind, sequences in asked.items()}
     chosen = _conflict(asked["flipped"])
+    passes: Passes | None = None
     shares, votes, watched = [], [], []
     for step, net in train(tables, task, training, generators, at):
-        passes = Passes(net, TESTED, task.context)
+        passes = passes or Passes(net, TESTED, task.context)  # the networks change, but stay where they are
         row: dict[str, Tensor] = {}
         for kind, sequences in asked.items():
-            logits = passes.forward(_items(tables, sequences), sequences.labels)
+            logits = passes.forward(items[kind], sequences.labels)
             measured = _shares(logits, sequences)
             support = passes.attention[:, : task.copies].sum(1).mean(1)
             measured["attention"] = torch.full_like(support, torch.nan) if kind in UNSUPPORTED else support
@@ -98,6 +101,34 @@ def settled(learned: Learned, task: Task) -> pd.DataFrame:
     return votes.assign(settled=theory.settled_vote(votes["odds"].to_numpy(), task.supported, task.labels, attended))
 
 
+def settling(learned: Learned, task: Task) -> pd.DataFrame:
+    """A row a seed: the vote of the context at its highest and at the end, `u_peak` and `u_end`, and `off`, by which
+    share it misses the closed form, |u / settled - 1|, mean over the steps from its highest on."""
+    votes = settled(learned, task)
+    rows = []
+    for seed, part in votes.groupby("seed"):
+        late = part.loc[part["u"].idxmax() :]
+        off = (late["u"] / late["settled"] - 1).abs().mean()
+        rows.append({"seed": seed, "u_peak": late["u"].iloc[0], "u_end": late["u"].iloc[-1], "off": off})
+    return pd.DataFrame(rows)
+
+
+def matching(task: Task, spreads: Sequence[float], seeds: Sequence[int]) -> pd.DataFrame:
+    """In which share of supported sequences the item most similar to the query is of its class, by seed and spread.
+
+    Columns seed, spread, right; of flipped sequences with one item of the query's class.
+    """
+    rows = []
+    for spread in spreads:
+        one = replace(task, spread=spread, copies=1)
+        for seed in seeds:
+            generator = torch.Generator().manual_seed(seed)
+            items, drawn = table(one, generator), draw(one, "flipped", 5 * TESTED, generator)
+            scores = (items[drawn.items[:1]] * items[drawn.items[1:]]).sum(2)
+            rows.append({"seed": seed, "spread": spread, "right": (scores.argmax(0) == 0).double().mean().item()})
+    return pd.DataFrame(rows)
+
+
 def grid(tasks: Iterable[Task], training: Training, seeds: Sequence[int]) -> pd.DataFrame:
     """`rise_and_fall` of every task, with its classes, spread and supported in columns."""
     rows = []
@@ -112,9 +143,7 @@ def _columns(row: Mapping[str, Tensor]) -> dict[str, list[float]]:
 
 
 def _items(tables: Float[Tensor, "s r d"], sequences: Sequences) -> Float[Tensor, "s q m d"]:
-    s, places, m = sequences.items.shape
-    index = sequences.items.reshape(s, -1, 1).expand(-1, -1, tables.shape[2])
-    return tables.gather(1, index).view(s, places, m, -1)
+    return torch.stack([items[places] for items, places in zip(tables, sequences.items, strict=True)])
 
 
 def _shares(logits: Float[Tensor, "s m l"], sequences: Sequences) -> dict[str, Float[Tensor, " s"]]:
