@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -309,7 +310,7 @@ def votes(learned: Learned, task: Task, others: Mapping[str, tuple[Learned, Task
     }
 
 
-def arms(
+def _arms(
     learned: Mapping[str, Learned],
     caption: str,
     message: str,
@@ -340,6 +341,58 @@ def arms(
     ends = {name: _mean(part, "context") for name, part in flipped.items()}
     told = "; ".join(f"{name}: peak {c.max():.2f}, end {c.iloc[-1]:.2f}" for name, c in ends.items())
     return {"figure": figure, "caption": caption, "alt": f"{message} {told}.", "data": frame.drop(columns="kind")}
+
+
+def decay(learned: Mapping[str, Learned], context: float, weights: float) -> dict[str, Any]:
+    """Who answers with decay on neither path, one, or both; context, weights: the shares that it takes off a step."""
+    caption = (
+        "Answers from the context on flipped sequences, and right answers without support, with decay on neither path, "
+        f"one, or both. At every step it takes off a share of {context:g} of the context's parameters and {weights:g} "
+        "of the weights' parameters."
+    )
+    message = "Decay on the weights' path keeps the skill, decay on the context's path ends it sooner."
+    return _arms(learned, caption, message, second=("unsupported", "weights", "unsupported: label of the class"))
+
+
+def always(varied: Learned, exact: Learned, task: Task) -> dict[str, Any]:
+    """Who answers where every training sequence is supported, by varied items or by exact copies.
+
+    task: that of the varied items. Their vote is compared with the closed form for p the share of right matches.
+    """
+    right = theory.nearest_is_right(task.spread, task.features, task.context, task.exemplars)
+    closed = settled(varied, replace(task, supported=right)).groupby("step")["settled"].mean()[1:]
+    caption = (
+        "Every training sequence is supported, by items that vary within a class or by exact copies. Answers from the "
+        f"context on flipped sequences, and the vote of the context. Dashed: where it would settle at ε = "
+        f"{task.spread:g} if p were {right:.3f}, the probability that the nearest item is the right one."
+    )
+    return _arms(
+        {f"ε = {task.spread:g}": varied, "exact copies, ε = 0": exact},
+        caption,
+        "With items that vary the skill falls, with exact copies it does not.",
+        second=("votes", "u", "vote of the context u (logits)"),
+        curves={f"closed form, ε = {task.spread:g}": closed},
+    )
+
+
+def rates(learned: Mapping[str, Learned], ratio: float) -> dict[str, Any]:
+    """Who answers at several ratios of rates, and with more classes at the ratio given."""
+    caption = (
+        "Answers from the context on flipped and on novel sequences, at several ratios of the attention path's "
+        f"learning rate to that of the weights' path, and with four times as many classes at ratio {ratio:g}."
+    )
+    message = "With equal rates the context never answers; the faster its path, the higher the peak."
+    return _arms(learned, caption, message, second=("novel", "context", "novel: label of the context"))
+
+
+def controls(learned: Mapping[str, Learned]) -> dict[str, Any]:
+    """Networks with one skill."""
+    caption = (
+        "Networks that can only read, or only know: answers from the context on flipped sequences, and the training "
+        "loss. Nothing falls again, and without a vote of the context nothing rises."
+    )
+    message = "Without anything to know the skill stays; without attention it never comes."
+    return _arms(learned, caption, message, second=("votes", "loss", "loss (nats)"))
 
 
 def support(learned: Mapping[float, tuple[Learned, Task]]) -> dict[str, Any]:
