@@ -190,7 +190,7 @@ def _moving_handover(parts: pd.DataFrame, votes: pd.DataFrame, start: int, task:
         alt.Chart(long).mark_bar().encode(
             label, vote, xOffset=alt.XOffset("who:N", sort=list(WHO)), color=colour
         ).transform_filter(here),
-        alt.Chart(sums[["k", "name", "total"]]).mark_tick(color="black", thickness=3, width=22).encode(label, total)
+        alt.Chart(sums[["k", "name", "total"]]).mark_tick(color="black", thickness=3, width=44).encode(label, total)
         .transform_filter(here),
         alt.Chart(sums[["k", "name", "text"]].assign(total=-0.97 * span)).mark_text(color="#333", fontSize=12).encode(
             label, total, text="text:N"
@@ -415,17 +415,15 @@ def support(learned: Mapping[float, tuple[Learned, Task]]) -> dict[str, Any]:
         left.errorbar(band["p"], band["mean"], bars, fmt=look, color=colour, capsize=3, label=name)
     settled_at = summary(frame, "p", "settled")
     left.plot(settled_at["p"], settled_at["mean"], "--", color="k", linewidth=1.2, label="where the last would settle")
-    left.fill_between(levels, limits[:, 1], limits[:, 0], color="0.9", label="m = 1, v from ∞ to 0")
+    left.fill_between(levels, limits[:, 1], limits[:, 0], color="0.9", label="closed form for m = 1, all v")
     plots.label_axes(left, "probability of support p", "vote of the context u (logits)").set_ylim(0)
-    left.legend(fontsize=7.5, loc="upper left")
-    shares = pd.concat(
-        [select(one.shares, kind="flipped").assign(arm=f"p = {p:g}") for p, (one, _) in sorted(learned.items())]
-    )
+    left.legend(fontsize=7.5, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
+    flipped = {f"p = {p:g}": select(one.shares, kind="flipped") for p, (one, _) in sorted(learned.items())}
+    shares = pd.concat([part.assign(arm=name) for name, part in flipped.items()])
     plots.bands(right, shares, x="step", y="context", hue="arm", trials=TESTED)
-    plots.label_axes(_steps(right, int(shares["step"].max())), STEP, "flipped: answered from the context").set_ylim(
-        0, 1
-    )
-    right.legend(fontsize=7.5)
+    _steps(right, int(shares["step"].max())).set_ylim(0, 1)
+    plots.label_axes(right, STEP, "flipped: answered from the context")
+    right.legend(fontsize=7.5, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
     off = (frame["u"] / frame["settled"] - 1).abs().groupby(frame["p"]).mean()
     return {
         "figure": figure,
