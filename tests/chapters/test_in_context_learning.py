@@ -12,7 +12,7 @@ from conftest import generator
 from scipy.optimize import minimize_scalar
 from torch.func import grad
 
-from phenomena.chapters.in_context_learning import sequences, study, theory
+from phenomena.chapters.in_context_learning import induction, sequences, study, theory
 from phenomena.chapters.in_context_learning.sequences import Task, draw, table
 from phenomena.chapters.in_context_learning.two_paths import (
     BLOCK_STEPS,
@@ -293,6 +293,82 @@ def test_times_are_rising_and_end_with_the_last():
     for steps in (1, 7, 10, 2500):
         found = study.times(steps)
         assert found[0] == 0 and found[-1] == steps and found == sorted(set(found))
+
+
+# --- two layers ------------------------------------------------------------------------------------
+
+
+def circuits(seeds=(0, 1, 2), batch=6):
+    nets = [induction.initial(SMALL, generator(seed)) for seed in seeds]
+    net = induction.Circuit(*(torch.cat(parts) for parts in zip(*nets, strict=True)))
+    x = torch.randn(len(seeds), SMALL.context + 1, batch, SMALL.features, generator=generator(7))
+    return net, x, torch.randint(SMALL.labels, (len(seeds), SMALL.context + 1, batch), generator=generator(8))
+
+
+def test_two_layers_are_what_a_loop_over_tokens_says():
+    net, x, labels = circuits()
+    found = induction.answers(net, x, labels)
+    for s, b in ((0, 0), (2, 5)):
+        one = induction.Circuit(*(p[s] for p in net))
+        tokens = []
+        for i in range(1, SMALL.context + 1):
+            tokens += [x[s, i, b] @ one.item, one.label[labels[s, i, b]]]
+        h = torch.stack([*tokens, x[s, 0, b] @ one.item]) + one.position
+
+        def attended(h, t, query, key, out):
+            z = [row / row.square().mean().sqrt() for row in h]
+            scores = torch.stack([(z[t] @ query) @ (z[k] @ key) for k in range(t + 1)]) / len(h[0]) ** 0.5
+            weights = scores.softmax(0)
+            return weights, h[t] + sum(w * row for w, row in zip(weights, z, strict=False)) @ out
+
+        rows = [attended(h, t, one.query1, one.key1, one.out1) for t in range(len(h))]
+        weights, last = attended(torch.stack([r for _, r in rows]), len(h) - 1, one.query2, one.key2, one.out2)
+        last = last / last.square().mean().sqrt()
+        logits = (last @ one.w1 + one.b1[0]).relu() @ one.w2 + one.b2[0]
+        torch.testing.assert_close(found.logits[s, b], logits, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(found.second[s, b], weights, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(found.first[s, b, 3, :4], rows[3][0], rtol=1e-3, atol=1e-4)
+
+
+def test_two_layers_look_back_only():
+    net, x, labels = circuits()
+    found = induction.answers(net, x, labels)
+    assert (found.first.triu(1) == 0).all()
+    torch.testing.assert_close(found.first.sum(3), torch.ones(found.first.shape[:3]))
+    torch.testing.assert_close(found.second.sum(2), torch.ones(found.second.shape[:2]))
+    x[:, 0] += 1  # another query: what stands before it attends as before
+    other = induction.answers(net, x, labels)
+    assert torch.equal(other.first[:, :, :-1], found.first[:, :, :-1])
+    assert not torch.allclose(other.second, found.second)
+
+
+def test_shuffling_keeps_items_with_their_labels():
+    drawn = draw(SMALL, "flipped", 50, generator())
+    mixed = induction.shuffled(drawn, generator(1))
+    assert torch.equal(mixed.items[0], drawn.items[0]) and torch.equal(mixed.labels[0], drawn.labels[0])
+    pairs = [(s.items * SMALL.labels + s.labels)[1:].sort(0).values for s in (drawn, mixed)]
+    assert torch.equal(*pairs) and not torch.equal(mixed.items, drawn.items)
+
+
+def test_two_layers_learn_and_a_seed_alone_decides_its_rows():
+    task = replace(SMALL, exemplars=1, spread=0.0)
+    whole = study.induce(task, [3, 4, 5], [0, 60])
+    assert (select(whole, step=60)["loss"] < select(whole, step=0)["loss"].min()).all()
+    some = study.induce(task, [5], [0, 60])
+    columns = ["flipped", "novel", "unsupported", "previous", "reads", "loss"]
+    np.testing.assert_allclose(some[columns], select(whole, seed=5)[columns], rtol=1e-3, atol=0.011)
+    assert whole[["flipped", "novel", "unsupported", "previous", "reads"]].stack().between(0, 1).all()
+    for at in ([], [3, 2], [-1]):
+        with pytest.raises(ValueError, match=r"must be rising steps from 0 on$"):
+            next(induction.train(torch.zeros(1, 120, 6), SMALL, [generator()], at))
+
+
+def test_a_short_training_of_two_layers_has_no_fall():
+    frame = pd.DataFrame({"seed": [1, 1, 1], "step": [0, 5, 9], "flipped": [0.1, 0.9, 0.4]})
+    frame = frame.assign(previous=[0.2, 0.5, 0.8], reads=0.5)
+    short = study.circuit(frame).iloc[0]
+    assert short[["peak", "end", "previous", "reads"]].tolist() == [0.9, 0.4, 0.8, 0.5] and math.isnan(short["fall"])
+    assert study.circuit(frame.assign(step=[0, 5, study.FALL_STEPS]))["fall"].item() == pytest.approx(0.5)
 
 
 # --- closed forms ----------------------------------------------------------------------------------

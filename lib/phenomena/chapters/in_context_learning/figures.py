@@ -160,7 +160,7 @@ def _moving_handover(parts: pd.DataFrame, votes: pd.DataFrame, start: int, task:
         copy = rows["attention"]["copy"]
         return (
             f"Step {step:,}: of all conflicting sequences, {shares['from the context']:.0%} are answered from the "
-            f"context, {shares['from the weights']:.0%} from the weights. The sequence below gets {who}; "
+            f"context, {shares['from the weights']:.0%} from the weights. The sequence drawn gets {who}; "
             f"{copy:.0%} of its attention is on the copy."
         )
 
@@ -190,7 +190,7 @@ def _moving_handover(parts: pd.DataFrame, votes: pd.DataFrame, start: int, task:
         alt.Chart(long).mark_bar().encode(
             label, vote, xOffset=alt.XOffset("who:N", sort=list(WHO)), color=colour
         ).transform_filter(here),
-        alt.Chart(sums[["k", "name", "total"]]).mark_tick(color="black", thickness=3, width=44).encode(label, total)
+        alt.Chart(sums[["k", "name", "total"]]).mark_tick(color="black", thickness=3).encode(label, total)
         .transform_filter(here),
         alt.Chart(sums[["k", "name", "text"]].assign(total=-0.97 * span)).mark_text(color="#333", fontSize=12).encode(
             label, total, text="text:N"
@@ -462,6 +462,36 @@ def constrained(learned: Learned, task: Task) -> dict[str, Any]:
         "not look at the context.",
         "alt": f"A label in the context is answered more often: by up to {gap.max():.2f} at step {gap.idxmax()}, by "
         f"{gap.iloc[-1]:.2f} at the end.",
+        "data": frame,
+    }
+
+
+def circuit(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
+    """Answers and attention of networks of two attention layers over training, every seed and their mean."""
+    figure, (left, right) = plots.panels(2, height=3.3)
+    parts = {
+        left: {"flipped": "flipped: context", "novel": "novel: context", "unsupported": "unsupported: class"},
+        right: {"previous": "first layer: a label to its item", "reads": "second layer: the query to the copy's label"},
+    }
+    for ax, named in parts.items():
+        for number, (column, name) in enumerate(named.items()):
+            for _, one in frame.groupby("seed"):
+                ax.plot(one["step"], one[column], color=f"C{number}", linewidth=0.6, alpha=0.5)
+            mean = _mean(frame, column)
+            ax.plot(mean.index, mean, color=f"C{number}", label=f"{name} (n = {frame['seed'].nunique()})")
+        _steps(ax, int(frame["step"].max())).set_ylim(0, 1.02)
+        ax.legend(fontsize=7.5, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+    plots.label_axes(left, STEP, "share of right answers", chance=1 / task.labels)
+    plots.label_axes(right, STEP, "attention")
+    flipped, previous = _mean(frame, "flipped"), _mean(frame, "previous")
+    return {
+        "figure": figure,
+        "caption": f"Two layers of attention, {task.classes} classes. Answers, and the two steps of the circuit that "
+        "reads: in the first layer the attention of the labels to the item before them, in the second that of the "
+        "query to the label of the copy, on flipped sequences. Thin lines are single seeds, thick ones their mean.",
+        "alt": f"The share answered from the context rises to {flipped.max():.2f} at step {_best(flipped)}, when the "
+        f"labels come to attend to the items before them, and is {flipped.iloc[-1]:.2f} at the end, where that "
+        f"attention is {previous.iloc[-1]:.2f}.",
         "data": frame,
     }
 

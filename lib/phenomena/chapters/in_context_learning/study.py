@@ -16,12 +16,13 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from phenomena.chapters.in_context_learning import theory
+from phenomena.chapters.in_context_learning import induction, theory
 from phenomena.chapters.in_context_learning.sequences import KINDS, Sequences, Task, draw, stack, table
 from phenomena.chapters.in_context_learning.two_paths import Passes, Training, train
 from phenomena.science.frames import select
 
 TESTED = 400  # sequences of each kind a seed
+FALL_STEPS = 10_000  # before which two layers have not begun to fall in earnest
 UNSUPPORTED = ("training", "unsupported")  # kinds in which some query has no support
 
 
@@ -99,6 +100,48 @@ def settled(learned: Learned, task: Task) -> pd.DataFrame:
     votes = learned.votes
     attended = votes["attended"].clip(upper=task.labels - 1).to_numpy()
     return votes.assign(settled=theory.settled_vote(votes["odds"].to_numpy(), task.supported, task.labels, attended))
+
+
+def induce(task: Task, seeds: Sequence[int], at: Sequence[int]) -> pd.DataFrame:
+    """Networks of two attention layers (`induction`) asked over training.
+
+    Returns the columns seed and step; `flipped` and `novel`, the shares answered from the context, and `unsupported`,
+    that answered with the label of the class; `previous`, the attention of labels to the item before them in the first
+    layer, and `reads`, that of the query to the label of the copy in the second, both on flipped sequences; `loss`.
+    """
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    tables = torch.stack([table(task, generator) for generator in generators])
+    kinds = ("training", "flipped", "novel", "unsupported")
+    asked = {k: stack([induction.shuffled(draw(task, k, TESTED, g), g) for g in generators]) for k in kinds}
+    items = {kind: _items(tables, sequences) for kind, sequences in asked.items()}
+    rows = []
+    for step, net in induction.train(tables, task, generators, at):
+        found = {kind: induction.answers(net, items[kind], sequences.labels) for kind, sequences in asked.items()}
+        shares = {kind: _shares(found[kind].logits, sequences) for kind, sequences in asked.items()}
+        _, first, second = found["flipped"]
+        label = torch.arange(1, first.shape[3], 2)
+        copy = asked["flipped"].items[:, 1:] // task.exemplars == asked["flipped"].items[:, :1] // task.exemplars
+        measured = {
+            "flipped": shares["flipped"]["context"],
+            "novel": shares["novel"]["context"],
+            "unsupported": shares["unsupported"]["weights"],
+            "previous": first[:, :, label, label - 1].mean((1, 2)),
+            "reads": (second[..., label] * copy.transpose(1, 2)).sum(2).mean(1),
+            "loss": _loss(found["training"].logits, asked["training"].labels[:, 0]),
+        }
+        rows.append(pd.DataFrame({"seed": list(seeds), "step": step} | _columns(measured)))
+    return pd.concat(rows, ignore_index=True)
+
+
+def circuit(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row a seed of what `induce` returns: `peak`, `end` and `fall` of the share of flipped sequences answered from
+    the context, and `previous` and `reads` at the end. Training of fewer than `FALL_STEPS` steps has no fall: nan.
+    """
+    last = frame[frame["step"] == frame["step"].max()].set_index("seed")
+    found = pd.DataFrame({"peak": frame.groupby("seed")["flipped"].max(), "end": last["flipped"]})
+    long = frame["step"].max() >= FALL_STEPS
+    found["fall"] = found["peak"] - found["end"] if long else np.nan
+    return found.assign(previous=last["previous"], reads=last["reads"]).reset_index()
 
 
 def settling(learned: Learned, task: Task) -> pd.DataFrame:
