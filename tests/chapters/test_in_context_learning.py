@@ -437,15 +437,6 @@ def test_the_settled_vote_falls_to_its_limit():
     assert theory.settled_vote(np.zeros((2, 3)), 0.9, 8, np.ones((2, 3))).shape == (2, 3)
 
 
-def test_at_the_handover_both_votes_are_one():
-    for supported, labels, attended in ((0.9, 8, 1.0), (0.6, 8, 2.0), (0.99, 3, 1.5)):
-        vote = theory.handover(supported, labels, attended)
-        assert theory.settled_vote(vote, supported, labels, attended) == pytest.approx(vote)
-        first, final = theory.settled_limits(supported, labels, attended)
-        assert final < vote < first
-    assert theory.handover(0.95, 8) > theory.handover(0.9, 8)  # more support, a later handover
-
-
 def test_context_only_loss_is_that_of_the_best_answers():
     """Certain where there is support, uniform where there is none; no other answers do better on the second."""
     assert theory.context_only_loss(1.0, 8) == 0
@@ -470,7 +461,6 @@ def test_context_only_loss_is_that_of_the_best_answers():
         (theory.settled_vote, (0.0, 0.9, 8, 0.5), "attended is 0.5: must be 1 or more"),
         (theory.settled_vote, (0.0, 0.9, 8, 7.5), "attended is 7.5: must be at most labels - 1 = 7, the wrong labels"),
         (theory.settled_limits, (1.0, 8), "supported is 1.0: must be above 0 and below 1"),
-        (theory.handover, (0.1, 8), "supported is 0.1: must be above 1/labels = 0.125, or context never leads"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(function, arguments, message):

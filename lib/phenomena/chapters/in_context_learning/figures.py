@@ -114,12 +114,11 @@ def _still_handover(parts: pd.DataFrame, watched: pd.DataFrame, shown: Sequence[
         ax.bar(rows["place"] + 0.2, rows["weights"], 0.4, color=WEIGHTS)
         ax.plot(rows["place"], rows["total"], "_", color="k", ms=8)
         ends = rows.loc[rows["role"].isin(["copy", "own"])].sort_values("place")
-        ax.set(ylim=(-span, span), title=f"step {step:,}", xlabel="label of the")
+        ax.set(ylim=(-span, span), title=f"step {step:,}")
+        attention = rows.loc[rows["role"] == "copy", "attention"].iloc[0]
+        ax.set_xlabel(f"label of the\n{attention:.0%} of the attention\non the copy", fontsize=8)
         ax.set_xticks(ends["place"], ends["role"].map({"copy": "copy", "own": "class"}))
         ax.tick_params(axis="y", labelleft=not place)
-        attention = rows.loc[rows["role"] == "copy", "attention"].iloc[0]
-        ax.annotate(f"attends to\nthe copy: {attention:.0%}", (0.5, 0.02), xycoords="axes fraction", ha="center",
-                    fontsize=7)  # fmt: skip
     if first is not None:
         first.set_ylabel("votes (logits)")
     return figure
@@ -482,13 +481,15 @@ def circuit(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
         _steps(ax, int(frame["step"].max())).set_ylim(0, 1.02)
         ax.legend(fontsize=7.5, loc="upper center", bbox_to_anchor=(0.5, -0.2))
     plots.label_axes(left, STEP, "share of right answers", chance=1 / task.labels)
+    left.axhline(theory.guess_in_context(task.context, task.copies, task.labels), color="0.3", linestyle="--", lw=1)
     plots.label_axes(right, STEP, "attention")
     flipped, previous = _mean(frame, "flipped"), _mean(frame, "previous")
     return {
         "figure": figure,
         "caption": f"Two layers of attention, {task.classes} classes. Answers, and the two steps of the circuit that "
         "reads: in the first layer the attention of the labels to the item before them, in the second that of the "
-        "query to the label of the copy, on flipped sequences. Thin lines are single seeds, thick ones their mean.",
+        "query to the label of the copy, on flipped sequences. Thin lines are single seeds, thick ones their mean. "
+        "Dashed: what a guess among the labels of the context is worth.",
         "alt": f"The share answered from the context rises to {flipped.max():.2f} at step {_best(flipped)}, when the "
         f"labels come to attend to the items before them, and is {flipped.iloc[-1]:.2f} at the end, where that "
         f"attention is {previous.iloc[-1]:.2f}.",

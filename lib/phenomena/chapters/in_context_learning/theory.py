@@ -175,22 +175,3 @@ def settled_limits(supported: float, labels: int, attended: float = 1.0) -> tupl
         raise ValueError(f"supported is {supported}: must be above 0 and below 1")
     first = float(settled_vote(0.0, supported, labels, attended))
     return first, attended / (attended + 1) * math.log(supported * (labels - 1) / (1 - supported))
-
-
-def handover(supported: float, labels: int, attended: float = 1.0) -> float:
-    """The vote at which u = v on the curve of `settled_vote`: beyond it the weights win a conflict. Derived here.
-
-    Raises `ValueError` for p = 0 or 1, or p below the chance of a label: then the context never leads.
-
-    >>> vote = handover(0.9, 8)
-    >>> round(vote - float(settled_vote(vote, 0.9, 8)), 9)
-    0.0
-    """
-    first, _ = settled_limits(supported, labels, attended)
-    if first <= 0:
-        raise ValueError(f"supported is {supported}: must be above 1/labels = {1 / labels:g}, or context never leads")
-
-    def lead(v: float) -> float:
-        return float(settled_vote(v, supported, labels, attended)) - v
-
-    return float(brentq(lead, 0.0, first + 1))
