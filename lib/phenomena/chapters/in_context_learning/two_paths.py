@@ -5,8 +5,9 @@
 
 No parameter serves both paths, so that each can be given a learning rate and a decay of its own, and the logits are
 their sum. `train` is fast, with gradients written out and memory laid out beforehand; `train_readable` says the same in
-plain torch, one network after another; a test holds them together and `benchmarks/in_context.py` times them. A network
-depends on its own generator alone, not on its company, to the bit: matrices are multiplied one by one.
+plain torch, one network after another; a test holds them together. For ten networks `train` takes a sixth of the time
+of a loop over them, and less than a third of that of `torch.func.vmap` (`benchmarks/in_context.py`). A network depends
+on its own generator alone, not on its company, to the bit: matrices are multiplied one by one.
 Letters: s seeds (networks), b sequences of a batch, n pairs of a context, q = n + 1 places with the query, d features,
 e = d + 1 with the one of the bias, l labels, j hidden units.
 """
