@@ -97,7 +97,7 @@ def nearest_is_right(spread: float, features: int, pairs: int, exemplars: int | 
         (rho = 1). None: it never is.
 
     >>> round(nearest_is_right(1.0, 32, 4), 3), nearest_is_right(0.5, 32, 1)
-    (0.946, 1.0)
+    (0.948, 1.0)
     """
     _check(spread=spread, features=features, pairs=pairs)
     if exemplars is None:
