@@ -1,4 +1,4 @@
-"""How far samples are from data: Fréchet and energy distance, and the small classifier whose features they are taken in.
+"""How far samples are from data: Fréchet and energy distance, and the classifier whose features they are taken in.
 
 Letters: n and m rows, d dimension, c classes.
 """
@@ -81,7 +81,7 @@ def train_classifier(
     for _ in range(steps):
         optimizer.zero_grad()
         loss = cross_entropy(torch.relu(rows @ first + shift) @ second + offset, labels)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
     w, b, v, c = (p.detach().double() for p in parameters)
 

@@ -21,7 +21,24 @@ from phenomena.science.datasets import Dataset
 
 Schedule = tuple[float, float]
 Start = Literal["fitted", "isotropic", "noised data"]
-DIRECTION, CLONES, IMAGES, LATE, MINORITY, COLLAPSE, FALLING, EMERGING = range(8)  # streams of random numbers
+DIRECTION, CLONES, IMAGES, LATE, MINORITY, COLLAPSE, FALLING, EMERGING, WEIGHTS, SIDES = range(
+    10
+)  # streams of random numbers
+
+
+def validate(
+    schedule: Schedule, weights: Sequence[float], coarse: float, fine: float, late_starts: Sequence[float]
+) -> None:
+    """Raises `ValueError` for values with which the study cannot be run, as the rules of the chapter's yaml file do."""
+    low, high = schedule
+    if not (low <= high and low + high >= 12):
+        raise ValueError(f"beta_min is {low}, beta_max is {high}: beta_min <= beta_max, and 12 or more together")
+    if len(weights) != 2 or abs(sum(weights) - 1) > 1e-9:
+        raise ValueError(f"weights is {list(weights)}: must be two that sum to 1")
+    if not coarse > fine:
+        raise ValueError(f"coarse is {coarse}, fine is {fine}: coarse must be the larger")
+    if len(set(late_starts)) < len(late_starts) or max(late_starts) != 1:
+        raise ValueError(f"late_starts is {list(late_starts)}: all must differ, and 1 be the largest")
 
 
 def generators(seeds: Sequence[int], *stream: int) -> list[torch.Generator]:
@@ -143,6 +160,35 @@ def critical_points(seeds: Sequence[int], separation: float = 1.0, sigma: float 
     return pd.DataFrame(rows, columns=["seed", "dynamics", "signal", "lowest"])
 
 
+def second_mode(weight: float) -> float:
+    """The coupling J at which the score of two deltas, the first of this weight > 1/2, has a further zero, from signs.
+
+    On a grid of 4,001 points x = a m with -1 < m < 1 the score changes its sign once before and three times after.
+
+    >>> round(second_mode(0.9), 2)
+    2.75
+    """
+    mixture, m = two_classes(1.0, 0.0, weight), torch.linspace(-1, 1, 4003, dtype=torch.float64)[1:-1, None]
+    low, high = 1.0, 1000.0
+    for _ in range(50):
+        j = math.sqrt(low * high)
+        a = math.sqrt(j / (1 + j))
+        sign = mixture.score(a * m, a)[:, 0] > 0
+        low, high = (low, j) if (sign[1:] != sign[:-1]).sum() > 1 else (j, high)
+    return math.sqrt(low * high)
+
+
+def second_modes(seeds: Sequence[int]) -> pd.DataFrame:
+    """`second_mode` beside `theory.spinodal`, every seed with a weight of its own: seed, weight, coupling, formula."""
+    rows = []
+    for seed in seeds:
+        (generator,) = generators([seed], WEIGHTS)
+        weight = 0.55 + 0.4 * torch.rand(1, generator=generator, dtype=torch.float64).item()
+        formula = theory.spinodal(math.log(weight / (1 - weight)) / 2)
+        rows.append((seed, weight, second_mode(weight), formula))
+    return pd.DataFrame(rows, columns=["seed", "weight", "coupling", "formula"])
+
+
 # --- clones -----------------------------------------------------------------------------------------------------------
 
 
@@ -220,6 +266,28 @@ def hierarchy(coarse: float, fine: float, sigma: float = 0.0) -> Mixture:
     return Mixture(torch.tensor(means, dtype=torch.float64), sigma=sigma)
 
 
+def keeps_side(
+    methods: Sequence[Method],
+    seeds: Sequence[int],
+    *,
+    paths: int = 1000,
+    steps: int = 200,
+    schedule: Schedule = (0.1, 20.0),
+) -> pd.DataFrame:
+    """Share of paths between two deltas that end on the side of zero on which they start: seed, method, share.
+
+    A step of ddim maps x to (b - a r) x_0(x) + r x with r = sqrt((1 - b²) / (1 - a²)) < 1 and b > a, odd and rising,
+    so that no path crosses zero, however few steps there are.
+    """
+    signals = [theory.signal(t, *schedule) for t in time_grid(steps)]
+    start, frames = normal((paths, 1), generators(seeds, SIDES, 0)), []
+    for method in methods:
+        ends, _ = sample(method, two_classes(1.0).denoise, start, signals, generators(seeds, SIDES, 1))
+        shares = ((ends > 0) == (start > 0)).double().mean((1, 2)).numpy()
+        frames.append(pd.DataFrame({"seed": list(seeds), "method": method, "share": shares}))
+    return pd.concat(frames, ignore_index=True)
+
+
 # --- late start -------------------------------------------------------------------------------------------------------
 
 
@@ -264,7 +332,7 @@ def images(data: Dataset, train: int, held_out: int, sigma: float, seed: int) ->
 
 
 def start_from(kind: Start, held: Images, n: int, a: float, generator: torch.Generator) -> Float64[Tensor, "1 n d"]:
-    """n states at signal a: Gaussian with the mean and covariance of noised data, N(0, I), or noised data themselves."""
+    """n states at signal a: Gaussian with mean and covariance of noised data, N(0, I), or noised data themselves."""
     if kind == "noised data":
         return held.mixture.draw(n, a, generator)[0][None]
     z = normal((n, len(held.mean)), [generator])
@@ -313,29 +381,32 @@ def late_start(
 
 def minority(
     seeds: Sequence[int],
-    settings: Sequence[tuple[Method, int, float]],
+    settings: Sequence[tuple[Method, int, float, Start]],
     *,
     separation: float,
     sigma: float,
     weight: float,
-    samples: int = 4000,
+    samples: int = 2000,
     schedule: Schedule = (0.1, 20.0),
 ) -> pd.DataFrame:
-    """Share of samples in the rarer of two classes, of n steps from a fitted Gaussian at time t, for (method, n, t).
+    """Share of samples in the rarer of two classes, for (method, n, t, start), of n steps from time t on.
 
-    weight: of the rarer class. Returns the columns seed, method, n, t, share.
+    weight: of the rarer class. start: "fitted", the Gaussian with mean and variance of noised data, or "isotropic".
+    Returns the columns seed, method, n, t, start, share.
     """
     mixture = two_classes(separation, sigma, weight)
     mean, variance = (2 * weight - 1) * separation, 4 * weight * (1 - weight) * separation**2 + sigma**2
     rows = []
-    for method, n, t in settings:
+    for method, n, t, start in settings:
         a = theory.signal(t, *schedule)
-        x = a * mean + math.sqrt(a * a * variance + 1 - a * a) * normal((samples, 1), generators(seeds, MINORITY, 0))
+        x = normal((samples, 1), generators(seeds, MINORITY, 0))
+        if start == "fitted":
+            x = a * mean + math.sqrt(a * a * variance + 1 - a * a) * x
         signals = [theory.signal(u, *schedule) for u in time_grid(n, start=t)]
         ends, _ = sample(method, mixture.denoise, x, signals, generators(seeds, MINORITY, 1))
         shares = (ends[..., 0] > 0).double().mean(1)
-        rows += [(seed, method, n, t, share) for seed, share in zip(seeds, shares.tolist(), strict=True)]
-    return pd.DataFrame(rows, columns=["seed", "method", "n", "t", "share"])
+        rows += [(seed, method, n, t, start, share) for seed, share in zip(seeds, shares.tolist(), strict=True)]
+    return pd.DataFrame(rows, columns=["seed", "method", "n", "t", "start", "share"])
 
 
 # --- collapse ---------------------------------------------------------------------------------------------------------
@@ -381,26 +452,51 @@ def collapse(sizes: Sequence[tuple[int, int]], seeds: Sequence[int], schedule: S
     return pd.DataFrame(rows, columns=["seed", "n", "d", "t", "formula"])
 
 
+def concentrations(
+    sizes: Sequence[tuple[int, int]], times: Sequence[float], seeds: Sequence[int], schedule: Schedule = (0.1, 20.0)
+) -> pd.DataFrame:
+    """`concentration` of n points of N(0, I_d) at every time: the columns seed, n, d, t, concentration."""
+    rows = []
+    for n, d in sizes:
+        for seed in seeds:
+            (generator,) = generators([seed], COLLAPSE, n, d)
+            points = torch.randn(n, d, generator=generator, dtype=torch.float64)
+            noise = torch.randn(min(200, n), d, generator=generator, dtype=torch.float64)
+            for t in times:
+                rows.append((seed, n, d, t, concentration(points, noise, theory.signal(t, *schedule))))
+    return pd.DataFrame(rows, columns=["seed", "n", "d", "t", "concentration"])
+
+
 # --- what the key figure shows ----------------------------------------------------------------------------------------
 
 
+def followed(
+    mixture: Mixture,
+    start: Float64[Tensor, "1 n d"],
+    times: Sequence[float],
+    seed: int,
+    stream: int,
+    schedule: Schedule,
+) -> Float64[Tensor, "t n d"]:
+    """States of ddpm at the times, from 1 down to 0, with 200 equal steps and those at the times themselves."""
+    grid = time_grid(200, [t for t in times if 0 < t < 1])
+    places = [grid.index(round(t, 9)) for t in times if t > 0]
+    signals = [theory.signal(t, *schedule) for t in grid]
+    end, kept = sample("ddpm", mixture.denoise, start, signals, generators([seed], stream, 1), keep=places)
+    return torch.cat([*kept, end])
+
+
 def falling(
-    method: Method, times: Sequence[float], particles: int, seed: int, schedule: Schedule = (0.1, 20.0)
+    times: Sequence[float], particles: int, seed: int, schedule: Schedule = (0.1, 20.0)
 ) -> Float64[Tensor, "t n"]:
     """Paths between two deltas at +1 and -1: positions at every time, the last of which is 0."""
-    signals = [theory.signal(t, *schedule) for t in times]
-    (generator,) = generators([seed], FALLING)
-    x = normal((particles, 1), [generator])
-    end, kept = sample(method, two_classes(1.0).denoise, x, signals, [generator], keep=range(len(times) - 1))
-    return torch.stack([*kept, end])[:, 0, :, 0]
+    start = normal((particles, 1), generators([seed], FALLING, 0))
+    return followed(two_classes(1.0), start, times, seed, FALLING, schedule)[..., 0]
 
 
 def emerging(
     held: Images, times: Sequence[float], count: int, seed: int, schedule: Schedule = (0.1, 20.0)
 ) -> Float64[Tensor, "t n d"]:
     """Images from noise by ddpm with the exact score of the training images, at every time, the last of which is 0."""
-    signals = [theory.signal(t, *schedule) for t in times]
-    (generator,) = generators([seed], EMERGING)
-    x = normal((count, len(held.mean)), [generator])
-    end, kept = sample("ddpm", held.mixture.denoise, x, signals, [generator], keep=range(len(times) - 1))
-    return torch.stack([*kept, end])[:, 0]
+    start = normal((count, len(held.mean)), generators([seed], EMERGING, 0))
+    return followed(held.mixture, start, times, seed, EMERGING, schedule)

@@ -1,0 +1,482 @@
+"""The chapter's figures. Each function returns what `show` takes: figure, caption, alternative text, data, a chart."""
+
+import base64
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from phenomena.chapters.diffusion_transitions import study, theory
+from phenomena.science import plots
+from phenomena.science.frames import select, summary
+from phenomena.statistics import interval
+
+GREY, BLUE, ORANGE, GREEN, RED, PURPLE = "#555555", "#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc"
+TIME, SAME, FRECHET = "time t (1: noise, 0: data)", "P(clones end alike)", "Fréchet distance of features"
+KEY_TIMES = (1.0, 0.9, 0.8, 0.7, 0.65, 0.6, 0.55, 0.5, 0.475, 0.45, 0.425, 0.4, 0.38, 0.36, 0.34, 0.32, 0.3, 0.29,
+             0.28, 0.27, 0.26, 0.25, 0.24, 0.23, 0.22, 0.21, 0.2, 0.19, 0.18, 0.17, 0.16, 0.15, 0.14, 0.13, 0.12, 0.11,
+             0.1, 0.08, 0.06, 0.04, 0.02, 0.0)  # fmt: skip  # stops of the slider
+REACH, FLOOR, TOP = 2.8, -0.6, 1.2  # of the key figure's potential
+DEPTH, MIDDLE, GAP = 430, 240, 60  # pixels of the moving figure: its height, that of its upper part, between the two
+
+
+def _points(ax: Axes, frame: pd.DataFrame, x: str, y: str, label: str, color: str, marker: str = "o") -> Axes:
+    """Means over seeds with their 95 % intervals, as points, and n in the legend."""
+    rows = summary(frame.rename(columns={x: "place"}), "place", y)
+    bars = ((rows["mean"] - rows["low"]).fillna(0), (rows["high"] - rows["mean"]).fillna(0))
+    label = f"{label} (n = {rows['n'].min()})" if label else ""
+    ax.errorbar(rows["place"], rows["mean"], bars, ls="none", marker=marker, ms=4, color=color, capsize=2, label=label)
+    return ax
+
+
+def _mark(ax: Axes, at: float | None, color: str = "0.6") -> None:
+    if at is not None:
+        ax.axvline(at, color=color, linewidth=1, linestyle=":", zorder=0)
+
+
+# --- the key figure ---------------------------------------------------------------------------------------------------
+
+
+def potential(x: Float[np.ndarray, " n"], a: float) -> Float[np.ndarray, " n"]:
+    """v (log p(0) - log p(x)) of two deltas, v = 1 - a²: from x² / 2 at a = 0 to x² / 2 - |x| at a = 1."""
+    v = max(1 - a * a, 1e-9)
+    inner = a * np.abs(x) / v
+    return x * x / 2 - v * (inner + np.log1p(np.exp(-2 * inner)) - np.log(2))
+
+
+def wells(
+    paths: Float[Tensor, "t n"], images: Float[Tensor, "t k d"], transition: float, schedule: study.Schedule
+) -> dict[str, Any]:
+    """Particles in the potential of two deltas, images on their way out of noise, and when clones agree.
+
+    paths, images: states at `KEY_TIMES`. transition: the signal at which the images' covariance says they decide.
+    """
+    signals = [theory.signal(t, *schedule) for t in KEY_TIMES]
+    same = [theory.same_class(theory.signal_to_noise(a, 1.0, 0.0)) if a < 1 else 1.0 for a in signals]
+    curve = pd.DataFrame({"t": KEY_TIMES, "same": same})
+    marks = {
+        "two wells": theory.time_at(theory.critical_signal("density") or 0.5, *schedule),
+        "digits": theory.time_at(transition, *schedule),
+    }
+    place = paths.numpy()
+    sides = np.where(place[-1] > 0, "ends at +1", "ends at −1")
+    side = round(images.shape[2] ** 0.5)
+    sheets = [_sheet(image.reshape(-1, side, side).numpy()) for image in images]
+    stays = np.mean((place[KEY_TIMES.index(0.5)] > 0) == (place[-1] > 0))
+    return {
+        "figure": _still_wells(place, sides, sheets, signals, curve, marks),
+        "caption": f"{place.shape[1]} particles in the potential of two deltas at ±1 as noise is removed: minus the "
+        f"log density times the variance of the noise. One well splits in two at t = {marks['two wells']:.2f}. "
+        f"Beside it, {len(images[0])} images on their way out of noise under the exact score of the training images; "
+        f"dashed at t = {marks['digits']:.2f}, where the largest variance of the data overtakes the noise. Below, the "
+        "probability that two clones of a particle end in the same well. In the moving figure a slider sets the time.",
+        "alt": f"At t = 0.5 the potential is one well, and {stays:.0%} of the particles are on the side on which they "
+        "will end, little more than half. Below the critical time there are two wells, and particles settle in one of "
+        "them. The images turn from noise into digits at somewhat larger times.",
+        "data": curve,
+        "interactive": _moving_wells(place, sides, sheets, signals, curve, marks),
+    }
+
+
+def _sheet(images: Float[np.ndarray, "k h w"]) -> np.ndarray:
+    """Images side by side in rows of four, 16 greys, a white line between them."""
+    count, h, w = images.shape
+    rows = -(-count // 4)
+    sheet = np.full((rows * (h + 1) - 1, 4 * (w + 1) - 1), 255, np.uint8)
+    grey = (np.clip((images + 1) / 2, 0, 1) * 15).round().astype(np.uint8) * 16
+    for i, image in enumerate(grey):
+        top, left = i // 4 * (h + 1), i % 4 * (w + 1)
+        sheet[top : top + h, left : left + w] = image
+    return sheet
+
+
+def _url(sheet: np.ndarray) -> str:
+    """A picture, each pixel a square of five, as a `data:` URL."""
+    from PIL import Image
+
+    png = io.BytesIO()
+    scale = max(1, 200 // max(sheet.shape))
+    Image.fromarray(np.kron(sheet, np.ones((scale, scale), np.uint8))).save(png, format="png", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()
+
+
+def _still_wells(
+    place: np.ndarray,
+    sides: np.ndarray,
+    sheets: Sequence[np.ndarray],
+    signals: Sequence[float],
+    curve: pd.DataFrame,
+    marks: Mapping[str, float],
+) -> Figure:
+    shown = (1.0, 0.4, 0.26, 0.15, 0.0)
+    letters = [[f"{row}{i}" for i in range(len(shown))] for row in "pi"]
+    mosaic: Any = [*letters, ["c"] * len(shown)]
+    figure, parts = plt.subplot_mosaic(mosaic, figsize=(7, 4.8), layout="constrained", height_ratios=(1, 1, 1))
+    x = np.linspace(-REACH, REACH, 301)
+    for i, t in enumerate(shown):
+        k = KEY_TIMES.index(t)
+        ax = parts[f"p{i}"]
+        ax.plot(x, potential(x, signals[k]), color=GREY, linewidth=1.2)
+        for name, color in (("ends at +1", BLUE), ("ends at −1", ORANGE)):
+            there = place[k][sides == name]
+            ax.plot(there, potential(there, signals[k]), ".", color=color, markersize=4, alpha=0.5)
+        ax.set(xlim=(-REACH, REACH), ylim=(FLOOR, TOP), yticks=[], xticks=[-1, 1], title=f"t = {t:g}")
+        ax = parts[f"i{i}"]
+        ax.imshow(sheets[k], cmap="gray", vmin=0, vmax=255)
+        ax.axis("off")
+    parts["p0"].set_ylabel("potential")
+    ax = parts["c"]
+    ax.plot(curve["t"], curve["same"], color=RED)
+    for (name, at), style in zip(marks.items(), (":", "--"), strict=True):
+        ax.axvline(at, color=GREY, linestyle=style, linewidth=1)
+        ax.annotate(f" {name}", (at, 1.0), va="top", color=GREY)
+    ax.set(xlim=(1, 0), ylim=(0.48, 1.02))
+    plots.label_axes(ax, TIME, SAME)
+    return figure
+
+
+def _moving_wells(
+    place: np.ndarray,
+    sides: np.ndarray,
+    sheets: Sequence[np.ndarray],
+    signals: Sequence[float],
+    curve: pd.DataFrame,
+    marks: Mapping[str, float],
+) -> Any:
+    """Potential with particles and images above, agreement of clones below, at the time of the slider."""
+    import altair as alt  # a second of import that only notebooks with such a chart need
+
+    a = f"{json.dumps([round(min(s, 0.9999), 4) for s in signals])}[time]"
+    inner = f"({a} * abs(datum.x) / (1 - {a} * {a}))"
+    deep = f"datum.x * datum.x / 2 - (1 - {a} * {a}) * ({inner} + log(1 + exp(-2 * {inner})) - LN2)"
+    across = alt.X("x:Q", title="x").scale(domain=[-REACH, REACH], range=[0, {"expr": "width * 0.56"}])
+    across = across.axis(offset=MIDDLE - DEPTH, grid=False, values=[-2, -1, 0, 1, 2])
+    up = alt.Y("y:Q", title="potential").scale(domain=[FLOOR, TOP], range=[MIDDLE, 0])
+    up = up.axis(grid=False, orient="left", tickCount=4)
+    line = alt.Chart(alt.sequence(-REACH, REACH + 0.01, 0.05, as_="x")).transform_calculate(y=deep)
+    words = ["ends at +1", "ends at −1"]
+    key = alt.Color("c:N", title=None, legend=alt.Legend(orient="top")).scale(domain=words, range=[BLUE, ORANGE])
+    thousandths = np.round(1000 * place.T).astype(int).tolist()
+    data = alt.Data(values=[{"c": c, "p": way} for c, way in zip(sides.tolist(), thousandths, strict=True)])
+    dots = alt.Chart(data).transform_calculate(x="datum.p[time] / 1000").transform_calculate(y=deep)
+    upper = alt.layer(
+        line.mark_line(color=GREY, strokeWidth=2, clip=True).encode(across, up, order="x:Q"),
+        dots.mark_circle(size=30, opacity=0.6, clip=True).encode(across, up, key),
+    )
+    pictures = alt.Chart(pd.DataFrame({"i": range(len(sheets)), "u": [_url(sheet) for sheet in sheets]}))
+    size = f"min({MIDDLE}, width * 0.38)"
+    shown = (
+        pictures.transform_filter("datum.i == time")
+        .mark_image(width={"expr": size}, height={"expr": size}, align="right", baseline="top")
+        .encode(url="u:N", x=alt.value({"expr": "width"}), y=alt.value(0))
+    )
+    when = alt.X("t:Q", title=TIME).scale(domain=[1, 0], nice=False).axis(orient="bottom", grid=False, tickCount=6)
+    agree = alt.Y("same:Q", title=SAME).scale(domain=[0.5, 1], range=[DEPTH, MIDDLE + GAP], nice=False)
+    agree = agree.axis(orient="left", grid=False, values=[0.5, 0.75, 1])
+    lines = alt.Chart(pd.DataFrame({"t": list(marks.values()), "label": list(marks), "same": 0.97}))
+    rows = alt.Chart(curve.round(4).assign(i=range(len(curve))))
+    lower = alt.layer(
+        lines.mark_rule(color="#999", strokeDash=[3, 3]).encode(when, y=alt.value(MIDDLE + GAP), y2=alt.value(DEPTH)),
+        lines.mark_text(align="left", dx=4, color="#555").encode(when, agree, text="label:N"),
+        rows.mark_line(color=RED, strokeWidth=2).encode(when, agree),
+        rows.mark_circle(color=RED, size=150, opacity=1).encode(when, agree).transform_filter("datum.i == time"),
+    )
+    both = alt.layer(upper, shown, lower).resolve_scale(x="independent", y="independent").properties(height=DEPTH)
+    start = KEY_TIMES.index(0.2)
+    texts = [
+        f"t = {t:g}: signal {s:.3g}, {'one well' if s * s <= 0.5 else 'two wells'}; clones of a particle end in the "
+        f"same well with probability {p:.2f}."
+        for t, s, p in zip(KEY_TIMES, signals, curve["same"], strict=True)
+    ]
+    stop = len(KEY_TIMES) - 1
+    return both.add_params(
+        alt.param(name="time", value=start, bind=alt.binding_range(min=0, max=stop, step=1, name="time t")),
+        alt.param(name="time_ticks", value=[f"{t:g}" for t in KEY_TIMES]),
+        alt.param(name="reading", expr=f"{json.dumps(texts, ensure_ascii=False)}[time]"),
+    )
+
+
+# --- three critical points --------------------------------------------------------------------------------------------
+
+
+def critical(frame: pd.DataFrame, exponents: pd.DataFrame, schedule: study.Schedule) -> dict[str, Any]:
+    """Slopes at the midpoint against time with the zeros found from the score; fixed points; the three power laws.
+
+    frame: the rows of `study.critical_points`. exponents: those of `study.critical_exponents`.
+    """
+    figure, (left, middle, right) = plots.panels(3, width=9, height=3.2)
+    times = np.linspace(0.12, 0.6, 200)
+    signals = [theory.signal(t, *schedule) for t in times]
+    names: dict[theory.Dynamics, str] = {"density": "log density", "sde": "drift of the SDE", "ode": "flow of the ODE"}
+    for (kind, label), color in zip(names.items(), (BLUE, ORANGE, GREEN), strict=True):
+        left.plot(times, [theory.slope(kind, a) for a in signals], color=color, label=label)
+        found = select(frame, dynamics=kind)["signal"].dropna()
+        if len(found):
+            left.plot([theory.time_at(found.mean(), *schedule)], [0], "o", color=color)
+    left.axhline(0, color=GREY, linewidth=1)
+    left.set(xlim=(0.6, 0.12), ylim=(-1.5, 3))
+    plots.label_axes(left, TIME, "slope at the midpoint", "above 0 it repels").legend(fontsize=7)
+    for kind, color in (("density", BLUE), ("sde", ORANGE)):
+        stable = [_stable(kind, a) for a in signals]
+        for sign in (1, -1):
+            middle.plot(times, [sign * m for m in stable], color=color, linewidth=2)
+    middle.axhline(0, color=GREY, linewidth=1, linestyle=":")
+    middle.set(xlim=(0.6, 0.12))
+    plots.label_axes(middle, TIME, "stable states x / a", "one splits into two")
+    laws = {"order": (0.5, "m, from J − 1"), "field": (1 / 3, "m, from h"), "susceptibility": (-1.0, "m / h")}
+    for (quantity, (power, label)), color in zip(laws.items(), (BLUE, GREEN, RED), strict=True):
+        rows = select(exponents, quantity=quantity).groupby("x")["value"].mean()
+        right.loglog(rows.index, rows, "o", color=color, markersize=4, label=label)
+        anchor = rows.iloc[len(rows) // 2] / rows.index[len(rows) // 2] ** power
+        right.loglog(rows.index, anchor * rows.index.to_numpy() ** power, color=color, linewidth=1)
+    plots.label_axes(right, "distance from the critical point", "", "powers ½, ⅓, −1").legend(fontsize=7)
+    found = frame.groupby("dynamics")["signal"].mean()
+    places = {kind: theory.time_at(found[kind], *schedule) for kind in ("density", "sde")}
+    return {
+        "figure": figure,
+        "caption": "Two deltas at ±1. Slope at the midpoint, per unit of noise rate, of the log density's gradient, of "
+        "the drift of the generative SDE and of the probability-flow ODE; points: zeros found from the score. Stable "
+        "states of the first two, relative to the signal. To the right, power laws at the critical point of the log "
+        "density: points from the score in eight dimensions, lines with the mean-field powers.",
+        "alt": f"The slope of the log density crosses zero at t = {places['density']:.3f}, that of the SDE's drift "
+        f"earlier, at t = {places['sde']:.3f}, and that of the ODE is positive at all times. One stable state splits "
+        "into two like a square root. Points lie on lines of slope one half, one third and minus one.",
+        "data": frame,
+    }
+
+
+def _stable(kind: str, a: float) -> float:
+    """The stable fixed point x / a >= 0 of the log density or of the SDE's drift x / 2 + score, by iteration."""
+    v, m = 1 - a * a, 1.0
+    for _ in range(2000):
+        # x (1/v - c) = a tanh(a x / v) / v with c = 0 or 1/2
+        m = np.tanh(a * a * m / v) / (1 - (v / 2 if kind == "sde" else 0.0))
+    return m if m > 1e-3 else 0.0
+
+
+# --- clones -----------------------------------------------------------------------------------------------------------
+
+
+def clones(frame: pd.DataFrame, sigma: float, schedule: study.Schedule) -> dict[str, Any]:
+    """Agreement of clones against time for every dimension, and against the distance of the noisy classes."""
+    figure, (left, right) = plots.panels(2, height=3.4)
+    grid = np.linspace(0.02, 0.995, 150)
+    colors = (BLUE, ORANGE, GREEN, RED, PURPLE)
+    for d, color in zip(sorted(frame["d"].unique().tolist()), colors, strict=False):
+        part = select(frame, d=d)
+        _points(left, part, "t", "same", f"d = {d}", color)
+        ratios = [theory.signal_to_noise(theory.signal(t, *schedule), d**0.5, sigma) for t in grid]
+        left.plot(grid, [theory.same_class(ratio) for ratio in ratios], color=color)
+        _points(right, part[part["ratio"] < 5], "ratio", "same", "", color)
+    shown = np.linspace(0, 5, 200)
+    right.plot(shown, [theory.same_class(ratio) for ratio in shown], color=GREY, label="exact, whatever d")
+    right.plot([1], [theory.same_class(1.0)], "x", color=RED, markersize=9, label="critical point", zorder=5)
+    left.set(xlim=(1, 0))
+    plots.label_axes(left, TIME, SAME, "points: simulated, lines: exact", 0.5).legend(fontsize=7)
+    plots.label_axes(right, "signal to noise ρ of the classes", SAME, "one curve for all d", 0.5).legend(fontsize=7)
+    gap = (frame["same"] - frame["exact"]).groupby([frame["d"], frame["t"]]).mean().abs().max()
+    return {
+        "figure": figure,
+        "caption": "Probability that two paths from one state at time t end in the same of two classes: simulated, "
+        "mean with 95 % interval over seeds, and the exact integral (lines). To the right, against ρ, the distance of "
+        "the noisy classes over their spread, which is 1 at the critical point of the log density.",
+        "alt": f"The more dimensions, the earlier clones agree. Against the signal-to-noise ratio the points of all "
+        f"dimensions lie on one curve through {theory.same_class(1.0):.3f} at the critical point. The largest "
+        f"difference of a mean from the exact curve is {gap:.3f}.",
+        "data": frame,
+    }
+
+
+def decisions(
+    hierarchy: pd.DataFrame, unequal: pd.DataFrame, *, separations: tuple[float, float], sigma: float, weight: float,
+    schedule: study.Schedule,
+) -> dict[str, Any]:  # fmt: skip
+    """Agreement of clones on coarse and fine classes, and with unequal weights beside equal ones."""
+    figure, (left, right) = plots.panels(2, height=3.2)
+    grid = np.linspace(0.02, 0.98, 150)
+    signals = [theory.signal(t, *schedule) for t in grid]
+    places = []
+    for name, separation, color in zip(("coarse", "fine"), separations, (BLUE, ORANGE), strict=True):
+        _points(left, hierarchy, "t", name, f"{name} class", color)
+        ratios = [theory.signal_to_noise(a, separation, sigma) for a in signals]
+        left.plot(grid, [theory.same_class(ratio) for ratio in ratios], color=color)
+        places.append(theory.time_at(theory.critical_signal("density", separation, sigma) or 0.5, *schedule))
+        _mark(left, places[-1], color)
+    left.set(xlim=(1, 0))
+    plots.label_axes(left, TIME, SAME, "two decisions", 0.5).legend(fontsize=7)
+    flat = weight**2 + (1 - weight) ** 2
+    _points(right, unequal, "t", "same", f"weights {weight:g} and {1 - weight:.2g}", RED)
+    ratios = [theory.signal_to_noise(a, 1.0, 0.0) for a in signals]
+    right.plot(grid, [theory.same_class(ratio, weight) for ratio in ratios], color=RED)
+    right.plot(grid, [theory.same_class(ratio) for ratio in ratios], color=GREY, linestyle="--", label="equal, exact")
+    late = theory.spinodal(abs(np.log(weight / (1 - weight))) / 2)
+    appears = theory.time_at((late / (1 + late)) ** 0.5, *schedule)
+    _mark(right, appears, RED)
+    _mark(right, theory.time_at(0.5**0.5, *schedule), GREY)
+    right.set(xlim=(1, 0))
+    plots.label_axes(right, TIME, SAME, "unequal classes").legend(fontsize=7)
+    return {
+        "figure": figure,
+        "caption": "Agreement of clones, simulated (mean with 95 % interval over seeds) and exact (lines). Four "
+        "classes, two pairs far from each other; dotted, the critical times of coarse and fine class. And two deltas "
+        "of unequal weights beside equal ones; dotted, where the log density gets its second well.",
+        "alt": f"The coarse class is decided around t = {places[0]:.2f}, the fine one around t = {places[1]:.2f}. With "
+        f"unequal weights clones agree with probability {flat:.2f} from the start, and the second well appears later, "
+        f"at t = {appears:.2f}.",
+        "data": hierarchy,
+    }
+
+
+# --- late start -------------------------------------------------------------------------------------------------------
+
+
+def late(frame: pd.DataFrame, transition: float, title: str) -> dict[str, Any]:
+    """Distance to held-out images against the start, for numbers of steps, with the isotropic start; two metrics."""
+    figure, (left, right) = plots.panels(2, height=3.6)
+    ddim = frame[frame["method"].eq("ddim")]
+    counts = sorted(ddim["n"].unique().tolist())
+    for ax, metric in ((left, "frechet"), (right, "energy")):
+        for n, color in zip(counts, (BLUE, ORANGE, GREEN), strict=False):
+            _points(ax, select(ddim, n=n, start="fitted"), "t", metric, f"{n} steps", color)
+            ax.plot(*_means(select(ddim, n=n, start="fitted"), metric), color=color)
+        iso = select(ddim, n=counts[0], start="isotropic")
+        _points(ax, iso, "t", metric, f"{counts[0]} steps, N(0, I)", GREY, "s")
+        ax.plot(*_means(iso, metric), color=GREY, linestyle="--")
+        for kind, style in (("training images", "-"), ("Gaussian", ":")):
+            level = select(frame, method=kind)[metric].mean()
+            ax.axhline(level, color="0.4", linestyle=style, linewidth=1, zorder=0)
+            ax.annotate(kind, (0.99, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="0.4")
+        _mark(ax, transition)
+        ax.set(xlim=(1.05, 0.05))
+    left.set(yscale="log")
+    right.set(yscale="symlog")
+    right.set_yscale("symlog", linthresh=0.1)
+    plots.label_axes(left, "start t", FRECHET, f"DDIM, {title}").legend(fontsize=7)
+    plots.label_axes(right, "start t", "energy distance of features", "a second metric")
+    means = select(ddim, start="fitted").groupby(["n", "t"])["frechet"].mean()
+    first = means[counts[0]]
+    return {
+        "figure": figure,
+        "caption": "Distance of samples to held-out images, by the time at which sampling starts from a Gaussian with "
+        "the mean and covariance of noised data, or from N(0, I) (squares): Fréchet distance in the features of a "
+        "classifier, and energy distance there. Lines across: training images, and samples of the Gaussian itself. "
+        "Dotted, where the largest variance of the data overtakes the noise. Mean with 95 % interval over seeds.",
+        "alt": f"With {counts[0]} steps the Fréchet distance falls from {first.iloc[-1]:.1f} for a start at t = 1 to "
+        f"{first.min():.1f} at t = {first.idxmin():g}; with {counts[-1]} steps it hardly depends on the start. From "
+        "N(0, I) it is the same down to t = 0.6 and rises below. The energy distance says the same.",
+        "data": frame,
+    }
+
+
+def _means(frame: pd.DataFrame, value: str) -> tuple[Any, Any]:
+    rows = frame.groupby("t")[value].mean()
+    return rows.index, rows
+
+
+def solvers(frame: pd.DataFrame) -> dict[str, Any]:
+    """Distance against the start for the three samplers at the fewest steps, in features and in pixels."""
+    few = min(n for n in frame["n"] if n)
+    figure, (left, right) = plots.panels(2, height=3.2)
+    names = {"ddim": "DDIM", "ddpm": "DDPM", "heun": f"Heun, {2 * few - 1} evaluations"}
+    for ax, metric, label in ((left, "frechet", FRECHET), (right, "pixels", "Fréchet distance of pixels")):
+        for (method, name), color in zip(names.items(), (BLUE, ORANGE, GREEN), strict=True):
+            part = select(frame, method=method, n=few, start="fitted")
+            _points(ax, part, "t", metric, name, color)
+            ax.plot(*_means(part, metric), color=color)
+        for kind, style in (("training images", "-"), ("Gaussian", ":")):
+            level = select(frame, method=kind)[metric].mean()
+            ax.axhline(level, color="0.4", linestyle=style, linewidth=1, zorder=0)
+            ax.annotate(kind, (0.99, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="0.4")
+        ax.set(xlim=(1.05, 0.05), yscale="log")
+        plots.label_axes(ax, "start t", label, f"{few} steps")
+    left.legend(fontsize=7)
+    plain = select(frame, n=few, start="fitted", t=1.0).groupby("method")["frechet"].mean()
+    blank, images = (
+        select(frame, method=kind)[["frechet", "pixels"]].mean() for kind in ("Gaussian", "training images")
+    )
+    return {
+        "figure": figure,
+        "caption": f"The same distances for three samplers with {few} steps, in features and in pixels. Heun's method, "
+        "of second order, evaluates the score twice in all steps but the last. Lines across: training images, and "
+        "samples of the Gaussian itself, without any step. Mean with 95 % interval over seeds.",
+        "alt": f"Fréchet distance with {few} steps from t = 1: "
+        + ", ".join(f"{name} {plain[method]:.1f}" for method, name in names.items())
+        + f". A Gaussian without any step is at {blank['frechet'] / images['frechet']:.1f} times the distance of the "
+        f"training images in features, and at {blank['pixels'] / images['pixels']:.1f} times in pixels.",
+        "data": frame,
+    }
+
+
+def minority(frame: pd.DataFrame, weight: float) -> dict[str, Any]:
+    """Share of the rarer class against the start, by steps and samplers."""
+    figure, axes = plots.panels(3, width=9, height=3.0)
+    for ax, (method, name) in zip(axes, {"ddim": "DDIM", "ddpm": "DDPM", "heun": "Heun"}.items(), strict=True):
+        part = select(frame, method=method, start="fitted")
+        for n, color in zip(sorted(part["n"].unique().tolist()), (BLUE, ORANGE, GREEN), strict=False):
+            _points(ax, select(part, n=n), "t", "share", f"{n} steps", color)
+            ax.plot(*_means(select(part, n=n), "share"), color=color)
+        iso = select(frame, method=method, start="isotropic")
+        if len(iso):
+            _points(ax, iso, "t", "share", f"{iso['n'].min()} steps, N(0, 1)", GREY, "s")
+            ax.plot(*_means(iso, "share"), color=GREY, linestyle="--")
+        ax.axhline(weight, color="0.4", linewidth=1, linestyle=":")
+        ax.set(xlim=(1.05, 0.35), ylim=(0, 2 * weight))
+        plots.label_axes(ax, "start t", "share of the rarer class" if method == "ddim" else "", name).legend(fontsize=7)
+    few = frame["n"].min()
+    means = select(frame, method="ddim", n=few, start="fitted").groupby("t")["share"].mean()
+    plain = select(frame, n=few, start="fitted", t=1.0).groupby("method")["share"].mean()
+    return {
+        "figure": figure,
+        "caption": f"Share of samples in the rarer of two classes, of weight {weight:g} (dotted), by the time at which "
+        "sampling starts; mean with 95 % interval over seeds.",
+        "alt": f"With {few} steps of DDIM the rarer class gets {means.iloc[-1]:.3f} of the samples from a start at "
+        f"t = 1 and {means.iloc[0]:.3f} from one at t = {means.index[0]:g}, where {weight:g} would be right; DDPM "
+        f"gives it {plain['ddpm']:.3f} from t = 1, Heun's method {plain['heun']:.3f}.",
+        "data": frame,
+    }
+
+
+# --- collapse ---------------------------------------------------------------------------------------------------------
+
+
+def collapse(frame: pd.DataFrame, curves: pd.DataFrame, schedule: study.Schedule) -> dict[str, Any]:
+    """Concentration of the posterior against time, and the measured collapse time against the formula's.
+
+    frame: the rows of `study.collapse`. curves: those of `study.concentrations`.
+    """
+    figure, (left, right) = plots.panels(2, height=3.4)
+    pairs = sorted(set(zip(frame["n"], frame["d"], strict=True)))
+    colors = [f"C{i}" for i in range(len(pairs))]
+    for (n, d), color in zip(pairs, colors, strict=True):
+        rows = select(curves, n=n, d=d).groupby("t")["concentration"].mean()
+        left.plot(rows.index, rows, color=color, label=f"{n} points, d = {d}")
+        _mark(left, theory.time_at(theory.collapse_signal(n, d), *schedule), color)
+        part = select(frame, n=n, d=d)
+        mean, low, high = interval(part["t"])
+        at = part["formula"].iloc[0]
+        right.errorbar([at], [mean], [[mean - low], [high - mean]], marker="o", ms=4, color=color, capsize=2)
+    edge = [frame["formula"].min() - 0.02, frame["formula"].max() + 0.02]
+    right.plot(edge, edge, color=GREY, linewidth=1)
+    left.set(xlim=(0.6, 0))
+    plots.label_axes(left, TIME, "sum of squared weights").legend(fontsize=7)
+    n = frame["seed"].nunique()
+    plots.label_axes(right, "collapse time of the formula", "measured collapse time", f"n = {n} seeds")
+    gap = (frame["t"] - frame["formula"]).groupby([frame["n"], frame["d"]]).mean()
+    return {
+        "figure": figure,
+        "caption": "How far the exact score of a finite data set has picked one of its points: the sum of the squared "
+        "weights with which the points count, on noised points, by time; dotted, the time of the formula. To the "
+        "right, the time at which the sum is a half against the formula's; mean with 95 % interval over seeds, and the "
+        "diagonal.",
+        "alt": f"The sum rises from near 0 to 1 as time falls, the earlier the fewer points and the more dimensions. "
+        f"Measured times follow the formula, {gap.min():.3f} to {gap.max():.3f} above it.",
+        "data": frame,
+    }
