@@ -30,10 +30,10 @@ DEPTH, MIDDLE, GAP = 430, 240, 60  # pixels of the moving figure: its height, th
 
 def _points(ax: Axes, frame: pd.DataFrame, x: str, y: str, label: str, color: str, marker: str = "o") -> Axes:
     """Means over seeds with their 95 % intervals, as points, and n in the legend."""
-    rows = summary(frame.rename(columns={x: "place"}), "place", y)
+    rows = summary(frame, x, y)
     bars = ((rows["mean"] - rows["low"]).fillna(0), (rows["high"] - rows["mean"]).fillna(0))
     label = f"{label} (n = {rows['n'].min()})" if label else ""
-    ax.errorbar(rows["place"], rows["mean"], bars, ls="none", marker=marker, ms=4, color=color, capsize=2, label=label)
+    ax.errorbar(rows[x], rows["mean"], bars, ls="none", marker=marker, ms=4, color=color, capsize=2, label=label)
     return ax
 
 

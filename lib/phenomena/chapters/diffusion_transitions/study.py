@@ -163,12 +163,12 @@ def critical_points(seeds: Sequence[int], separation: float = 1.0, sigma: float 
 def second_mode(weight: float) -> float:
     """The coupling J at which the score of two deltas, the first of this weight > 1/2, has a further zero, from signs.
 
-    On a grid of 4,001 points x = a m with -1 < m < 1 the score changes its sign once before and three times after.
+    On a grid of 4,801 points x = a m with |m| <= 1.2 the score changes its sign once before and three times after.
 
     >>> round(second_mode(0.9), 2)
     2.75
     """
-    mixture, m = two_classes(1.0, 0.0, weight), torch.linspace(-1, 1, 4003, dtype=torch.float64)[1:-1, None]
+    mixture, m = two_classes(1.0, 0.0, weight), torch.linspace(-1.2, 1.2, 4801, dtype=torch.float64)[:, None]
     low, high = 1.0, 1000.0
     for _ in range(50):
         j = math.sqrt(low * high)
