@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ import pandas as pd
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.optimize import brentq
 from torch import Tensor
 
 from phenomena.chapters.diffusion_transitions import study, theory
@@ -29,8 +31,8 @@ DEPTH, MIDDLE, GAP = 430, 240, 60  # pixels of the moving figure: its height, th
 
 
 def _points(ax: Axes, frame: pd.DataFrame, x: str, y: str, label: str, color: str, marker: str = "o") -> Axes:
-    """Means over seeds with their 95 % intervals, as points, and n in the legend."""
-    rows = summary(frame, x, y)
+    """Means over seeds with their 95 % intervals, as points, and n in the legend. Distances may be any number."""
+    rows = summary(frame, x, y, bounds=None if y in ("frechet", "energy", "pixels") else (0, 1))
     bars = ((rows["mean"] - rows["low"]).fillna(0), (rows["high"] - rows["mean"]).fillna(0))
     label = f"{label} (n = {rows['n'].min()})" if label else ""
     ax.errorbar(rows[x], rows["mean"], bars, ls="none", marker=marker, ms=4, color=color, capsize=2, label=label)
@@ -254,12 +256,13 @@ def critical(frame: pd.DataFrame, exponents: pd.DataFrame, schedule: study.Sched
 
 
 def _stable(kind: str, a: float) -> float:
-    """The stable fixed point x / a >= 0 of the log density or of the SDE's drift x / 2 + score, by iteration."""
-    v, m = 1 - a * a, 1.0
-    for _ in range(2000):
-        # x (1/v - c) = a tanh(a x / v) / v with c = 0 or 1/2
-        m = np.tanh(a * a * m / v) / (1 - (v / 2 if kind == "sde" else 0.0))
-    return m if m > 1e-3 else 0.0
+    """The stable fixed point m = x / a >= 0 of the log density, or of the SDE's drift x / 2 + score.
+
+    It solves k m = tanh(J m) with k = 1, or k = 1 - v / 2.
+    """
+    v, j = 1 - a * a, theory.coupling(a)
+    k = 1 - v / 2 if kind == "sde" else 1.0
+    return float(brentq(lambda m: k * m - math.tanh(j * m), 1e-6, 3)) if j > k + 1e-9 else 0.0
 
 
 # --- clones -----------------------------------------------------------------------------------------------------------
@@ -362,16 +365,18 @@ def late(frame: pd.DataFrame, transition: float, title: str) -> dict[str, Any]:
     plots.label_axes(left, "start t", FRECHET, f"DDIM, {title}").legend(fontsize=7)
     plots.label_axes(right, "start t", "energy distance of features", "a second metric")
     means = select(ddim, start="fitted").groupby(["n", "t"])["frechet"].mean()
-    first = means[counts[0]]
+    first, last = means[counts[0]], means[counts[-1]]
+    from_noise = select(ddim, start="isotropic").groupby("t")["frechet"].mean()
     return {
         "figure": figure,
         "caption": "Distance of samples to held-out images, by the time at which sampling starts from a Gaussian with "
         "the mean and covariance of noised data, or from N(0, I) (squares): Fréchet distance in the features of a "
         "classifier, and energy distance there. Lines across: training images, and samples of the Gaussian itself. "
         "Dotted, where the largest variance of the data overtakes the noise. Mean with 95 % interval over seeds.",
-        "alt": f"With {counts[0]} steps the Fréchet distance falls from {first.iloc[-1]:.1f} for a start at t = 1 to "
-        f"{first.min():.1f} at t = {first.idxmin():g}; with {counts[-1]} steps it hardly depends on the start. From "
-        "N(0, I) it is the same down to t = 0.6 and rises below. The energy distance says the same.",
+        "alt": f"With {counts[0]} steps the Fréchet distance is {first.iloc[-1]:.1f} for a start at t = 1 and lowest, "
+        f"{first.min():.1f}, at t = {first.idxmin():g}; with {counts[-1]} steps it is {last.iloc[-1]:.1f} and "
+        f"{last.min():.1f}. From N(0, I) with {counts[0]} steps it is lowest, {from_noise.min():.1f}, at "
+        f"t = {from_noise.idxmin():g}, and {from_noise.iloc[0]:.1f} at t = {from_noise.index[0]:g}.",
         "data": frame,
     }
 
