@@ -51,9 +51,9 @@ def test_density_and_score_are_those_of_the_slow_twin(a, sigma):
     x = torch.randn(5, 3, generator=generator(1), dtype=torch.float64)
     slow = [slow_log_density(mixture, row, a) for row in x.numpy()]
     assert mixture.log_density(x, a).tolist() == pytest.approx(slow, rel=1e-9)
-    x.requires_grad_()
-    (gradient,) = torch.autograd.grad(mixture.log_density(x, a).sum(), x)
-    assert torch.allclose(mixture.score(x.detach(), a), gradient, rtol=1e-8, atol=1e-9)
+    steps = 1e-5 * torch.eye(3, dtype=torch.float64)
+    sides = [mixture.log_density(x[:, None] + sign * steps, a) for sign in (1, -1)]
+    assert torch.allclose(mixture.score(x, a), (sides[0] - sides[1]) / 2e-5, rtol=1e-6, atol=1e-6)
 
 
 def test_the_density_integrates_to_one_and_far_points_do_not_overflow():
@@ -123,12 +123,11 @@ def test_critical_signals_are_zeros_of_the_slope(dynamics, separation, sigma):
         assert theory.slope(dynamics, found, separation, sigma) == pytest.approx(0, abs=1e-9)
 
 
-def test_the_slope_is_that_of_the_score_by_automatic_differentiation():
+def test_the_slope_is_that_of_the_score():
     mixture = study.two_classes(1.3, 0.4)
     for a in (0.2, 0.6, 0.9):
-        x = torch.zeros(1, 1, dtype=torch.float64, requires_grad=True)
-        (slope,) = torch.autograd.grad(mixture.score(x, a).sum(), x)
-        assert slope.item() == pytest.approx(theory.slope("density", a, 1.3, 0.4), rel=1e-9)
+        up, down = mixture.score(torch.tensor([[1e-5], [-1e-5]], dtype=torch.float64), a)[:, 0].tolist()
+        assert (up - down) / 2e-5 == pytest.approx(theory.slope("density", a, 1.3, 0.4), rel=1e-6)
 
 
 def test_two_deltas_have_the_times_of_the_papers():

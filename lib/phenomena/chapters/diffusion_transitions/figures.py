@@ -13,6 +13,7 @@ import pandas as pd
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from scipy.optimize import brentq
 from torch import Tensor
 
@@ -30,13 +31,37 @@ REACH, FLOOR, TOP = 2.8, -0.6, 1.2  # of the key figure's potential
 DEPTH, MIDDLE, GAP = 430, 240, 60  # pixels of the moving figure: its height, that of its upper part, between the two
 
 
-def _points(ax: Axes, frame: pd.DataFrame, x: str, y: str, label: str, color: str, marker: str = "o") -> Axes:
-    """Means over seeds with their 95 % intervals, as points, and n in the legend. Distances may be any number."""
-    rows = summary(frame, x, y, bounds=None if y in ("frechet", "energy", "pixels") else (0, 1))
+def _points(
+    ax: Axes,
+    frame: pd.DataFrame,
+    x: str,
+    y: str,
+    label: str,
+    color: str,
+    marker: str = "o",
+    trials: float | None = None,
+) -> Axes:
+    """Means over seeds with their 95 % intervals, as points, and n in the legend. trials: of a share."""
+    rows = summary(frame, x, y, trials=trials)
     bars = ((rows["mean"] - rows["low"]).fillna(0), (rows["high"] - rows["mean"]).fillna(0))
     label = f"{label} (n = {rows['n'].min()})" if label else ""
     ax.errorbar(rows[x], rows["mean"], bars, ls="none", marker=marker, ms=4, color=color, capsize=2, label=label)
     return ax
+
+
+def _levels(ax: Axes, frame: pd.DataFrame, metric: str) -> None:
+    """Lines across for the two controls without a start."""
+    for kind, style in (("training images", "-"), ("Gaussian", ":")):
+        level = select(frame, method=kind)[metric].mean()
+        ax.axhline(level, color="0.4", linestyle=style, linewidth=1, zorder=0, label=kind)
+
+
+def _plain_log(ax: Axes) -> None:
+    """A logarithmic y axis with plain numbers."""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _mark(ax: Axes, at: float | None, color: str = "0.6") -> None:
@@ -182,7 +207,7 @@ def _moving_wells(
     )
     when = alt.X("t:Q", title=TIME).scale(domain=[1, 0], nice=False).axis(orient="bottom", grid=False, tickCount=6)
     agree = alt.Y("same:Q", title=SAME).scale(domain=[0.5, 1], range=[DEPTH, MIDDLE + GAP], nice=False)
-    agree = agree.axis(orient="left", grid=False, values=[0.5, 0.75, 1])
+    agree = agree.axis(orient="left", grid=False, values=[0.5, 0.75, 1], format=".2f")
     lines = alt.Chart(pd.DataFrame({"t": list(marks.values()), "label": list(marks), "same": 0.97}))
     rows = alt.Chart(curve.round(4).assign(i=range(len(curve))))
     lower = alt.layer(
@@ -268,17 +293,17 @@ def _stable(kind: str, a: float) -> float:
 # --- clones -----------------------------------------------------------------------------------------------------------
 
 
-def clones(frame: pd.DataFrame, sigma: float, schedule: study.Schedule) -> dict[str, Any]:
+def clones(frame: pd.DataFrame, sigma: float, paths: int, schedule: study.Schedule) -> dict[str, Any]:
     """Agreement of clones against time for every dimension, and against the distance of the noisy classes."""
     figure, (left, right) = plots.panels(2, height=3.4)
     grid = np.linspace(0.02, 0.995, 150)
     colors = (BLUE, ORANGE, GREEN, RED, PURPLE)
     for d, color in zip(sorted(frame["d"].unique().tolist()), colors, strict=False):
         part = select(frame, d=d)
-        _points(left, part, "t", "same", f"d = {d}", color)
+        _points(left, part, "t", "same", f"d = {d}", color, trials=paths)
         ratios = [theory.signal_to_noise(theory.signal(t, *schedule), d**0.5, sigma) for t in grid]
         left.plot(grid, [theory.same_class(ratio) for ratio in ratios], color=color)
-        _points(right, part[part["ratio"] < 5], "ratio", "same", "", color)
+        _points(right, part[part["ratio"] < 5], "ratio", "same", "", color, trials=paths)
     shown = np.linspace(0, 5, 200)
     right.plot(shown, [theory.same_class(ratio) for ratio in shown], color=GREY, label="exact, whatever d")
     right.plot([1], [theory.same_class(1.0)], "x", color=RED, markersize=9, label="critical point", zorder=5)
@@ -300,7 +325,7 @@ def clones(frame: pd.DataFrame, sigma: float, schedule: study.Schedule) -> dict[
 
 def decisions(
     hierarchy: pd.DataFrame, unequal: pd.DataFrame, *, separations: tuple[float, float], sigma: float, weight: float,
-    schedule: study.Schedule,
+    paths: int, schedule: study.Schedule,
 ) -> dict[str, Any]:  # fmt: skip
     """Agreement of clones on coarse and fine classes, and with unequal weights beside equal ones."""
     figure, (left, right) = plots.panels(2, height=3.2)
@@ -308,7 +333,7 @@ def decisions(
     signals = [theory.signal(t, *schedule) for t in grid]
     places = []
     for name, separation, color in zip(("coarse", "fine"), separations, (BLUE, ORANGE), strict=True):
-        _points(left, hierarchy, "t", name, f"{name} class", color)
+        _points(left, hierarchy, "t", name, f"{name} class", color, trials=paths)
         ratios = [theory.signal_to_noise(a, separation, sigma) for a in signals]
         left.plot(grid, [theory.same_class(ratio) for ratio in ratios], color=color)
         places.append(theory.time_at(theory.critical_signal("density", separation, sigma) or 0.5, *schedule))
@@ -316,7 +341,7 @@ def decisions(
     left.set(xlim=(1, 0))
     plots.label_axes(left, TIME, SAME, "two decisions", 0.5).legend(fontsize=7)
     flat = weight**2 + (1 - weight) ** 2
-    _points(right, unequal, "t", "same", f"weights {weight:g} and {1 - weight:.2g}", RED)
+    _points(right, unequal, "t", "same", f"weights {weight:g} and {1 - weight:.2g}", RED, trials=paths)
     ratios = [theory.signal_to_noise(a, 1.0, 0.0) for a in signals]
     right.plot(grid, [theory.same_class(ratio, weight) for ratio in ratios], color=RED)
     right.plot(grid, [theory.same_class(ratio) for ratio in ratios], color=GREY, linestyle="--", label="equal, exact")
@@ -353,15 +378,10 @@ def late(frame: pd.DataFrame, transition: float, title: str) -> dict[str, Any]:
         iso = select(ddim, n=counts[0], start="isotropic")
         _points(ax, iso, "t", metric, f"{counts[0]} steps, N(0, I)", GREY, "s")
         ax.plot(*_means(iso, metric), color=GREY, linestyle="--")
-        for kind, style in (("training images", "-"), ("Gaussian", ":")):
-            level = select(frame, method=kind)[metric].mean()
-            ax.axhline(level, color="0.4", linestyle=style, linewidth=1, zorder=0)
-            ax.annotate(kind, (0.99, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="0.4")
+        _levels(ax, frame, metric)
         _mark(ax, transition)
         ax.set(xlim=(1.05, 0.05))
-    left.set(yscale="log")
-    right.set(yscale="symlog")
-    right.set_yscale("symlog", linthresh=0.1)
+    _plain_log(left)
     plots.label_axes(left, "start t", FRECHET, f"DDIM, {title}").legend(fontsize=7)
     plots.label_axes(right, "start t", "energy distance of features", "a second metric")
     means = select(ddim, start="fitted").groupby(["n", "t"])["frechet"].mean()
@@ -396,11 +416,9 @@ def solvers(frame: pd.DataFrame) -> dict[str, Any]:
             part = select(frame, method=method, n=few, start="fitted")
             _points(ax, part, "t", metric, name, color)
             ax.plot(*_means(part, metric), color=color)
-        for kind, style in (("training images", "-"), ("Gaussian", ":")):
-            level = select(frame, method=kind)[metric].mean()
-            ax.axhline(level, color="0.4", linestyle=style, linewidth=1, zorder=0)
-            ax.annotate(kind, (0.99, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="0.4")
-        ax.set(xlim=(1.05, 0.05), yscale="log")
+        _levels(ax, frame, metric)
+        ax.set(xlim=(1.05, 0.05))
+        _plain_log(ax)
         plots.label_axes(ax, "start t", label, f"{few} steps")
     left.legend(fontsize=7)
     plain = select(frame, n=few, start="fitted", t=1.0).groupby("method")["frechet"].mean()
@@ -420,21 +438,22 @@ def solvers(frame: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def minority(frame: pd.DataFrame, weight: float) -> dict[str, Any]:
+def minority(frame: pd.DataFrame, weight: float, samples: int) -> dict[str, Any]:
     """Share of the rarer class against the start, by steps and samplers."""
     figure, axes = plots.panels(3, width=9, height=3.0)
     for ax, (method, name) in zip(axes, {"ddim": "DDIM", "ddpm": "DDPM", "heun": "Heun"}.items(), strict=True):
         part = select(frame, method=method, start="fitted")
         for n, color in zip(sorted(part["n"].unique().tolist()), (BLUE, ORANGE, GREEN), strict=False):
-            _points(ax, select(part, n=n), "t", "share", f"{n} steps", color)
+            _points(ax, select(part, n=n), "t", "share", f"{n} steps", color, trials=samples)
             ax.plot(*_means(select(part, n=n), "share"), color=color)
         iso = select(frame, method=method, start="isotropic")
         if len(iso):
-            _points(ax, iso, "t", "share", f"{iso['n'].min()} steps, N(0, 1)", GREY, "s")
+            _points(ax, iso, "t", "share", f"{iso['n'].min()} steps, N(0, 1)", GREY, "s", trials=samples)
             ax.plot(*_means(iso, "share"), color=GREY, linestyle="--")
         ax.axhline(weight, color="0.4", linewidth=1, linestyle=":")
         ax.set(xlim=(1.05, 0.35), ylim=(0, 2 * weight))
-        plots.label_axes(ax, "start t", "share of the rarer class" if method == "ddim" else "", name).legend(fontsize=7)
+        plots.label_axes(ax, "start t", "share of the rarer class" if method == "ddim" else "", name)
+        ax.legend(fontsize=7, loc="lower right" if method != "heun" else "lower left")
     few = frame["n"].min()
     means = select(frame, method="ddim", n=few, start="fitted").groupby("t")["share"].mean()
     plain = select(frame, n=few, start="fitted", t=1.0).groupby("method")["share"].mean()
@@ -470,7 +489,7 @@ def collapse(frame: pd.DataFrame, curves: pd.DataFrame, schedule: study.Schedule
         right.errorbar([at], [mean], [[mean - low], [high - mean]], marker="o", ms=4, color=color, capsize=2)
     edge = [frame["formula"].min() - 0.02, frame["formula"].max() + 0.02]
     right.plot(edge, edge, color=GREY, linewidth=1)
-    left.set(xlim=(0.6, 0))
+    left.set(xlim=(0.8, 0))
     plots.label_axes(left, TIME, "sum of squared weights").legend(fontsize=7)
     n = frame["seed"].nunique()
     plots.label_axes(right, "collapse time of the formula", "measured collapse time", f"n = {n} seeds")

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from phenomena.chapters.diffusion_transitions.theory import check_signal
 from phenomena.science.checks import check_tensors
+from phenomena.science.linalg import matmul
 
 Denoiser = Callable[[Float64[Tensor, "*n d"], float], Float64[Tensor, "*n d"]]
 Method = Literal["ddpm", "ddim", "heun"]
@@ -74,7 +75,7 @@ class Mixture:
         >>> two.denoise(torch.zeros(1, 1, dtype=torch.float64), 0.5)
         tensor([[0.]], dtype=torch.float64)
         """
-        m = self.posterior(x, a) @ self.means
+        m = matmul(self.posterior(x, a), self.means)
         return m + (a * self.sigma**2 / self._variance(a)) * (x - a * m) if self.sigma else m
 
     def score(self, x: Float64[Tensor, "*n d"], a: float) -> Float64[Tensor, "*n d"]:
@@ -121,7 +122,7 @@ class Mixture:
         assert self.weights is not None
         v = self._variance(a)
         offsets = self.weights.log() - (a * a / (2 * v)) * self.means.square().sum(1)
-        return (a / v) * (x @ self.means.T) + offsets
+        return matmul(x, self.means.T).mul_(a / v).add_(offsets)
 
 
 def step(
