@@ -75,7 +75,7 @@ class Mixture:
         >>> two.denoise(torch.zeros(1, 1, dtype=torch.float64), 0.5)
         tensor([[0.]], dtype=torch.float64)
         """
-        m = matmul(self.posterior(x, a), self.means)
+        m = _product(self.posterior(x, a), self.means)
         return m + (a * self.sigma**2 / self._variance(a)) * (x - a * m) if self.sigma else m
 
     def score(self, x: Float64[Tensor, "*n d"], a: float) -> Float64[Tensor, "*n d"]:
@@ -122,7 +122,12 @@ class Mixture:
         assert self.weights is not None
         v = self._variance(a)
         offsets = self.weights.log() - (a * a / (2 * v)) * self.means.square().sum(1)
-        return matmul(x, self.means.T).mul_(a / v).add_(offsets)
+        return _product(x, self.means.T).mul_(a / v).add_(offsets)
+
+
+def _product(x: Float64[Tensor, "*n d"], matrix: Float64[Tensor, "d j"]) -> Float64[Tensor, "*n j"]:
+    """Rows of any arrangement times one matrix."""
+    return matmul(x.reshape(-1, x.shape[-1]), matrix).reshape(*x.shape[:-1], matrix.shape[1])
 
 
 def step(
