@@ -77,7 +77,7 @@ def plain_loop(tables: Tensor, training: Training, net: Networks, items: Tensor,
 
 def func_vmap(tables: Tensor, training: Training, net: Networks, items: Tensor, labels: Tensor) -> Networks:
     def loss(p: tuple[Tensor, ...], x: Tensor, y: Tensor) -> Tensor:
-        match, vote, w1, w2, b2 = p
+        match, vote, w1, _, w2, b2 = p
         attention = (torch.einsum("bd,de,nbe->nb", x[0], match, x[1:]) * x.shape[-1] ** 0.5).softmax(0)
         read = torch.einsum("nb,nbl->bl", attention, (y[1:, :, None] == torch.arange(vote.shape[0])).to(x.dtype))
         hidden = torch.addmm(w1[-1], x[0], w1[:-1]).relu()

@@ -9,10 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import generator
+from PIL import Image, ImageDraw
 from scipy.optimize import minimize_scalar
 from torch.func import grad
 
-from phenomena.chapters.in_context_learning import induction, sequences, study, theory
+from phenomena.chapters.in_context_learning import induction, omniglot, sequences, study, theory
 from phenomena.chapters.in_context_learning.sequences import Task, draw, table
 from phenomena.chapters.in_context_learning.two_paths import (
     BLOCK_STEPS,
@@ -25,6 +26,7 @@ from phenomena.chapters.in_context_learning.two_paths import (
     train,
     train_readable,
 )
+from phenomena.own_data import DataError
 from phenomena.science.frames import per_seed, select
 
 SMALL = Task(classes=12, labels=4, context=3, exemplars=5, features=6)
@@ -56,6 +58,7 @@ def last(networks):
         ({"supported": 1.1}, "supported is 1.1: must be 0 to 1"),
         ({"spread": -0.1}, "spread is -0.1: must be 0 or more and finite"),
         ({"zipf": math.inf}, "zipf is inf: must be 0 or more and finite"),
+        ({"dataset": "mnist"}, "dataset is 'mnist': must be one of gaussian, omniglot"),
     ],
 )
 def test_a_task_of_which_no_sequences_can_be_made_is_refused_in_one_line(changed, message):
@@ -118,6 +121,128 @@ def test_redrawn_labels_are_those_of_no_class():
         draw(SMALL, "flip", 5, generator())
 
 
+# --- Omniglot, on strokes drawn here ----------------------------------------------------------------
+
+
+def draw_strokes(place, characters, exemplars):
+    """Files as Omniglot's: each character three strokes of its own, each drawing of it with a shaking hand."""
+    rng = np.random.default_rng(0)
+    for c in range(characters):
+        home = place / f"Alphabet_{c % 3}" / f"character{c // 3 + 1:02}"
+        home.mkdir(parents=True)
+        strokes = rng.uniform(15, 90, (3, 4, 2))
+        for k in range(exemplars):
+            image = Image.new("1", (105, 105), 1)
+            shaken = strokes + rng.normal(0, 2.5, strokes.shape)
+            for stroke in shaken:
+                ImageDraw.Draw(image).line([tuple(point) for point in stroke], fill=0, width=3)
+            image.save(home / f"{c:04}_{k + 1:02}.png")
+
+
+@pytest.fixture(scope="module")
+def strokes(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    draw_strokes(root / "omniglot-py" / "images_background", characters=12, exemplars=6)
+    return root
+
+
+@pytest.fixture
+def at_hand(strokes, monkeypatch):
+    monkeypatch.setenv("PHENOMENA_DATA", str(strokes))
+    return omniglot.folder()
+
+
+DRAWN = Task(classes=40, labels=4, context=3, exemplars=5, features=12, spread=1.0, dataset="omniglot")
+
+
+def test_drawings_are_read_in_order_with_dark_strokes(at_hand):
+    images = omniglot.drawings(at_hand, 5)
+    assert images.shape == (12, 5, 28, 28) and images.dtype == torch.float32
+    assert images.min() == 0 and 0.5 < images.max() <= 1 and 0.02 < images.mean() < 0.3
+    with Image.open(at_hand / "Alphabet_1" / "character02" / "0004_03.png") as image:
+        ink = 1 - np.asarray(image, float).mean()
+    assert images[4 + 1, 2].mean().item() == pytest.approx(ink, abs=2e-3)  # the second of the second alphabet
+
+
+def test_orientations_are_the_eight_symmetries_of_a_square():
+    image = torch.arange(9.0).view(3, 3)
+    turned = {tuple(image.flatten()[order].tolist()) for order in omniglot.orientations(3)}
+    expected = [i.rot90(k) for i in (image, image.flip(0)) for k in range(4)]
+    assert len(turned) == 8 and turned == {tuple(i.flatten().tolist()) for i in expected}
+
+
+def test_features_are_whitened_principal_components(at_hand):
+    """Against scikit-learn on all drawings in all orientations."""
+    from sklearn.decomposition import PCA
+
+    found = omniglot.features(at_hand, 6, 12)
+    assert found.shape == (12, 8, 6, 12)
+    flat = found.flatten(0, 2).double()
+    torch.testing.assert_close(flat.mean(0), torch.zeros(12).double(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(flat.T @ flat / len(flat), torch.eye(12).double() / 12, atol=1e-5, rtol=0)
+    images = omniglot.drawings(at_hand, 6).flatten(2)
+    every = torch.stack([images[..., order] for order in omniglot.orientations(28)], 1).flatten(0, 2)
+    oracle = PCA(16, whiten=True, svd_solver="full").fit(every.double().numpy())
+    gaps = oracle.explained_variance_[:-1] / oracle.explained_variance_[1:]
+    cut = next(d for d in range(12, 2, -1) if gaps[d - 1] > 1.001)  # pairs of directions are alike by symmetry
+    theirs = torch.from_numpy(oracle.transform(every.double().numpy())[:, :cut])
+    ours = omniglot.features(at_hand, 6, cut).flatten(0, 2).double()
+    alike = theirs.T @ ours / len(ours) * cut**0.5  # a rotation, where both span the same space
+    torch.testing.assert_close(alike @ alike.T, torch.eye(cut).double(), atol=1e-2, rtol=0)
+
+
+def test_items_are_drawings_and_no_character_is_trained_and_novel(at_hand):
+    every = omniglot.features(at_hand, 5, 12)
+    items = table(DRAWN, generator()).view(80, 5, 12)
+    distances = (items[:, None, 0] - every.flatten(0, 1)[None, :, 0]).abs().amax(2)
+    assert (distances.amin(1) < 1e-5).all()
+    places = distances.argmin(1)
+    trained, novel = set((places[:40] // 8).tolist()), set((places[40:] // 8).tolist())
+    assert len(places.unique()) == 80 and not trained & novel
+    # labels are spread over orientations, or a label would be an orientation
+    assert all(len(set((places[label:40:4] % 8).tolist())) > 2 for label in range(4))
+    assert not torch.equal(items, table(DRAWN, generator(1)).view(80, 5, 12))
+    means = table(replace(DRAWN, spread=0.0), generator()).view(80, 5, 12)
+    torch.testing.assert_close(means, items.mean(1, keepdim=True).expand_as(items))
+    half = table(replace(DRAWN, spread=0.5), generator()).view(80, 5, 12)
+    torch.testing.assert_close(half, (items + means) / 2)
+
+
+def test_the_gaussian_spread_of_drawings_is_that_of_their_law(monkeypatch):
+    made = table(Task(classes=300, labels=2, exemplars=8, features=30, spread=0.7), generator()).view(75, 8, 8, 30)
+    monkeypatch.setattr(omniglot, "features", lambda *_: made)
+    assert omniglot.own_spread(8, 30) == pytest.approx(0.7, abs=0.02)
+    task = replace(DRAWN, exemplars=8, spread=2.0)
+    assert sequences.gaussian_spread(task) == pytest.approx(1.4, abs=0.04)
+    assert sequences.gaussian_spread(replace(task, dataset="gaussian")) == 2
+
+
+def test_networks_learn_drawings(at_hand):
+    training = Training(steps=400, batch=32, hidden=64)
+    found = study.learn(DRAWN, training, [0], [0, 400])
+    right = select(found.shares, kind="unsupported").set_index("step")["weights"]
+    assert right[0] < 0.4 and right[400] > 0.5  # a guess is worth a quarter
+    matched = study.matching(DRAWN, [0.0, 1.0], [0])
+    assert matched["right"].between(1 / 3, 1).all()
+
+
+def test_files_that_are_missing_or_broken_are_told_in_one_line(at_hand, tmp_path, monkeypatch):
+    with pytest.raises(DataError, match=r"^Omniglot: 12 characters in .*: must be 14 or more for 50 trained classes"):
+        table(replace(DRAWN, classes=50), generator())
+    with pytest.raises(DataError, match=r"^Omniglot: 6 drawings in .*character01: must be 7 or more; put Omniglot's"):
+        omniglot.drawings(at_hand, 7)
+    with pytest.raises(DataError, match=r"^Omniglot: drawings in .* vary in fewer than 785 directions"):
+        omniglot.features(at_hand, 5, 785)
+    monkeypatch.setenv("PHENOMENA_DATA", str(tmp_path))
+    with pytest.raises(DataError, match=r"^Omniglot: no ALPHABET/characterNN in .*images_background; put Omniglot's"):
+        table(DRAWN, generator())
+    draw_strokes(omniglot.folder(), characters=1, exemplars=1)
+    (omniglot.folder() / "Alphabet_0" / "character01" / "0000_01.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"^Omniglot: .*0000_01.png is no PNG image \(cannot identify") as caught:
+        omniglot.drawings(omniglot.folder(), 1)
+    assert "\n" not in str(caught.value)
+
+
 # --- networks --------------------------------------------------------------------------------------
 
 
@@ -128,6 +253,7 @@ def test_redrawn_labels_are_those_of_no_class():
         replace(SHORT, decay_context=0.01, decay_weights=0.02),
         replace(SHORT, paths="context", decay_weights=0.5),
         replace(SHORT, paths="weights", rate_weights=0.01),
+        replace(SHORT, depth=3, decay_weights=0.01),
     ],
 )
 def test_training_is_its_readable_twin(training):
@@ -143,12 +269,14 @@ def twice(task, seeds, training):
     return tables, task, training, generators
 
 
-def test_gradients_are_those_of_autograd():
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_gradients_are_those_of_autograd(depth):
     """One batch of each of three networks with random parameters."""
     torch.manual_seed(0)
     s, n, b, d, classes, j = 3, 3, 7, 6, 4, 11
-    shapes = [(d, d), (classes, classes), (d + 1, j), (j, classes), (1, classes)]
+    shapes = [(d, d), (classes, classes), (d + 1, j), (depth - 1, j, j), (j, classes), (1, classes)]
     net = Networks(*(torch.randn(s, *shape) for shape in shapes))
+    net.inner.div_(j**0.5)
     x, labels = torch.randn(s, n + 1, b, d), torch.randint(classes, (s, n + 1, b))
     passes, slope = Passes(net, b, n), Networks(*(torch.full_like(p, torch.nan) for p in net))
     logits = passes.forward(x, labels)
@@ -167,7 +295,7 @@ def test_gradients_are_those_of_autograd():
 
 
 def test_a_seed_alone_decides_its_networks_and_rows():
-    training = replace(SHORT, batch=13, hidden=21)
+    training = replace(SHORT, batch=13, hidden=21, depth=2)
     whole = last(train(*twice(SMALL, [0, 1, 2, 3, 4], training), [60]))
     some = last(train(*twice(SMALL, [9, 3], training), [60]))
     for a, b in zip(whole, some, strict=True):
@@ -211,6 +339,7 @@ def test_a_silenced_path_stays_silent(paths):
     [
         ({"steps": 0}, "steps is 0: must be 1 or more"),
         ({"batch": -1}, "batch is -1: must be 1 or more"),
+        ({"depth": 0}, "depth is 0: must be 1 or more"),
         ({"rate_context": 0.0}, "rate_context is 0.0: must be above 0 and finite"),
         ({"decay_weights": -0.001}, "decay_weights is -0.001: must be 0 or more and below 1"),
         ({"decay_context": 1.0}, "decay_context is 1.0: must be 0 or more and below 1"),
@@ -272,6 +401,10 @@ def test_frames_are_tidy_and_hold_what_they_say():
     rise = study.rise_and_fall(found)
     flipped = select(found.shares, kind="flipped", seed=3)
     assert rise["peak"][0] == flipped["context"].max() and rise["end"][0] == flipped["context"].iloc[-1]
+    gap = study.listed_gap(found)
+    assert gap["gap"].tolist() == (found.votes["own_listed"] - found.votes["own_missing"]).tolist()
+    with pytest.raises(ValueError, match=r"^no label of its class stands in a context without support: must be two"):
+        study.listed_gap(study.learn(replace(SMALL, labels=12), replace(SHORT, steps=1), [3], [0]))
     at = select(found.votes, seed=3, step=int(rise["at"][0]))["loss"].item()
     assert rise["loss_peak"][0] == at and rise["fall"][0] == rise["peak"][0] - rise["end"][0]
 
@@ -287,6 +420,16 @@ def test_labels_drawn_afresh_leave_the_weights_nothing_and_no_context_leaves_the
     assert select(alone.shares, kind="flipped", step=300)["context"].max() < 0.1
     grid = study.grid([task, replace(task, spread=0.6)], replace(training, steps=20), range(2))
     assert per_seed(grid, "peak", spread=0.6).shape == (2,) and set(grid["classes"]) == {32}
+
+
+def test_effects_are_differences_of_means_over_the_rest_of_the_map():
+    cells = [(c, k, s) for c in (8, 16, 32) for k in (1, 2) for s in (0.0, 1.0)]
+    rows = [(seed, c, k, s, c / 100 + 0.2 * s - 0.05 * k + seed * s) for seed in (3, 4) for c, k, s in cells]
+    found = study.effects(pd.DataFrame(rows, columns=["seed", "classes", "copies", "spread", "end"]))
+    assert found["seed"].tolist() == [3, 4]
+    assert found["classes"].tolist() == pytest.approx([0.24, 0.24])
+    assert found["copies"].tolist() == pytest.approx([-0.05, -0.05])
+    assert found["spread"].tolist() == pytest.approx([3.2, 4.2])
 
 
 def test_times_are_rising_and_end_with_the_last():

@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from phenomena.chapters.in_context_learning import theory
-from phenomena.chapters.in_context_learning.sequences import Task
-from phenomena.chapters.in_context_learning.study import TESTED, Learned, settled
+from phenomena.chapters.in_context_learning.sequences import Task, gaussian_spread
+from phenomena.chapters.in_context_learning.study import TESTED, Learned, listed_gap, settled
 from phenomena.science import plots
 from phenomena.science.frames import select, summary
 
@@ -206,18 +206,22 @@ def _moving_handover(parts: pd.DataFrame, votes: pd.DataFrame, start: int, task:
 
 def matching(measured: pd.DataFrame, task: Task) -> dict[str, Any]:
     """How often the most similar item is the one of the query's class, with the closed form."""
+
+    def closed(spread: float) -> float:
+        gaussian = gaussian_spread(replace(task, spread=spread))
+        return theory.nearest_is_right(gaussian, task.features, task.context, task.exemplars)
+
     figure, (ax,) = plots.panels(1, width=4.6)
     band = summary(measured, "spread", "right", trials=5 * TESTED)
     bars = (band["mean"] - band["low"], band["high"] - band["mean"])
     ax.errorbar(band["spread"], band["mean"], bars, fmt="o", capsize=3, label=f"sequences (n = {band['n'].min()})")
     spreads = np.linspace(0, measured["spread"].max(), 41)
-    closed = [theory.nearest_is_right(s, task.features, task.context, task.exemplars) for s in spreads]
-    ax.plot(spreads, closed, "--", color="0.3", label="closed form")
+    ax.plot(spreads, [closed(s) for s in spreads], "--", color="0.3", label="closed form")
     plots.label_axes(ax, "spread ε of a class", "nearest item is of the class", chance=1 / task.context).set_ylim(
         0, 1.02
     )
     ax.legend()
-    at = {s: theory.nearest_is_right(s, task.features, task.context, task.exemplars) for s in (0.5, 1.0)}
+    at = {s: closed(s) for s in (0.5, 1.0)}
     return {
         "figure": figure,
         "caption": f"How often, of {task.context} items in a context, the one most similar to the query is that of its "
@@ -358,7 +362,7 @@ def always(varied: Learned, exact: Learned, task: Task) -> dict[str, Any]:
 
     task: that of the varied items. Their vote is compared with the closed form for p the share of right matches.
     """
-    right = theory.nearest_is_right(task.spread, task.features, task.context, task.exemplars)
+    right = theory.nearest_is_right(gaussian_spread(task), task.features, task.context, task.exemplars)
     closed = settled(varied, replace(task, supported=right)).groupby("step")["settled"].mean()[1:]
     caption = (
         "Every training sequence is supported, by items that vary within a class or by exact copies. Answers from the "
@@ -375,12 +379,16 @@ def always(varied: Learned, exact: Learned, task: Task) -> dict[str, Any]:
 
 
 def rates(learned: Mapping[str, Learned], ratio: float) -> dict[str, Any]:
-    """Who answers at several ratios of rates, and with more classes at the ratio given."""
+    """Who answers at several ratios of rates, and with more classes or hidden layers at the ratio given."""
     caption = (
         "Answers from the context on flipped and on novel sequences, at several ratios of the attention path's "
-        f"learning rate to that of the weights' path, and with four times as many classes at ratio {ratio:g}."
+        f"learning rate to that of the weights' path, and, at ratio {ratio:g}, with four times as many classes and "
+        "with one more hidden layer in the weights' path."
     )
-    message = "With equal rates the context never answers; the faster its path, the higher the peak."
+    message = (
+        "With equal rates the context never answers. The faster its path, the higher the peak; the deeper the other, "
+        "the lower."
+    )
     return _arms(learned, caption, message, second=("novel", "context", "novel: label of the context"))
 
 
@@ -452,7 +460,7 @@ def constrained(learned: Learned, task: Task) -> dict[str, Any]:
     plots.label_axes(_steps(right, last), STEP, "novel: share of answers").set_ylim(0, 1)
     for ax in (left, right):
         ax.legend(fontsize=7.5, loc="upper center", bbox_to_anchor=(0.5, -0.22))
-    gap = _mean(learned.votes, "own_listed") - _mean(learned.votes, "own_missing")
+    gap = _mean(listed_gap(learned), "gap")
     return {
         "figure": figure,
         "caption": "Left by the context. On one side, unsupported sequences, answered with the label of the class, "
@@ -498,13 +506,13 @@ def circuit(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
 
 
 def grid(found: pd.DataFrame) -> dict[str, Any]:
-    """Highest and last share answered from the context, over classes, spread and support."""
-    supports = sorted(found["supported"].unique())
-    figure, axes = plots.panels(2, len(supports), width=5.6, height=2.5)
-    means = found.groupby(["supported", "classes", "spread"])[["peak", "end"]].mean()
-    for row, p in enumerate(supports):
+    """Highest and last share answered from the context, over classes, spread and copies."""
+    burstiness = sorted(found["copies"].unique())
+    figure, axes = plots.panels(2, len(burstiness), width=5.6, height=2.5)
+    means = found.groupby(["copies", "classes", "spread"])[["peak", "end"]].mean()
+    for row, k in enumerate(burstiness):
         for column, value in enumerate(("peak", "end")):
-            table = means.loc[p][value].unstack("spread")
+            table = means.loc[k][value].unstack("spread")
             ax = axes[2 * row + column]
             ax.imshow(table.to_numpy(), vmin=0, vmax=1, cmap="cividis", aspect="auto", origin="lower")
             for (i, j), share in np.ndenumerate(table.to_numpy()):
@@ -513,15 +521,16 @@ def grid(found: pd.DataFrame) -> dict[str, Any]:
             ax.set_yticks(range(table.shape[0]), [f"{c:,}" for c in table.index])
             ax.grid(False)
             name = "highest" if value == "peak" else "last"
-            plots.label_axes(ax, "spread ε", "classes", f"{name}, {p:.0%} supported")
+            plots.label_axes(ax, "spread ε", "classes", f"{name}, {k} {'copy' if k == 1 else 'copies'}")
     top = means["peak"].max()
-    p, classes, spread = means.assign(fall=means["peak"] - means["end"]).reset_index().nlargest(1, "fall").iloc[0, :3]
+    k, classes, spread = means.index.to_list()[int((means["peak"] - means["end"]).to_numpy().argmax())]
     n = found["seed"].nunique()
     return {
         "figure": figure,
         "caption": "Where the skill rises, and where it falls within the same number of steps: share of flipped "
-        f"sequences answered from the context, the highest and the last, mean over {n} networks a cell.",
+        "sequences answered from the context, the highest and the last, by classes, spread and burstiness, the number "
+        f"of copies in a supported context. Mean over {n} networks a cell.",
         "alt": f"The highest share goes up to {top:.2f} with many classes and stays low with few. It falls most at "
-        f"{classes:g} classes, spread {spread:g} and {p:.0%} support.",
+        f"{classes:g} classes, spread {spread:g} and burstiness {k}.",
         "data": found,
     }

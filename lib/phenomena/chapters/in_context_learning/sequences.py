@@ -1,8 +1,9 @@
 """Sequences of items with labels, and a query whose label is asked for.
 
-A context of n pairs (item, label) and a query. Items of a class scatter around its mean, and the label of a class is
-its number modulo the number of labels. Where the context is supported, some of its items are of the query's class: then
-its label can be read from the context or known from training.
+A context of n pairs (item, label) and a query. Items of a class scatter around its mean, by a Gaussian law or as
+drawings of a character do (`omniglot`), and the label of a class is its number modulo the number of labels. Where the
+context is supported, some of its items are of the query's class: then its label can be read from the context or known
+from training.
 Letters: s seeds, n pairs of a context, q = n + 1 places with the query, m sequences, r items of a table, d features.
 """
 
@@ -14,6 +15,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from phenomena.chapters.in_context_learning import omniglot
+
+DATASETS = ("gaussian", "omniglot")
 KINDS = ("training", "flipped", "copied", "novel", "unsupported")  # of sequences, `draw` says what they are
 
 
@@ -26,11 +30,13 @@ class Task:
     context: pairs before the query.
     copies: how many of them are of the query's class where a sequence is supported.
     supported: probability that a training sequence is.
-    spread: epsilon, of the items of a class around its mean, relative to that of the means.
+    spread: epsilon, of the items of a class around its mean, relative to that of the means; of drawings relative to
+        their own, so that 1 leaves them as they are.
     exemplars: items of a class.
     features: d.
     zipf: classes occur with frequencies (c + 1) ** -zipf.
     redrawn: every training sequence draws its labels afresh, so that weights can hold none.
+    dataset: "gaussian" draws items by a law, "omniglot" takes them from files.
 
     Raises `ValueError` in one line for numbers of which no sequences can be made.
 
@@ -48,6 +54,7 @@ class Task:
     features: int = 32
     zipf: float = 0.0
     redrawn: bool = False
+    dataset: str = "gaussian"
 
     def __post_init__(self) -> None:
         for name in ("context", "copies", "exemplars", "features"):
@@ -64,6 +71,8 @@ class Task:
         for name in ("spread", "zipf"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} is {getattr(self, name)}: must be 0 or more and finite")
+        if self.dataset not in DATASETS:
+            raise ValueError(f"dataset is {self.dataset!r}: must be one of {', '.join(DATASETS)}")
 
     @property
     def rows(self) -> int:
@@ -84,15 +93,29 @@ def table(task: Task, generator: torch.Generator) -> Float[Tensor, "r d"]:
 
         x = (mu_c + epsilon eta) / sqrt(1 + epsilon²),    mu_c, eta ~ N(0, I / d)
 
-    so that every item has the law N(0, I / d), whatever epsilon.
+    so that every item has the law N(0, I / d), whatever epsilon. With the dataset "omniglot" items are drawings
+    (`omniglot.items`); raises `DataError` where their files are missing.
 
     >>> table(Task(classes=8, exemplars=3), torch.Generator().manual_seed(0)).shape
     torch.Size([48, 32])
     """
+    if task.dataset == "omniglot":
+        drawn = omniglot.items(task.classes, task.exemplars, task.features, task.spread, generator)
+        return drawn.flatten(0, 1)
     means = torch.randn(2 * task.classes, 1, task.features, generator=generator)
     around = torch.randn(2 * task.classes, task.exemplars, task.features, generator=generator)
     items = (means + task.spread * around) / (task.features * (1 + task.spread**2)) ** 0.5
     return items.flatten(0, 1)
+
+
+def gaussian_spread(task: Task) -> float:
+    """The epsilon of Gaussian classes that vary within as much as the task's do, for closed forms.
+
+    >>> gaussian_spread(Task(spread=0.5))
+    0.5
+    """
+    own = omniglot.own_spread(task.exemplars, task.features) if task.dataset == "omniglot" else 1.0
+    return task.spread * own
 
 
 def frequencies(task: Task) -> Float[Tensor, " c"]:

@@ -156,6 +156,20 @@ def settling(learned: Learned, task: Task) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def listed_gap(learned: Learned) -> pd.DataFrame:
+    """The rows of `votes` with a column `gap`: by how much more often unsupported queries get the label of their class
+    where it stands in the context.
+
+    Raises `ValueError` where it never does: with as many labels as classes it cannot.
+    """
+    votes = learned.votes
+    if votes["own_listed"].isna().any():
+        raise ValueError(
+            "no label of its class stands in a context without support: must be two classes a label or more"
+        )
+    return votes.assign(gap=votes["own_listed"] - votes["own_missing"])
+
+
 def matching(task: Task, spreads: Sequence[float], seeds: Sequence[int]) -> pd.DataFrame:
     """In which share of supported sequences the item most similar to the query is of its class, by seed and spread.
 
@@ -173,12 +187,22 @@ def matching(task: Task, spreads: Sequence[float], seeds: Sequence[int]) -> pd.D
 
 
 def grid(tasks: Iterable[Task], training: Training, seeds: Sequence[int]) -> pd.DataFrame:
-    """`rise_and_fall` of every task, with its classes, spread and supported in columns."""
+    """`rise_and_fall` of every task, with its classes, copies and spread in columns."""
     rows = []
     for task in tasks:
         found = rise_and_fall(learn(task, training, seeds, times(training.steps, 16)))
-        rows.append(found.assign(classes=task.classes, spread=task.spread, supported=task.supported))
+        rows.append(found.assign(classes=task.classes, copies=task.copies, spread=task.spread))
     return pd.concat(rows, ignore_index=True)
+
+
+def effects(found: pd.DataFrame) -> pd.DataFrame:
+    """A row a seed: by how much the last share of `grid` differs between the largest and the smallest number of
+    `classes`, `copies` and `spread`, each averaged over all values of the other two."""
+    rows = {}
+    for name in ("classes", "copies", "spread"):
+        low, high = (found[found[name] == end].groupby("seed")["end"].mean() for end in found[name].agg(["min", "max"]))
+        rows[name] = high - low
+    return pd.DataFrame(rows).reset_index()
 
 
 def _columns(row: Mapping[str, Tensor]) -> dict[str, list[float]]:

@@ -3,13 +3,15 @@
     a = softmax_i(sqrt(d) x_q' M x_i)                                    attention to the items of the context
     logits = (sum_i a_i onehot(y_i)) V  +  relu((x_q, 1) W1) W2 + b2     vote of the context + vote of the weights
 
+With a depth above 1, further hidden layers h <- relu(h W) without biases stand between W1 and W2.
+
 No parameter serves both paths, so that each can be given a learning rate and a decay of its own, and the logits are
 their sum. `train` is fast, with gradients written out and memory laid out beforehand; `train_readable` says the same in
 plain torch, one network after another; a test holds them together. For ten networks `train` takes a sixth of the time
 of a loop over them, and less than a third of that of `torch.func.vmap` (`benchmarks/in_context.py`). A network depends
 on its own generator alone, not on its company, to the bit: matrices are multiplied one by one.
 Letters: s seeds (networks), b sequences of a batch, n pairs of a context, q = n + 1 places with the query, d features,
-e = d + 1 with the one of the bias, l labels, j hidden units.
+e = d + 1 with the one of the bias, l labels, j units of a hidden layer, k = depth - 1 hidden layers after the first.
 """
 
 import math
@@ -36,7 +38,7 @@ class Training:
     """How networks are trained.
 
     steps, batch: of Adam, and sequences in each.
-    hidden: units of the weights' path.
+    hidden: units of a hidden layer of the weights' path. depth: how many hidden layers it has.
     rate_context, rate_weights: learning rate of either path.
     decay_context, decay_weights: by which share of themselves its parameters shrink at every step.
     paths: "context" or "weights" silences the other one.
@@ -51,6 +53,7 @@ class Training:
     steps: int = 2500
     batch: int = 64
     hidden: int = 128
+    depth: int = 1
     rate_context: float = 0.02
     rate_weights: float = 0.002
     decay_context: float = 0.0
@@ -58,7 +61,7 @@ class Training:
     paths: str = "both"
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "hidden"):
+        for name in ("steps", "batch", "hidden", "depth"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: must be 1 or more")
         for name in ("rate_context", "rate_weights"):
@@ -85,6 +88,7 @@ class Networks(NamedTuple):
     match: Float[Tensor, "s d d"]
     vote: Float[Tensor, "s l l"]
     w1: Float[Tensor, "s e j"]
+    inner: Float[Tensor, "s k j j"]
     w2: Float[Tensor, "s j l"]
     b2: Float[Tensor, "s 1 l"]
 
@@ -99,11 +103,12 @@ def initial(task: Task, training: Training, generator: torch.Generator) -> Netwo
     match, vote = normal(d, d, 0.1 / d**0.5), normal(labels, labels, labels**-0.5)
     w1, w2 = normal(d + 1, hidden, 2**0.5), normal(hidden, labels, 0.1 * hidden**-0.5)
     w1[:, -1] = 0
+    inner = normal(hidden * (training.depth - 1), hidden, (2 / hidden) ** 0.5).view(1, -1, hidden, hidden)
     if training.paths == "weights":
         vote.zero_()
     if training.paths == "context":
         w2.zero_()
-    return Networks(match, vote, w1, w2, torch.zeros(1, 1, labels))
+    return Networks(match, vote, w1, inner, w2, torch.zeros(1, 1, labels))
 
 
 class Passes:
@@ -115,13 +120,14 @@ class Passes:
 
     def __init__(self, net: Networks, batch: int, pairs: int) -> None:
         """net: their parameters, which may change between calls; pairs: of a context."""
-        (s, d, _), (_, hidden, labels) = net.match.shape, net.w2.shape
+        (s, d, _), (_, hidden, labels), layers = net.match.shape, net.w2.shape, 1 + net.inner.shape[1]
         empty = net.match.new_empty
         self.net = net
         self.query = torch.ones(s, batch, d + 1)  # with the one of the bias
         self.asked, self.product = empty(s, batch, d), empty(s, pairs, batch, d)
         self.read = empty(s, batch, labels)  # attention summed up for each label
-        self.hidden, self.pull = empty(s, batch, hidden), empty(s, batch, hidden)
+        self.hidden = [empty(s, batch, hidden) for _ in range(layers)]
+        self.pull, self.other = empty(s, batch, hidden), empty(s, batch, hidden)
         self.context, self.weights = empty(s, batch, labels), empty(s, batch, labels)
 
     def forward(self, x: Float[Tensor, "s q b d"], labels: Int[Tensor, "s q b"]) -> Float[Tensor, "s b l"]:
@@ -134,8 +140,10 @@ class Passes:
         self.attention = scores.mul_(x.shape[-1] ** 0.5).softmax(1)
         self.read.zero_().scatter_add_(2, self.labels, self.attention.transpose(1, 2))
         matmul(self.read, net.vote, out=self.context)
-        matmul(self.query, net.w1, out=self.hidden).relu_()
-        matmul(self.hidden, net.w2, out=self.weights).add_(net.b2)
+        matmul(self.query, net.w1, out=self.hidden[0]).relu_()
+        for k, above in enumerate(self.hidden[1:]):
+            matmul(self.hidden[k], net.inner[:, k], out=above).relu_()
+        matmul(self.hidden[-1], net.w2, out=self.weights).add_(net.b2)
         return self.context + self.weights
 
     def backward(self, error: Float[Tensor, "s b l"], slope: Networks) -> None:
@@ -143,12 +151,16 @@ class Passes:
 
         error: derivative of the loss by the logits.
         """
-        net = self.net
-        matmul(self.hidden.mT, error, out=slope.w2)
+        net, pull, other = self.net, self.pull, self.other
+        matmul(self.hidden[-1].mT, error, out=slope.w2)
         torch.sum(error, 1, keepdim=True, out=slope.b2)
-        matmul(error, net.w2.mT, out=self.pull)
-        torch.ops.aten.threshold_backward.grad_input(self.pull, self.hidden, 0, grad_input=self.pull)
-        matmul(self.query.mT, self.pull, out=slope.w1)
+        matmul(error, net.w2.mT, out=pull)
+        for k in reversed(range(len(self.hidden))):
+            torch.ops.aten.threshold_backward.grad_input(pull, self.hidden[k], 0, grad_input=pull)
+            if k:
+                matmul(self.hidden[k - 1].mT, pull, out=slope.inner[:, k - 1])
+                pull, other = matmul(pull, net.inner[:, k - 1].mT, out=other), pull
+        matmul(self.query.mT, pull, out=slope.w1)
         matmul(self.read.mT, error, out=slope.vote)
         by_label = matmul(error, net.vote.mT)  # derivative by `read`
         by_pair = by_label.gather(2, self.labels).transpose(1, 2)
@@ -250,11 +262,14 @@ def train_readable(
 
 def logits_readable(net: Networks, x: Float[Tensor, "q b d"], labels: Int[Tensor, "q b"]) -> Float[Tensor, "b l"]:
     """Logits of one network (s = 1), in plain torch."""
-    match, vote, w1, w2, b2 = (p[0] for p in net)
+    match, vote, w1, inner, w2, b2 = (p[0] for p in net)
     query, pairs = x[0], x[1:]
     attention = (torch.einsum("bd,de,nbe->nb", query, match, pairs) * x.shape[-1] ** 0.5).softmax(0)
     read = torch.einsum("nb,nbl->bl", attention, F.one_hot(labels[1:], vote.shape[0]).to(x.dtype))
-    return read @ vote + torch.addmm(w1[-1], query, w1[:-1]).relu() @ w2 + b2
+    hidden = torch.addmm(w1[-1], query, w1[:-1]).relu()
+    for weight in inner:
+        hidden = (hidden @ weight).relu()
+    return read @ vote + hidden @ w2 + b2
 
 
 def check(
