@@ -190,7 +190,7 @@ def grid(tasks: Iterable[Task], training: Training, seeds: Sequence[int]) -> pd.
     """`rise_and_fall` of every task, with its classes, copies and spread in columns."""
     rows = []
     for task in tasks:
-        found = rise_and_fall(learn(task, training, seeds, times(training.steps, 16)))
+        found = rise_and_fall(learn(task, training, seeds, times(training.steps, 12)))
         rows.append(found.assign(classes=task.classes, copies=task.copies, spread=task.spread))
     return pd.concat(rows, ignore_index=True)
 
