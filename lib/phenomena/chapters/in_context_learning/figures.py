@@ -116,8 +116,8 @@ def _still_handover(parts: pd.DataFrame, watched: pd.DataFrame, shown: Sequence[
         ends = rows.loc[rows["role"].isin(["copy", "own"])].sort_values("place")
         ax.set(ylim=(-span, span), title=f"step {step:,}")
         attention = rows.loc[rows["role"] == "copy", "attention"].iloc[0]
-        ax.set_xlabel(f"label of the\n{attention:.0%} of the attention\non the copy", fontsize=8)
-        ax.set_xticks(ends["place"], ends["role"].map({"copy": "copy", "own": "class"}))
+        ax.set_xlabel(f"one of {len(rows)} labels;\nattention to the\ncopy: {attention:.0%}", fontsize=8)
+        ax.set_xticks(ends["place"], ends["role"].map({"copy": "copy's", "own": "class's"}))
         ax.tick_params(axis="y", labelleft=not place)
     if first is not None:
         first.set_ylabel("votes (logits)")
@@ -181,7 +181,8 @@ def _moving_handover(parts: pd.DataFrame, votes: pd.DataFrame, start: int, task:
         .transform_filter(here),
     )
     order = list(names.values())
-    label = alt.X("name:N", title=f"one of {task.labels} labels", sort=order).axis(orient="bottom", labelAngle=-28)
+    label = alt.X("name:N", title=f"one of {task.labels} labels; %: attention to it", sort=order)
+    label = label.axis(orient="bottom", labelAngle=-28, labelOverlap=False)
     vote = alt.Y("vote:Q", title="votes (logits)").scale(domain=[-span, span], range=[DEPTH, MIDDLE + GAP])
     vote = vote.axis(orient="left", tickCount=5)
     total = alt.Y("total:Q", title="votes (logits)").axis(orient="left", tickCount=5)
