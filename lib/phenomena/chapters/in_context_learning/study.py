@@ -195,6 +195,19 @@ def grid(tasks: Iterable[Task], training: Training, seeds: Sequence[int]) -> pd.
     return pd.concat(rows, ignore_index=True)
 
 
+def corners(found: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Cells of `grid` that every grid has: name -> classes and spread, each the lowest, the middle or the highest.
+
+    >>> frame = pd.DataFrame({"classes": [8, 16, 64, 128], "spread": [0.0, 0.5, 0.0, 1.0]})
+    >>> corners(frame)["few_middle"], corners(frame)["middle_wide"]
+    ({'classes': 8, 'spread': 0.5}, {'classes': 64, 'spread': 1.0})
+    """
+    c, s = (sorted(found[name].unique().tolist()) for name in ("classes", "spread"))
+    classes = {"few": c[0], "middle": c[len(c) // 2], "many": c[-1]}
+    spreads = {"narrow": s[0], "middle": s[len(s) // 2], "wide": s[-1]}
+    return {f"{few}_{wide}": {"classes": classes[few], "spread": spreads[wide]} for few in classes for wide in spreads}
+
+
 def effects(found: pd.DataFrame) -> pd.DataFrame:
     """A row a seed: by how much the last share of `grid` differs between the largest and the smallest number of
     `classes`, `copies` and `spread`, each averaged over all values of the other two."""
