@@ -35,7 +35,7 @@ body { font: 17px/1.55 system-ui, sans-serif; color: #222; max-width: 62rem; mar
 h1 { line-height: 1.2; margin-bottom: .3em; } h2 { margin-top: 2em; border-bottom: 1px solid #ddd; }
 a { color: #0173b2; } .muted { color: #5c5c5c; font-size: .9em; } code { font-size: .9em; }
 table { border-collapse: collapse; font-size: .9em; } th, td { text-align: left; padding: .25em .9em .25em 0; }
-td, th { border-top: 1px solid #ddd; vertical-align: top; } .wide { overflow-x: auto; }
+td, th { border-top: 1px solid #ddd; vertical-align: top; } .wide, .math.block { overflow-x: auto; }
 pre { background: #f6f6f6; padding: .7em 1em; overflow-x: auto; font-size: .82em; line-height: 1.4; }
 details { margin: .6em 0; } summary { cursor: pointer; color: #5c5c5c; font-size: .9em; }
 figure { margin: 1.5em 0; } figure img { max-width: 100%; height: auto; }
@@ -175,6 +175,8 @@ def _prose(page: Page, text: str, texts: dict[str, str]) -> str:
 def _markdown() -> MarkdownIt:
     md = MarkdownIt("commonmark", {"html": True}).enable("table").use(dollarmath_plugin, renderer=_formula)
     md.core.ruler.push("own", _within)
+    md.add_render_rule("table_open", lambda *_: '<div class="wide"><table>')  # scrolled alone on narrow screens
+    md.add_render_rule("table_close", lambda *_: "</table></div>")
     return md
 
 
