@@ -18,6 +18,7 @@ from scipy.optimize import brentq
 from torch import Tensor
 
 from phenomena.chapters.diffusion_transitions import study, theory
+from phenomena.chapters.diffusion_transitions.learned import Learned
 from phenomena.science import plots
 from phenomena.science.frames import select, summary
 from phenomena.statistics import interval
@@ -367,36 +368,49 @@ def decisions(
 
 
 def late(frame: pd.DataFrame, transition: float, title: str) -> dict[str, Any]:
-    """Distance to held-out images against the start, for numbers of steps, with the isotropic start; two metrics."""
-    figure, (left, right) = plots.panels(2, height=3.6)
-    ddim = frame[frame["method"].eq("ddim")]
-    counts = sorted(ddim["n"].unique().tolist())
-    for ax, metric in ((left, "frechet"), (right, "energy")):
+    """Distance to held-out images against the start, for two samplers and numbers of steps, and in a second metric.
+
+    Each panel has the start from N(0, I) with the fewest steps beside the fitted ones.
+    """
+    figure, axes = plots.panels(3, width=9.5, height=3.7)
+    panels = (("ddim", "frechet"), ("ddpm", "frechet"), ("ddim", "energy"))
+    for ax, (method, metric) in zip(axes, panels, strict=True):
+        part = frame[frame["method"].eq(method)]
+        counts = sorted(part["n"].unique().tolist())
         for n, color in zip(counts, (BLUE, ORANGE, GREEN), strict=False):
-            _points(ax, select(ddim, n=n, start="fitted"), "t", metric, f"{n} steps", color)
-            ax.plot(*_means(select(ddim, n=n, start="fitted"), metric), color=color)
-        iso = select(ddim, n=counts[0], start="isotropic")
+            _points(ax, select(part, n=n, start="fitted"), "t", metric, f"{n} steps", color)
+            ax.plot(*_means(select(part, n=n, start="fitted"), metric), color=color)
+        iso = select(part, n=counts[0], start="isotropic")
         _points(ax, iso, "t", metric, f"{counts[0]} steps, N(0, I)", GREY, "s")
         ax.plot(*_means(iso, metric), color=GREY, linestyle="--")
         _levels(ax, frame, metric)
         _mark(ax, transition)
         ax.set(xlim=(1.05, 0.05))
-    _plain_log(left)
-    plots.label_axes(left, "start t", FRECHET, f"DDIM, {title}").legend(fontsize=7)
-    plots.label_axes(right, "start t", "energy distance of features", "a second metric")
-    means = select(ddim, start="fitted").groupby(["n", "t"])["frechet"].mean()
-    first, last = means[counts[0]], means[counts[-1]]
-    from_noise = select(ddim, start="isotropic").groupby("t")["frechet"].mean()
+    for ax in axes[:2]:
+        _plain_log(ax)
+        ax.set_ylim(1.5, 30)
+    plots.label_axes(axes[0], "start t", FRECHET, f"DDIM, {title}").legend(fontsize=7)
+    plots.label_axes(axes[1], "start t", "", f"DDPM, {title}")
+    plots.label_axes(axes[2], "start t", "energy distance of features", "DDIM, a second metric")
+    means = select(frame, start="fitted").groupby(["method", "n", "t"])["frechet"].mean()
+    told = [
+        f"With {n} steps of {method.upper()} it is {part.iloc[-1]:.1f} for a start at t = 1 and lowest, "
+        f"{part.min():.1f}, at t = {part.idxmin():g}."
+        for method in ("ddim", "ddpm")
+        for n in (counts[0], counts[-1])
+        for part in [means[method, n]]
+    ]
+    from_noise = select(frame, method="ddim", start="isotropic").groupby("t")["frechet"].mean()
     return {
         "figure": figure,
         "caption": "Distance of samples to held-out images, by the time at which sampling starts from a Gaussian with "
         "the mean and covariance of noised data, or from N(0, I) (squares): Fréchet distance in the features of a "
-        "classifier, and energy distance there. Lines across: training images, and samples of the Gaussian itself. "
-        "Dotted, where the largest variance of the data overtakes the noise. Mean with 95 % interval over seeds.",
-        "alt": f"With {counts[0]} steps the Fréchet distance is {first.iloc[-1]:.1f} for a start at t = 1 and lowest, "
-        f"{first.min():.1f}, at t = {first.idxmin():g}; with {counts[-1]} steps it is {last.iloc[-1]:.1f} and "
-        f"{last.min():.1f}. From N(0, I) with {counts[0]} steps it is lowest, {from_noise.min():.1f}, at "
-        f"t = {from_noise.idxmin():g}, and {from_noise.iloc[0]:.1f} at t = {from_noise.index[0]:g}.",
+        "classifier for DDIM and DDPM, and energy distance there. Lines across: training images, and samples of the "
+        "Gaussian itself. Dotted, where the largest variance of the data overtakes the noise. Mean with 95 % interval "
+        "over seeds.",
+        "alt": f"Fréchet distance. {' '.join(told)} From N(0, I) with {counts[0]} steps of DDIM it is lowest, "
+        f"{from_noise.min():.1f}, at t = {from_noise.idxmin():g}, and {from_noise.iloc[0]:.1f} at "
+        f"t = {from_noise.index[0]:g}.",
         "data": frame,
     }
 
@@ -504,3 +518,69 @@ def collapse(frame: pd.DataFrame, curves: pd.DataFrame, schedule: study.Schedule
         f"Measured times follow the formula, {gap.min():.3f} to {gap.max():.3f} above it.",
         "data": frame,
     }
+
+
+# --- a learned score --------------------------------------------------------------------------------------------------
+
+
+def learned(found: Learned) -> dict[str, Any]:
+    """Share of copies, losses and Fréchet distance against steps of training; samples beside their nearest images."""
+    frame = found.frame
+    networks, exact = select(frame, arm="network"), select(frame, arm="exact")
+    counts = sorted(frame["n"].unique().tolist())
+    rows: Any = [["copies", "loss", "frechet"], ["few", "few", "few"], ["many", "many", "many"]]
+    figure, parts = plt.subplot_mosaic(rows, figsize=(9.5, 6.0), layout="constrained", height_ratios=(3, 1.1, 1.1))
+    for n, color in zip(counts, (RED, ORANGE, GREEN, BLUE, PURPLE), strict=False):
+        part, level = select(networks, n=n), select(exact, n=n)
+        _points(parts["copies"], part, "step", "copies", f"{n} images", color)
+        parts["copies"].plot(*_by_step(part, "copies"), color=color)
+        parts["frechet"].plot(*_by_step(part, "frechet"), color=color)
+        parts["frechet"].axhline(level["frechet"].mean(), color=color, linestyle=":", linewidth=1)
+        if n in (counts[0], counts[-1]):
+            parts["loss"].plot(*_by_step(part, "held_out"), color=color, label=f"{n}, held-out")
+            parts["loss"].plot(*_by_step(part, "training"), color=color, linestyle="--", label=f"{n}, training")
+            parts["loss"].axhline(level["training"].mean(), color=color, linestyle=":", linewidth=1)
+    for name, label, heading in (
+        ("copies", "share of copies", "what is copied"),
+        ("loss", "square error a pixel", "what is fitted"),
+        ("frechet", FRECHET, "what the distance sees"),
+    ):
+        parts[name].set_xscale("log")
+        plots.label_axes(parts[name], "steps of training", label, heading)
+    parts["copies"].set(ylim=(-0.03, 1.03))
+    parts["copies"].axhline(1, color=GREY, linestyle=":", linewidth=1)
+    _plain_log(parts["frechet"])
+    parts["copies"].legend(fontsize=7, loc="upper left", bbox_to_anchor=(0, 0.97))
+    parts["loss"].legend(fontsize=7)
+    for name, n in (("few", counts[0]), ("many", counts[-1])):
+        _pairs(parts[name], *found.pictures[n], f"{n} images")
+    last = select(networks, step=networks["step"].max()).groupby("n")[["copies", "training", "held_out"]].mean()
+    told = ", ".join(f"{last['copies'][n]:.2f} for {n}" for n in counts)
+    gaps = last["held_out"] - last["training"]
+    return {
+        "figure": figure,
+        "caption": "Networks that learn to denoise few images, by steps of training: share of their samples that are "
+        "copies, at less than a third of the distance to the nearest training image than to the second nearest; loss "
+        "on held-out and training images; Fréchet distance of samples to held-out images. Dotted: the exact denoiser "
+        "of the same images, on its training images in the middle. Means over seeds, of copies with 95 % intervals. "
+        "Below, eight samples of a network at the last step (upper row), each over the training image nearest to it.",
+        "alt": f"At the last step the share of copies is {told} images; it is 1 for every exact denoiser. Held-out "
+        f"less training loss is {gaps[counts[0]]:.3f} for {counts[0]} images and {gaps[counts[-1]]:.3f} for "
+        f"{counts[-1]}.",
+        "data": frame,
+    }
+
+
+def _by_step(frame: pd.DataFrame, value: str) -> tuple[Any, Any]:
+    rows = frame.groupby("step")[value].mean()
+    return rows.index, rows
+
+
+def _pairs(ax: Axes, samples: Float[Tensor, "m d"], images: Float[Tensor, "m d"], title: str) -> Axes:
+    """Samples in a row, the images that belong to them under it."""
+    side = round(samples.shape[1] ** 0.5)
+    upper, lower = (np.concatenate(list(x.reshape(-1, side, side).numpy()), axis=1) for x in (samples, images))
+    ax.imshow(np.concatenate([upper, lower]), cmap="gray", vmin=-1, vmax=1)
+    ax.set(xticks=[], yticks=[side / 2, 3 * side / 2], yticklabels=["sample", "nearest"], title=f"trained on {title}")
+    ax.grid(False)
+    return ax

@@ -346,6 +346,7 @@ def late_start(
     held: Images,
     seed: int,
     settings: Sequence[tuple[Method, int, float, Start]],
+    more: Sequence[tuple[Method, int, float, Start]] = (),
     *,
     samples: int,
     schedule: Schedule = (0.1, 20.0),
@@ -353,8 +354,9 @@ def late_start(
     """Distance to held-out images of samples by n steps from time t on, for (method, n, t, start).
 
     Two further rows are controls: "training images" against the held-out ones, and "Gaussian", samples of N(mean,
-    covariance) without any step. Returns the columns seed, method, n, t, start, frechet (of features), energy (of
-    features), pixels (Fréchet of pixels), entropy (of classes over its maximum).
+    covariance) without any step. more: settings drawn after these, which change no number before them.
+    Returns the columns seed, method, n, t, start, frechet (of features), energy (of features), pixels (Fréchet of
+    pixels), entropy (of classes over its maximum).
     """
 
     def row(method: str, n: int, t: float, start: str, x: Tensor) -> dict[str, float | str]:
@@ -368,14 +370,17 @@ def late_start(
         }  # fmt: skip
 
     (generator,) = generators([seed], LATE)
-    rows = []
-    for method, n, t, start in settings:
+
+    def drawn(method: Method, n: int, t: float, start: Start) -> dict[str, float | str]:
         x = start_from(start, held, samples, theory.signal(t, *schedule), generator)
         signals = [theory.signal(u, *schedule) for u in time_grid(n, start=t)]
-        rows.append(row(method, n, t, start, sample(method, held.mixture.denoise, x, signals, [generator])[0][0]))
+        return row(method, n, t, start, sample(method, held.mixture.denoise, x, signals, [generator])[0][0])
+
+    rows = [drawn(*setting) for setting in settings]
     chosen = torch.randperm(len(held.mixture.means), generator=generator)[:samples]
     rows.append(row("training images", 0, 0.0, "noised data", held.mixture.means[chosen]))
     rows.append(row("Gaussian", 0, 0.0, "fitted", start_from("fitted", held, samples, 1.0, generator)[0]))
+    rows += [drawn(*setting) for setting in more]
     return pd.DataFrame(rows)
 
 
