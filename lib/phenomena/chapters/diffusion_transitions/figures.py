@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +13,6 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
-from scipy.optimize import brentq
 from torch import Tensor
 
 from phenomena.chapters.diffusion_transitions import study, theory
@@ -252,14 +250,14 @@ def critical(frame: pd.DataFrame, exponents: pd.DataFrame, schedule: study.Sched
     left.axhline(0, color=GREY, linewidth=1)
     left.set(xlim=(0.6, 0.12), ylim=(-1.5, 3))
     plots.label_axes(left, TIME, "slope at the midpoint", "above 0 it repels").legend(fontsize=7)
-    for kind, color in (("density", BLUE), ("sde", ORANGE)):
-        stable = [_stable(kind, a) for a in signals]
+    for kind, color in zip(names, (BLUE, ORANGE, GREEN), strict=True):
+        stable = [theory.magnetization(theory.coupling(a, kind)) for a in signals]
         for sign in (1, -1):
             middle.plot(times, [sign * m for m in stable], color=color, linewidth=2)
     middle.axhline(0, color=GREY, linewidth=1, linestyle=":")
     middle.set(xlim=(0.6, 0.12))
-    plots.label_axes(middle, TIME, "stable states x / a", "one splits into two")
-    laws = {"order": (0.5, "m, from J − 1"), "field": (1 / 3, "m, from h"), "susceptibility": (-1.0, "m / h")}
+    plots.label_axes(middle, TIME, "order parameter m", "stable states split")
+    laws = {"order": (0.5, "m, by a − a_c"), "field": (1 / 3, "m, by h"), "susceptibility": (-1.0, "m / h, by a_c − a")}
     for (quantity, (power, label)), color in zip(laws.items(), (BLUE, GREEN, RED), strict=True):
         rows = select(exponents, quantity=quantity).groupby("x")["value"].mean()
         right.loglog(rows.index, rows, "o", color=color, markersize=4, label=label)
@@ -272,23 +270,14 @@ def critical(frame: pd.DataFrame, exponents: pd.DataFrame, schedule: study.Sched
         "figure": figure,
         "caption": "Two deltas at ±1. Slope at the midpoint, per unit of noise rate, of the log density's gradient, of "
         "the drift of the generative SDE and of the probability-flow ODE; points: zeros found from the score. Stable "
-        "states of the first two, relative to the signal. To the right, power laws at the critical point of the log "
+        "states of the three, as the m that their denoiser returns. Power laws at the critical point of the log "
         "density: points from the score in eight dimensions, lines with the mean-field powers.",
         "alt": f"The slope of the log density crosses zero at t = {places['density']:.3f}, that of the SDE's drift "
-        f"earlier, at t = {places['sde']:.3f}, and that of the ODE is positive at all times. One stable state splits "
-        "into two like a square root. Points lie on lines of slope one half, one third and minus one.",
+        f"earlier, at t = {places['sde']:.3f}, and that of the ODE is positive at all times. For the first two, one "
+        "stable state splits into two like a square root; the ODE has two at all times. Points lie on lines of slope "
+        "one half, one third and minus one.",
         "data": frame,
     }
-
-
-def _stable(kind: str, a: float) -> float:
-    """The stable fixed point m = x / a >= 0 of the log density, or of the SDE's drift x / 2 + score.
-
-    It solves k m = tanh(J m) with k = 1, or k = 1 - v / 2.
-    """
-    v, j = 1 - a * a, theory.coupling(a)
-    k = 1 - v / 2 if kind == "sde" else 1.0
-    return float(brentq(lambda m: k * m - math.tanh(j * m), 1e-6, 3)) if j > k + 1e-9 else 0.0
 
 
 # --- clones -----------------------------------------------------------------------------------------------------------

@@ -173,8 +173,9 @@ def study(
     """Networks and exact denoisers of each seed's first n images, for every n of `counts`.
 
     held: of every seed. samples: drawn by 25 steps of ddim, the same start for all of a seed.
-    Returns the columns seed, n, arm ("network", or "exact" at step 0), step, copies (share of samples), training and
-    held_out (`loss`), frechet (of features, to held-out images).
+    Returns the columns seed, n, arm ("network"; "exact" and, as a control of what counts as a copy, "held-out images",
+    both at step 0), step, copies (share of samples), training and held_out (`loss`), frechet (of features, to held-out
+    images).
     """
     arms = [(seed, n, one) for seed, one in zip(seeds, held, strict=True) for n in counts]
     sets = [one.mixture.means[:n] for _, n, one in arms]
@@ -195,8 +196,10 @@ def study(
             if seed == seeds[0] and arm == "network":
                 pictures[n] = x[:8], images[torch.cdist(x[:8], images).argmin(1)]
 
-    for i, images in enumerate(sets):
+    for i, ((seed, n, one), images) in enumerate(zip(arms, sets, strict=True)):
         measured("exact", 0, Mixture(images).denoise, slice(i, i + 1))
+        share = (copies(one.held_out, images) < 1 / 3).double().mean().item()
+        rows.append((seed, n, "held-out images", 0, share, math.nan, math.nan, math.nan))
     noises = [generators([seed], TRAIN, n)[0] for seed, n, _ in arms]
     first = [generators([seed], NOISE, n)[0] for seed, n, _ in arms]
     for step, denoise in train([images.float() for images in sets], first, noises, marks(steps), schedule):

@@ -86,8 +86,7 @@ def slope(dynamics: Dynamics, a: float, separation: float = 1.0, sigma: float = 
     """
     _check_classes(separation, sigma)
     check_signal(a)
-    if dynamics not in get_args(Dynamics):
-        raise ValueError(f"dynamics is {dynamics!r}: must be one of {', '.join(get_args(Dynamics))}")
+    _check_dynamics(dynamics)
     v = 1 - a * a * (1 - sigma * sigma)
     h = (a * a * separation**2 - v) / v**2
     return {"density": h, "sde": 0.5 + h, "ode": (1 + h) / 2}[dynamics]
@@ -109,16 +108,20 @@ def critical_signal(dynamics: Dynamics, separation: float = 1.0, sigma: float = 
     [0.7071067811865476, 0.6435942529055827, None]
     """
     _check_classes(separation, sigma)
+    _check_dynamics(dynamics)
     square, c = separation**2, 1 - sigma * sigma
     if dynamics == "density":
         q = 1 / (square + c) if square + c > 0 else math.inf
     elif dynamics == "sde":
         q = 1 / (square + math.hypot(square, c))
-    elif dynamics == "ode":
-        q = (c - square) / c**2 if 0 < square < c else 0.0
     else:
-        raise ValueError(f"dynamics is {dynamics!r}: must be one of {', '.join(get_args(Dynamics))}")
+        q = (c - square) / c**2 if square < c else 0.0
     return math.sqrt(q) if 0 < q < 1 else None
+
+
+def _check_dynamics(dynamics: str) -> None:
+    if dynamics not in get_args(Dynamics):
+        raise ValueError(f"dynamics is {dynamics!r}: must be one of {', '.join(get_args(Dynamics))}")
 
 
 def _check_classes(separation: float, sigma: float) -> None:
@@ -131,19 +134,24 @@ def _check_classes(separation: float, sigma: float) -> None:
 # --- the magnet -------------------------------------------------------------------------------------------------------
 
 
-def coupling(a: float) -> float:
-    """J = a² / (1 - a²) of two deltas: the fixed points x = a m of the score solve m = tanh(J m + h).
+def coupling(a: float, dynamics: Dynamics = "density") -> float:
+    """The coupling J of two deltas: what moves a sample vanishes where m = tanh(J m + h), m the denoiser.
 
-    This is the self-consistency equation of the Curie-Weiss magnet, with J for the inverse temperature and half the log
-    odds of the two classes for the field h. J = 1 at a² = 1/2.
+    This is the self-consistency equation of the Curie-Weiss magnet, with J for the inverse temperature and, for the
+    score, half the log odds of the two classes for the field h.
+      density  J = a² / (1 - a²), at x = a m                     J = 1 at a² = 1/2
+      sde      J = 2 a² / (1 - a⁴), at x = 2 a m / (1 + a²)      J = 1 at a² = sqrt(2) - 1
+      ode      J = 1 / (1 - a²), at x = m / a                    J > 1 always
 
-    Raises `ValueError` for a signal outside (0, 1).
+    Raises `ValueError` for a signal outside (0, 1) or other dynamics.
 
-    >>> round(coupling(0.5**0.5), 12)
-    1.0
+    >>> round(coupling(0.5**0.5), 12), round(coupling((2**0.5 - 1) ** 0.5, "sde"), 12), coupling(0.6, "ode")
+    (1.0, 1.0, 1.5625)
     """
     check_signal(a)
-    return a * a / (1 - a * a)
+    _check_dynamics(dynamics)
+    q = a * a
+    return {"density": q / (1 - q), "sde": 2 * q / (1 - q * q), "ode": 1 / (1 - q)}[dynamics]
 
 
 def magnetization(j: float, h: float = 0.0) -> float:
