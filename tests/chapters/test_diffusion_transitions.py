@@ -13,7 +13,7 @@ from scipy.optimize import brentq, minimize_scalar
 from scipy.special import logsumexp
 from scipy.stats import energy_distance, multivariate_normal
 
-from phenomena.chapters.diffusion_transitions import figures, metrics, study, theory
+from phenomena.chapters.diffusion_transitions import figures, learned, metrics, study, theory
 from phenomena.chapters.diffusion_transitions.mixtures import Mixture, normal, sample, step
 from phenomena.science.datasets import Dataset
 
@@ -264,6 +264,18 @@ def test_ddim_keeps_every_path_on_its_side_and_ddpm_does_not():
     assert 0.4 < found["ddpm"] < 0.6
 
 
+@pytest.mark.parametrize("a", [0.2, 0.65, 0.9])
+@pytest.mark.parametrize(("dynamics", "pull"), [("density", 0.0), ("sde", 0.5), ("ode", 1.0)])
+def test_the_three_magnets_are_the_zeros_of_what_moves_a_sample(dynamics, pull, a):
+    """pull * x + score vanishes at the place that belongs to the magnetization of each coupling."""
+    m = theory.magnetization(theory.coupling(a, dynamics))
+    at = {"density": a * m, "sde": 2 * a * m / (1 + a * a), "ode": m / a}[dynamics]
+    x = torch.tensor([[at]], dtype=torch.float64)
+    assert (pull * x + study.two_classes(1.0).score(x, a)).item() == pytest.approx(0, abs=1e-6)
+    critical = theory.critical_signal(dynamics)
+    assert (m > 0) == (critical is None or a > critical)
+
+
 # --- clones ----------------------------------------------------------------------------------------------------------
 
 
@@ -365,8 +377,19 @@ def test_late_starts_have_a_row_for_every_setting_and_two_controls():
     frame = study.late_start(held, 0, settings, samples=30)
     assert frame["method"].tolist() == ["ddim", "ddpm", "heun", "training images", "Gaussian"]
     assert frame[["frechet", "energy", "pixels", "entropy"]].notna().all().all()
-    again = study.late_start(held, 0, settings, samples=30)
-    pd.testing.assert_frame_equal(frame, again)
+    again = study.late_start(held, 0, settings, [("ddpm", 2, 1.0, "fitted")], samples=30)
+    pd.testing.assert_frame_equal(frame, again[:-1])
+
+
+def test_images_of_any_shape_are_drawn():
+    data = toy_images()
+    for shape in ((1, 4, 4), (2, 2, 4), (2, 8)):
+        x = [part.reshape(-1, *shape) for part in (data.x_train, data.x_test)]
+        held = study.images(Dataset(x[0], data.y_train, x[1], data.y_test, classes=3), 50, 40, 0.1, seed=0)
+        high, wide = shape[1:] if len(shape) == 3 else (1, shape[1])
+        assert held.grey(held.mixture.means).shape == (50, high, wide)
+        assert torch.allclose(held.grey(held.held_out[:1]).mean(), held.held_out[:1].mean())
+        assert study.emerging(held, (1.0, 0.5, 0.0), 3, 0).shape == (3, 3, high, wide)
 
 
 def test_starts_have_mean_and_covariance_of_noised_data():
@@ -416,6 +439,140 @@ def test_measured_collapse_is_near_the_formula_and_moves_with_n_and_d():
     frame = study.collapse([(100, 8), (400, 8), (100, 24)], range(3)).groupby(["n", "d"])[["t", "formula"]].mean()
     assert (frame["t"] - frame["formula"]).between(0, 0.03).all()
     assert frame["t"][400, 8] < frame["t"][100, 8] < frame["t"][100, 24]
+
+
+# --- a learned score -------------------------------------------------------------------------------------------------
+
+
+def some_sets(sizes=(6, 9), d=4):
+    return [torch.randn(n, d, generator=generator(n)) for n in sizes]
+
+
+def denoised(sets, seeds, marks=(1, 4)):
+    """Answers at every mark, on the same noisy samples for every network."""
+    x = torch.randn(5, sets[0].shape[1], generator=generator(16), dtype=torch.float64).expand(len(sets), -1, -1)
+    starts, noises = ([generator(10 * s + k) for s in seeds] for k in (0, 1))
+    return [denoise(x, 0.7) for _, denoise in learned.train(sets, starts, noises, marks)]
+
+
+def test_networks_learn_as_a_plain_loop_does():
+    """One network, torch's autograd and optimizer, averages by hand."""
+    (images,), g, noise = some_sets((6,)), generator(30), generator(31)
+    net = learned._network([4 + 16, 128, 128, 128, 4], g)
+    optimizer, average = torch.optim.AdamW(net.parameters(), lr=0.002), [p.detach().clone() for p in net.parameters()]
+    for k in range(1, 5):
+        inputs, targets = learned.batch(images, 64, noise, (0.1, 20.0))
+        optimizer.zero_grad()
+        (net(inputs) - targets).square().mean().backward()
+        optimizer.step()
+        for mean, p in zip(average, net.parameters(), strict=True):
+            mean.lerp_(p.detach(), 1 - k / (k + 9))
+    with torch.no_grad():
+        for mean, p in zip(average, net.parameters(), strict=True):
+            p.copy_(mean)
+        x = torch.randn(5, 4, generator=generator(16), dtype=torch.float64)
+        slow = net(learned.with_time(x.float(), torch.full((5,), theory.time_at(0.7))))
+    assert torch.allclose(denoised([images], [3])[-1][0].float(), slow, atol=1e-4)
+
+
+def test_a_network_does_not_depend_on_its_company():
+    sets = some_sets()
+    together, alone = denoised(sets, [1, 2]), denoised(sets[1:], [2])
+    for both, one in zip(together, alone, strict=True):
+        assert torch.equal(both[1], one[0])
+    assert not torch.allclose(together[0], together[1])  # it does learn
+
+
+def test_a_batch_is_noised_data_with_its_clean_images():
+    inputs, clean = learned.batch(torch.full((3, 2), 2.0), 20_000, generator(17), (0.1, 20.0))
+    t = torch.atan2(inputs[:, 2], inputs[:, 2 + learned.FREQUENCIES]) / math.pi
+    assert (clean == 2).all() and t.min() > 0 and t.max() < 1 and t.mean() == pytest.approx(0.5, abs=0.02)
+    a = torch.tensor([theory.signal(min(u, 1.0)) for u in t.tolist()])
+    noise = (inputs[:, :2] - 2 * a[:, None]) / (1 - a * a).sqrt()[:, None]
+    assert noise.mean().abs() < 0.03 and noise.var().item() == pytest.approx(1, abs=0.04)
+
+
+def test_the_loss_of_the_exact_denoiser_of_a_gaussian_is_its_posterior_variance():
+    sigma, n = 0.7, 4000
+    one = Mixture(torch.zeros(2, 1, dtype=torch.float64), sigma=sigma)
+    clean = sigma * torch.randn(1, n, 1, generator=generator(18), dtype=torch.float64)
+    signals = [theory.signal((k + 0.5) / 10) for k in range(10)]
+    exact = np.mean([sigma**2 * (1 - a * a) / (1 - a * a + (a * sigma) ** 2) for a in signals])
+    assert learned.loss(one.denoise, clean, [generator(19)]).item() == pytest.approx(exact, rel=0.03)
+
+
+def test_nothing_fits_the_training_images_better_than_their_exact_denoiser():
+    images = torch.randn(6, 4, generator=generator(20), dtype=torch.float64)
+    exact = Mixture(images).denoise
+    seen = images.repeat(100, 1)[None]
+    others = [
+        lambda x, a: 0.95 * exact(x, a),
+        lambda x, a: exact(x, a) + 0.05,
+        Mixture(images, sigma=0.2).denoise,
+        Mixture(images[:5]).denoise,
+    ]
+    least = learned.loss(exact, seen, [generator(21)]).item()
+    assert all(learned.loss(other, seen, [generator(21)]).item() > least for other in others)
+
+
+def test_a_copy_is_near_one_image_and_far_from_the_second():
+    images = torch.randn(20, 8, generator=generator(22), dtype=torch.float64)
+    near = images[:5] + 0.05 * torch.randn(5, 8, generator=generator(23), dtype=torch.float64)
+    assert (learned.copies(near, images) < 1 / 3).all()
+    assert (learned.copies((images[:5] + images[5:10]) / 2, images) > 1 / 3).all()
+    assert torch.allclose(learned.copies(3 * near, 3 * images), learned.copies(near, images))
+
+
+def test_the_step_of_a_crossing():
+    steps, shares = np.array([1.0, 10.0, 100.0]), np.array([0.0, 0.1, 0.4])
+    assert learned.crossing(steps, shares) == pytest.approx(10**1.5)
+    assert learned.crossing(steps, shares, 0.4 - 1e-12) == pytest.approx(100)
+    assert math.isnan(learned.crossing(steps, shares, 0.5)) and math.isnan(
+        learned.crossing(steps[1:], shares[1:], 0.05)
+    )
+
+
+@pytest.mark.parametrize("steps", [learned.LONG, learned.LONG - 1])
+def test_what_is_recorded_of_networks(steps):
+    """Copies pass a quarter half-way between two looks, in log step; with four times the images ten times as late."""
+    rows = [
+        (0, n, "network", step, share, 0.1, 0.3, 2.0)
+        for n, path in ((10, (0.0, 0.5, 0.5)), (40, (0.0, 0.0, 0.5)), (90, (0.0, 0.0, 0.0)))
+        for step, share in zip((steps / 100, steps / 10, steps), path, strict=True)
+    ]
+    names = ["seed", "n", "arm", "step", "copies", "training", "held_out", "frechet"]
+    found = learned.ends(pd.DataFrame(rows, columns=names)).set_index("images")
+    assert found["copies"].to_dict() == {"fewest": 0.5, "second": 0.5, "most": 0.0}
+    assert found["gap"].tolist() == pytest.approx([0.2] * 3)
+    if steps < learned.LONG:
+        assert found[["memorized", "trained", "crossed", "power"]].isna().all().all()
+    else:
+        assert found["crossed"]["second"] == pytest.approx(steps / 10**0.5)
+        assert found["power"]["second"] == pytest.approx(math.log(10) / math.log(4))
+        assert math.isnan(found["crossed"]["most"]) and found["memorized"]["most"] == 0
+
+
+def test_exact_denoisers_copy_and_short_training_does_not():
+    held = [study.images(toy_images(), 50, 40, 0.1, seed=s) for s in (0, 1)]
+    frame, pictures = learned.study(held, [0, 1], [4, 8, 16], 30, samples=40)
+    shares = frame.groupby("arm")["copies"].mean()
+    assert shares["exact"] == 1
+    assert shares["network"] < 0.1
+    assert shares["held-out images"] < 0.1
+    assert frame[frame["arm"] != "held-out images"].notna().all().all()
+    assert {n: [tuple(x.shape) for x in pair] for n, pair in pictures.items()} == {
+        n: [(8, 4, 4)] * 2 for n in (4, 8, 16)
+    }
+    exact, network = (frame[frame["arm"] == arm].groupby("n")["training"].mean() for arm in ("exact", "network"))
+    assert (exact < network).all()
+
+
+def test_a_network_of_few_images_comes_to_copy_them():
+    held = [study.images(toy_images(), 50, 40, 0.1, seed=0)]
+    frame, _ = learned.study(held, [0], [2, 3, 40], 1500, samples=60)
+    last = frame[frame["step"] == 1500].set_index("n")["copies"]
+    assert last[2] > 0.7
+    assert last[40] < last[2] - 0.3
 
 
 # --- figures and refusals --------------------------------------------------------------------------------------------
@@ -477,6 +634,12 @@ two = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
         (lambda: normal((2,), []), "generators is empty"),
         (lambda: metrics.frechet(two[:1], two), "a covariance needs 2 or more"),
         (lambda: study.images(toy_images(), 80, 40, 0.1, 0), "the data have 100 images"),
+        (lambda: learned.copies(two, two[:1]), "1 images: a second nearest needs 2 or more"),
+        (
+            lambda: learned.validate([10, 10, 20], 50),
+            "learned_points is [10, 10, 20]: must be three or more that differ",
+        ),
+        (lambda: learned.validate([10, 20, 60], 50), "learned_points is [10, 20, 60]: 50 training images are there"),
     ],
 )
 def test_bad_values_are_refused_in_one_line(call, message):

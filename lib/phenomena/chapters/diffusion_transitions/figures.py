@@ -79,7 +79,7 @@ def potential(x: Float[np.ndarray, " n"], a: float) -> Float[np.ndarray, " n"]:
 
 
 def wells(
-    paths: Float[Tensor, "t n"], images: Float[Tensor, "t k d"], transition: float, schedule: study.Schedule
+    paths: Float[Tensor, "t n"], images: Float[Tensor, "t k h w"], transition: float, schedule: study.Schedule
 ) -> dict[str, Any]:
     """Particles in the potential of two deltas, images on their way out of noise, and when clones agree.
 
@@ -94,8 +94,7 @@ def wells(
     }
     place = paths.numpy()
     sides = np.where(place[-1] > 0, "ends at +1", "ends at −1")
-    side = round(images.shape[2] ** 0.5)
-    sheets = [_sheet(image.reshape(-1, side, side).numpy()) for image in images]
+    sheets = [_sheet(image.numpy()) for image in images]
     stays = np.mean((place[KEY_TIMES.index(0.5)] > 0) == (place[-1] > 0))
     return {
         "figure": _still_wells(place, sides, sheets, signals, curve, marks),
@@ -211,7 +210,12 @@ def _moving_wells(
     rows = alt.Chart(curve.round(4).assign(i=range(len(curve))))
     lower = alt.layer(
         lines.mark_rule(color="#999", strokeDash=[3, 3]).encode(when, y=alt.value(MIDDLE + GAP), y2=alt.value(DEPTH)),
-        lines.mark_text(align="left", dx=4, color="#555").encode(when, agree, text="label:N"),
+        lines.transform_filter(f"datum.t == {min(marks.values())}")
+        .mark_text(align="left", dx=4, color="#555")
+        .encode(when, agree, text="label:N"),
+        lines.transform_filter(f"datum.t == {max(marks.values())}")
+        .mark_text(align="right", dx=-4, color="#555")
+        .encode(when, agree, text="label:N"),
         rows.mark_line(color=RED, strokeWidth=2).encode(when, agree),
         rows.mark_circle(color=RED, size=150, opacity=1).encode(when, agree).transform_filter("datum.i == time"),
     )
@@ -329,7 +333,7 @@ def decisions(
         places.append(theory.time_at(theory.critical_signal("density", separation, sigma) or 0.5, *schedule))
         _mark(left, places[-1], color)
     left.set(xlim=(1, 0))
-    plots.label_axes(left, TIME, SAME, "two decisions", 0.5).legend(fontsize=7)
+    plots.label_axes(left, TIME, SAME, "two decisions", 0.5).legend(fontsize=7, loc="upper left")
     flat = weight**2 + (1 - weight) ** 2
     _points(right, unequal, "t", "same", f"weights {weight:g} and {1 - weight:.2g}", RED, trials=paths)
     ratios = [theory.signal_to_noise(a, 1.0, 0.0) for a in signals]
@@ -456,7 +460,7 @@ def minority(frame: pd.DataFrame, weight: float, samples: int) -> dict[str, Any]
         ax.axhline(weight, color="0.4", linewidth=1, linestyle=":")
         ax.set(xlim=(1.05, 0.35), ylim=(0, 2 * weight))
         plots.label_axes(ax, "start t", "share of the rarer class" if method == "ddim" else "", name)
-        ax.legend(fontsize=7, loc="lower right" if method != "heun" else "lower left")
+        ax.legend(fontsize=7, loc="upper left" if method != "heun" else "lower left")
     few = frame["n"].min()
     means = select(frame, method="ddim", n=few, start="fitted").groupby("t")["share"].mean()
     plain = select(frame, n=few, start="fitted", t=1.0).groupby("method")["share"].mean()
@@ -493,9 +497,9 @@ def collapse(frame: pd.DataFrame, curves: pd.DataFrame, schedule: study.Schedule
     edge = [frame["formula"].min() - 0.02, frame["formula"].max() + 0.02]
     right.plot(edge, edge, color=GREY, linewidth=1)
     left.set(xlim=(0.8, 0))
-    plots.label_axes(left, TIME, "sum of squared weights").legend(fontsize=7)
+    plots.label_axes(left, TIME, "sum of squared weights", "one point takes over").legend(fontsize=7)
     n = frame["seed"].nunique()
-    plots.label_axes(right, "collapse time of the formula", "measured collapse time", f"n = {n} seeds")
+    plots.label_axes(right, "collapse time of the formula", "measured collapse time", f"when (n = {n})")
     gap = (frame["t"] - frame["formula"]).groupby([frame["n"], frame["d"]]).mean()
     return {
         "figure": figure,
@@ -517,8 +521,8 @@ def learned(found: Learned) -> dict[str, Any]:
     frame = found.frame
     networks, exact = select(frame, arm="network"), select(frame, arm="exact")
     counts = sorted(frame["n"].unique().tolist())
-    rows: Any = [["copies", "loss", "frechet"], ["few", "few", "few"], ["many", "many", "many"]]
-    figure, parts = plt.subplot_mosaic(rows, figsize=(9.5, 6.0), layout="constrained", height_ratios=(3, 1.1, 1.1))
+    rows: Any = [["copies"] * 2 + ["loss"] * 2 + ["frechet"] * 2, ["few"] * 3 + ["many"] * 3]
+    figure, parts = plt.subplot_mosaic(rows, figsize=(9.5, 4.8), layout="constrained", height_ratios=(3, 1.1))
     for n, color in zip(counts, (RED, ORANGE, GREEN, BLUE, PURPLE), strict=False):
         part, level = select(networks, n=n), select(exact, n=n)
         _points(parts["copies"], part, "step", "copies", f"{n} images", color)
@@ -535,12 +539,15 @@ def learned(found: Learned) -> dict[str, Any]:
         ("frechet", FRECHET, "what the distance sees"),
     ):
         parts[name].set_xscale("log")
+        parts[name].xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        parts[name].xaxis.set_major_formatter("{x:,.0f}")
+        parts[name].xaxis.set_minor_formatter(NullFormatter())
         plots.label_axes(parts[name], "steps of training", label, heading)
     parts["copies"].set(ylim=(-0.03, 1.03))
     parts["copies"].axhline(1, color=GREY, linestyle=":", linewidth=1)
     _plain_log(parts["frechet"])
     parts["copies"].legend(fontsize=7, loc="upper left", bbox_to_anchor=(0, 0.97))
-    parts["loss"].legend(fontsize=7)
+    parts["loss"].legend(fontsize=7, loc="upper right")
     for name, n in (("few", counts[0]), ("many", counts[-1])):
         _pairs(parts[name], *found.pictures[n], f"{n} images")
     last = select(networks, step=networks["step"].max()).groupby("n")[["copies", "training", "held_out"]].mean()
@@ -565,11 +572,13 @@ def _by_step(frame: pd.DataFrame, value: str) -> tuple[Any, Any]:
     return rows.index, rows
 
 
-def _pairs(ax: Axes, samples: Float[Tensor, "m d"], images: Float[Tensor, "m d"], title: str) -> Axes:
+def _pairs(ax: Axes, samples: Float[Tensor, "m h w"], images: Float[Tensor, "m h w"], title: str) -> Axes:
     """Samples in a row, the images that belong to them under it."""
-    side = round(samples.shape[1] ** 0.5)
-    upper, lower = (np.concatenate(list(x.reshape(-1, side, side).numpy()), axis=1) for x in (samples, images))
-    ax.imshow(np.concatenate([upper, lower]), cmap="gray", vmin=-1, vmax=1)
+    side = samples.shape[1]
+    both = np.stack([samples.numpy(), images.numpy()])
+    framed = np.pad(both, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=np.nan)  # white lines between
+    ax.imshow(np.concatenate(np.concatenate(framed, axis=1), axis=1), cmap="gray", vmin=-1, vmax=1)
     ax.set(xticks=[], yticks=[side / 2, 3 * side / 2], yticklabels=["sample", "nearest"], title=f"trained on {title}")
     ax.grid(False)
+    ax.spines[:].set_visible(False)
     return ax

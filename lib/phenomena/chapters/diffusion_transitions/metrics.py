@@ -50,7 +50,7 @@ def energy(x: Float64[Tensor, "n d"], y: Float64[Tensor, "m d"]) -> float:
     check_tensors(x=(x, "n d"), y=(y, "m d"))
     if min(len(x), len(y)) < 2:
         raise ValueError(f"{len(x)} and {len(y)} rows: a distance within a sample needs 2 or more")
-    within = [torch.pdist(z).mean() for z in (x, y)]
+    within = [torch.cdist(z, z).sum() / (len(z) * (len(z) - 1)) for z in (x, y)]  # faster than `torch.pdist`
     return float(2 * torch.cdist(x, y).mean() - within[0] - within[1])
 
 

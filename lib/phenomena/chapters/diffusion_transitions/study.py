@@ -302,6 +302,12 @@ class Images:
     mean: Float64[Tensor, " d"]
     values: Float64[Tensor, " d"]
     vectors: Float64[Tensor, "d d"]
+    shape: tuple[int, ...]  # of an image: channels, height, width
+
+    def grey(self, x: Float64[Tensor, "*n d"]) -> Float64[Tensor, "*n h w"]:
+        """Rows as grey images, the mean over channels; a signal is one pixel high."""
+        channels, *size = self.shape
+        return x.reshape(*x.shape[:-1], channels, *([1] * (2 - len(size))), *size).mean(-3)
 
     @property
     def transition(self) -> float:
@@ -328,7 +334,8 @@ def images(data: Dataset, train: int, held_out: int, sigma: float, seed: int) ->
     features, probabilities = metrics.train_classifier(x[:train], y[:train], data.classes, generator)
     values, vectors = torch.linalg.eigh(torch.cov(x[:train].T))
     mixture = Mixture(x[:train], sigma=sigma)
-    return Images(mixture, x[train:], features, probabilities, x[:train].mean(0), values.clamp(min=0), vectors)
+    shape = tuple(data.x_train.shape[1:])
+    return Images(mixture, x[train:], features, probabilities, x[:train].mean(0), values.clamp(min=0), vectors, shape)
 
 
 def start_from(kind: Start, held: Images, n: int, a: float, generator: torch.Generator) -> Float64[Tensor, "1 n d"]:
@@ -501,7 +508,7 @@ def falling(
 
 def emerging(
     held: Images, times: Sequence[float], count: int, seed: int, schedule: Schedule = (0.1, 20.0)
-) -> Float64[Tensor, "t n d"]:
+) -> Float64[Tensor, "t n h w"]:
     """Images from noise by ddpm with the exact score of the training images, at every time, the last of which is 0."""
     start = normal((count, len(held.mean)), generators([seed], EMERGING, 0))
-    return followed(held.mixture, start, times, seed, EMERGING, schedule)
+    return held.grey(followed(held.mixture, start, times, seed, EMERGING, schedule))
