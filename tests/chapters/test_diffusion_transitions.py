@@ -587,6 +587,18 @@ def test_the_potential_of_the_figure_is_that_of_the_density():
     assert figures.potential(np.array([0.0, 1.0]), 1.0) == pytest.approx([0.0, -0.5], abs=1e-6)
 
 
+def test_sheets_of_images_stay_small_and_in_order():
+    images = np.stack([np.full((8, 8), value) for value in np.linspace(-1, 1, 16)])
+    sheet = figures._sheet(images)
+    assert sheet.shape == (35, 35)
+    assert [sheet[4, 9 * i + 4] for i in range(4)] == [0, 16, 32, 48]
+    assert sheet[4, 8] == 255 and sheet[30, 30] == 240
+    for side in (28, 56, 224):
+        large = figures._sheet(np.zeros((16, side, side)))
+        assert large.shape == (57, 57)
+    assert (figures._sheet(images[:5])[10:17, 10:] == 255).all()  # fewer than fit leave white
+
+
 GOOD = {"schedule": (0.1, 20.0), "weights": [0.9, 0.1], "coarse": 8.0, "fine": 1.0, "late_starts": [1.0, 0.4]}
 
 

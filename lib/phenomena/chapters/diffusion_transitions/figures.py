@@ -95,12 +95,13 @@ def wells(
     place = paths.numpy()
     sides = np.where(place[-1] > 0, "ends at +1", "ends at −1")
     sheets = [_sheet(image.numpy()) for image in images]
+    shown = 16 if max(images.shape[2:]) <= 14 else 4  # by `_sheet`
     stays = np.mean((place[KEY_TIMES.index(0.5)] > 0) == (place[-1] > 0))
     return {
         "figure": _still_wells(place, sides, sheets, signals, curve, marks),
         "caption": f"{place.shape[1]} particles in the potential of two deltas at ±1 as noise is removed: minus the "
         f"log density times the variance of the noise. One well splits in two at t = {marks['two wells']:.2f}. "
-        f"Beside it, {len(images[0])} images on their way out of noise under the exact score of the training images; "
+        f"Beside it, {shown} images on their way out of noise under the exact score of the training images; "
         f"dashed at t = {marks['digits']:.2f}, where the largest variance of the data overtakes the noise. Below, the "
         "probability that two clones of a particle end in the same well. In the moving figure a slider sets the time.",
         "alt": f"At t = 0.5 the potential is one well, and {stays:.0%} of the particles are on the side on which they "
@@ -112,19 +113,21 @@ def wells(
 
 
 def _sheet(images: Float[np.ndarray, "k h w"]) -> np.ndarray:
-    """Images side by side in rows of four, 16 greys, a white line between them."""
-    count, h, w = images.shape
-    rows = -(-count // 4)
-    sheet = np.full((rows * (h + 1) - 1, 4 * (w + 1) - 1), 255, np.uint8)
-    grey = (np.clip((images + 1) / 2, 0, 1) * 15).round().astype(np.uint8) * 16
-    for i, image in enumerate(grey):
-        top, left = i // 4 * (h + 1), i % 4 * (w + 1)
-        sheet[top : top + h, left : left + w] = image
-    return sheet
+    """Images side by side in four rows, or the first four in two if they are large, 16 greys, a white line between.
+
+    Large are those of more than 14 pixels, for the sake of the moving figure's size; of more than 28 pixels, every
+    second or third is shown, and so on.
+    """
+    reduced = images[:, :: -(-images.shape[1] // 28), :: -(-images.shape[2] // 28)]
+    _, h, w = reduced.shape
+    across = 4 if max(h, w) <= 14 else 2
+    grey = (np.clip((reduced[: across**2] + 1) / 2, 0, 1) * 15).round().astype(np.uint8) * 16
+    framed = np.pad(grey, ((0, across**2 - len(grey)), (0, 1), (0, 1)), constant_values=255)
+    return framed.reshape(across, across, h + 1, w + 1).swapaxes(1, 2).reshape(across * (h + 1), -1)[:-1, :-1]
 
 
 def _url(sheet: np.ndarray) -> str:
-    """A picture, each pixel a square of five, as a `data:` URL."""
+    """A picture about 200 pixels wide as a `data:` URL."""
     from PIL import Image
 
     png = io.BytesIO()
@@ -379,9 +382,10 @@ def late(frame: pd.DataFrame, transition: float, title: str) -> dict[str, Any]:
         _levels(ax, frame, metric)
         _mark(ax, transition)
         ax.set(xlim=(1.05, 0.05))
+    low, high = frame["frechet"].min(), frame["frechet"].max()
     for ax in axes[:2]:
         _plain_log(ax)
-        ax.set_ylim(1.5, 30)
+        ax.set_ylim(low / 1.1, 1.1 * high)
     plots.label_axes(axes[0], "start t", FRECHET, f"DDIM, {title}").legend(fontsize=7)
     plots.label_axes(axes[1], "start t", "", f"DDPM, {title}")
     plots.label_axes(axes[2], "start t", "energy distance of features", "DDIM, a second metric")
