@@ -90,7 +90,7 @@ def wells(
     curve = pd.DataFrame({"t": KEY_TIMES, "same": same})
     marks = {
         "two wells": theory.time_at(theory.critical_signal("density") or 0.5, *schedule),
-        "digits": theory.time_at(transition, *schedule),
+        "images": theory.time_at(transition, *schedule),
     }
     place = paths.numpy()
     sides = np.where(place[-1] > 0, "ends at +1", "ends at −1")
@@ -102,11 +102,11 @@ def wells(
         "caption": f"{place.shape[1]} particles in the potential of two deltas at ±1 as noise is removed: minus the "
         f"log density times the variance of the noise. One well splits in two at t = {marks['two wells']:.2f}. "
         f"Beside it, {shown} images on their way out of noise under the exact score of the training images; "
-        f"dashed at t = {marks['digits']:.2f}, where the largest variance of the data overtakes the noise. Below, the "
+        f"dashed at t = {marks['images']:.2f}, where the largest variance of the data overtakes the noise. Below, the "
         "probability that two clones of a particle end in the same well. In the moving figure a slider sets the time.",
         "alt": f"At t = 0.5 the potential is one well, and {stays:.0%} of the particles are on the side on which they "
         "will end, little more than half. Below the critical time there are two wells, and particles settle in one of "
-        "them. The images turn from noise into digits at somewhat larger times.",
+        "them. Images emerge from the noise.",
         "data": curve,
         "interactive": _moving_wells(place, sides, sheets, signals, curve, marks),
     }
