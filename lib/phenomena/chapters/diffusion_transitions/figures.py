@@ -386,6 +386,7 @@ def late(frame: pd.DataFrame, transition: float, title: str) -> dict[str, Any]:
     for ax in axes[:2]:
         _plain_log(ax)
         ax.set_ylim(low / 1.1, 1.1 * high)
+    axes[2].set_ylim(top=1.2 * select(frame, start="fitted")["energy"].max())
     plots.label_axes(axes[0], "start t", FRECHET, f"DDIM, {title}").legend(fontsize=7)
     plots.label_axes(axes[1], "start t", "", f"DDPM, {title}")
     plots.label_axes(axes[2], "start t", "energy distance of features", "DDIM, a second metric")
