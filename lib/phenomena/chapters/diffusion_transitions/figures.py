@@ -213,10 +213,10 @@ def _moving_wells(
     rows = alt.Chart(curve.round(4).assign(i=range(len(curve))))
     lower = alt.layer(
         lines.mark_rule(color="#999", strokeDash=[3, 3]).encode(when, y=alt.value(MIDDLE + GAP), y2=alt.value(DEPTH)),
-        lines.transform_filter(f"datum.t == {min(marks.values())}")
+        lines.transform_filter(f"datum.label == '{min(marks, key=marks.__getitem__)}'")
         .mark_text(align="left", dx=4, color="#555")
         .encode(when, agree, text="label:N"),
-        lines.transform_filter(f"datum.t == {max(marks.values())}")
+        lines.transform_filter(f"datum.label == '{max(marks, key=marks.__getitem__)}'")
         .mark_text(align="right", dx=-4, color="#555")
         .encode(when, agree, text="label:N"),
         rows.mark_line(color=RED, strokeWidth=2).encode(when, agree),
