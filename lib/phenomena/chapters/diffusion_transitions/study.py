@@ -489,26 +489,32 @@ def followed(
     seed: int,
     stream: int,
     schedule: Schedule,
+    method: Method,
 ) -> Float64[Tensor, "t n d"]:
-    """States of ddpm at the times, from 1 down to 0, with 200 equal steps and those at the times themselves."""
+    """States at the times, from 1 down to 0, with 200 equal steps and those at the times themselves."""
     grid = time_grid(200, [t for t in times if 0 < t < 1])
     places = [grid.index(round(t, 9)) for t in times if t > 0]
     signals = [theory.signal(t, *schedule) for t in grid]
-    end, kept = sample("ddpm", mixture.denoise, start, signals, generators([seed], stream, 1), keep=places)
+    end, kept = sample(method, mixture.denoise, start, signals, generators([seed], stream, 1), keep=places)
     return torch.cat([*kept, end])
 
 
 def falling(
-    times: Sequence[float], particles: int, seed: int, schedule: Schedule = (0.1, 20.0)
+    times: Sequence[float], particles: int, seed: int, schedule: Schedule = (0.1, 20.0), method: Method = "ddpm"
 ) -> Float64[Tensor, "t n"]:
     """Paths between two deltas at +1 and -1: positions at every time, the last of which is 0."""
     start = normal((particles, 1), generators([seed], FALLING, 0))
-    return followed(two_classes(1.0), start, times, seed, FALLING, schedule)[..., 0]
+    return followed(two_classes(1.0), start, times, seed, FALLING, schedule, method)[..., 0]
 
 
 def emerging(
-    held: Images, times: Sequence[float], count: int, seed: int, schedule: Schedule = (0.1, 20.0)
+    held: Images,
+    times: Sequence[float],
+    count: int,
+    seed: int,
+    schedule: Schedule = (0.1, 20.0),
+    method: Method = "ddpm",
 ) -> Float64[Tensor, "t n h w"]:
-    """Images from noise by ddpm with the exact score of the training images, at every time, the last of which is 0."""
+    """Images from noise with the exact score of the training images, at every time, the last of which is 0."""
     start = normal((count, len(held.mean)), generators([seed], EMERGING, 0))
-    return held.grey(followed(held.mixture, start, times, seed, EMERGING, schedule))
+    return held.grey(followed(held.mixture, start, times, seed, EMERGING, schedule, method))
