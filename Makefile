@@ -31,15 +31,15 @@ pdf: book  ## the book as one PDF, _build/phenomena.pdf (Debian's chromium and p
 BUILT := --ignore tests/book/test_browser.py --ignore tests/book/test_pdf.py
 # folders in an order that leaves short files for the end, when one worker may have nothing to do
 ORDER := --no-loadscope-reorder tests/runs tests/chapters tests/book tests/science
-test: $(READY)  ## all tests but those of `make browser`; warnings are errors
+test: $(READY) .tests/.ready  ## all tests but those of `make browser`; warnings are errors
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(BUILT) $(ORDER)
 
-numeric: $(READY)  ## the numerical tests, held to the instruction set of runs
+numeric: $(READY) .tests/.ready  ## the numerical tests, held to the instruction set of runs
 	env $$($(BIN)/python -m phenomena.runs.contract.arithmetic) \
 		$(BIN)/python -m pytest --numprocesses auto --dist loadfile tests/science tests/chapters \
 		--ignore tests/chapters/test_chapters.py
 
-browser: $(READY) .axe/.ready draft  ## tests of the built draft in Debian's chromium, and of its PDF
+browser: $(READY) .tests/.ready draft  ## tests of the built draft in Debian's chromium, and of its PDF
 	CI_BROWSER=1 $(BIN)/python -m pytest --numprocesses auto tests/book/test_browser.py tests/book/test_pdf.py
 
 run: $(READY)  ## one chapter: make run CHAPTER=benign_memorization ARGS="-p seeds=3"
@@ -56,8 +56,8 @@ bench: $(READY) .bench/.ready  ## every benchmark, interleaved on one pinned cor
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --target .bench --no-deps --require-hashes -r $<
 	touch $@
 
-.axe/.ready: tests/requirements.lock
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --target .axe --no-deps --require-hashes -r $<
+.tests/.ready: tests/requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --target .tests --no-deps --require-hashes -r $<
 	touch $@
 
 lint: $(READY)  ## style and types, notebooks included
@@ -77,10 +77,10 @@ lock: $(READY)  ## rewrite the locks from pyproject.toml with the newest version
 	echo jax | $(BIN)/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --generate-hashes \
 		--no-annotate --no-header --no-emit-index-url --constraint requirements.lock - \
 		--output-file benchmarks/requirements.lock
-	echo axe-playwright-python | $(BIN)/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 \
+	printf '%s\n' axe-playwright-python dattri | $(BIN)/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 \
 		--generate-hashes --no-annotate --no-header --no-emit-index-url --no-deps - \
 		--output-file tests/requirements.lock
 	sed -i "s/^UV_VERSION := .*/UV_VERSION := $$(sed -n 's/^uv==\([^ ;\\]*\).*/\1/p' requirements.lock)/" Makefile
 
 clean:  ## remove runs, builds and the environment
-	rm -rf .venv .bench .axe _build runs
+	rm -rf .venv .bench .tests _build runs

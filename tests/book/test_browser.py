@@ -18,7 +18,7 @@ from phenomena.runs.store.chapters import Project
 
 ROOT = Path(__file__).parents[2]
 BOOK = ROOT / os.environ.get("BOOK", "_build/draft")
-AXE = ROOT / ".axe" / "axe_playwright_python" / "axe.min.js"
+AXE = ROOT / ".tests" / "axe_playwright_python" / "axe.min.js"
 FILES = [path.relative_to(BOOK) for path in BOOK.rglob("*.html")]
 PAGES = sorted(path.as_posix() for path in FILES if not path.parts[0].startswith("_"))  # not those of the tools
 GLOSSARY = BOOK / "book" / "glossary.html"

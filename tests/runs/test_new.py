@@ -22,7 +22,7 @@ GROWN = {"book/_toc.yml", "book/glossary.md", "book/notation.md", "book/referenc
 def checkout(tmp_path_factory, pytestconfig):
     """A copy of this project without its runs, with a new chapter."""
     root, source = tmp_path_factory.mktemp("checkout") / "book", pytestconfig.rootpath
-    passing = shutil.ignore_patterns("__pycache__", ".git", ".venv", "_build", "runs", ".bench", ".axe", ".*_cache")
+    passing = shutil.ignore_patterns("__pycache__", ".git", ".venv", "_build", "runs", ".bench", ".tests", ".*_cache")
     shutil.copytree(source, root, ignore=lambda folder, names: passing(folder, names) - kept(folder, names, source))
     before = files(root)
     told = {path.as_posix() for path in new(Project(root), "grokking")}
