@@ -120,7 +120,8 @@ def points(
     >>> points(ax, frame, "step", "loss", "plain", "k").get_legend_handles_labels()[1]
     ['plain (n = 2)']
     """
-    rows = summary(frame.rename(columns={x: "place"}), "place", y, trials=trials)  # x may be n, which a summary has
+    # names that a summary has not, as x may be n
+    rows = summary(frame[[x, y]].set_axis(["place", "value"], axis=1), "place", trials=trials)
     bars = ((rows["mean"] - rows["low"]).fillna(0), (rows["high"] - rows["mean"]).fillna(0))
     label = f"{label} (n = {rows['n'].min()})" if label else ""
     ax.errorbar(rows["place"], rows["mean"], bars, ls="none", marker=marker, ms=4, color=color, capsize=2, label=label)
