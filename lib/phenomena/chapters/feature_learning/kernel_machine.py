@@ -61,11 +61,11 @@ def gradient_product(
     apart = fitted.distances
     slopes = (-apart / bandwidth).exp_().div_(apart.clamp(min=1e-6)).div_(bandwidth)
     slopes.diagonal(dim1=1, dim2=2).zero_()
-    total = 0
+    total = torch.zeros_like(metric)
     for c in range(fitted.coefficients.shape[2]):
         weighted = slopes * fitted.coefficients[:, None, :, c]
         moved = matmul(weighted, x) - weighted.sum(2, keepdim=True) * x
-        total = total + matmul(moved.transpose(1, 2), moved)
+        total += matmul(moved.transpose(1, 2), moved)
     return matmul(matmul(metric, total), metric) / x.shape[1]
 
 

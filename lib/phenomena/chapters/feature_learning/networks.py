@@ -6,6 +6,7 @@ Letters: s seeds, always the leading axis; n rows; d inputs; w width; c outputs;
 Products are NumPy's, network by network: the bits of a seed do not depend on its company.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -54,7 +55,7 @@ def initial(sizes: Sequence[int], scale: float, generators: Sequence[torch.Gener
     """
     if len(sizes) < 3 or min(sizes) < 1:
         raise ValueError(f"sizes are {list(sizes)}: must be three or more, for two layers, and each 1 or more")
-    shapes = [(j, i) for i, j in zip(sizes[:-1], sizes[1:], strict=True)]
+    shapes = [(j, i) for i, j in itertools.pairwise(sizes)]
     drawn = [[torch.randn(shape, generator=g) * (scale / shape[1] ** 0.5) for shape in shapes] for g in generators]
     return [torch.stack(layer) for layer in zip(*drawn, strict=True)]
 
@@ -136,12 +137,12 @@ def sensitivities(
     _, inputs = forward(weights, x, linear)
     s, n, _ = x.shape
     slope = weights[-1][:, None].expand(s, n, -1, -1)  # (s, n, c, w) of the last hidden layer
-    for l in range(len(weights) - 1, layer - 1, -1):
+    for number in range(len(weights) - 1, layer - 1, -1):
         if not linear:
-            slope = slope * (inputs[l] > 0)[:, :, None]
-        if l > layer:
+            slope = slope * (inputs[number] > 0)[:, :, None]
+        if number > layer:
             rows = slope.reshape(s, -1, slope.shape[-1])
-            slope = matmul(rows, weights[l - 1]).view(s, n, -1, weights[l - 1].shape[2])
+            slope = matmul(rows, weights[number - 1]).view(s, n, -1, weights[number - 1].shape[2])
     return slope.reshape(s, -1, slope.shape[-1])
 
 

@@ -21,7 +21,8 @@ from phenomena.science.datasets import Dataset, subset
 TESTED = 1000  # test points of a seed, or as many as there are
 PROBES = 300  # training points over which kernels are averaged
 LEADING = 3  # eigenvectors that are compared
-LINEAR = 16  # inputs, width and outputs of deep linear networks
+LINEAR, LINEAR_RATE, LINEAR_DECAY, LINEAR_STEPS = 16, 0.02, 0.1, 1500  # of deep linear networks: width, rule
+LINEAR_LAYERS = (2, 3, 4)
 STRENGTHS = (2.0, 1.5, 1.0, 0.7)  # singular values of what they are to learn
 STREAMS = {"data": 0, "labels": 1, "weights": 2, "rotations": 3}
 
@@ -180,7 +181,7 @@ def alignments(
     return {
         "uncentered": theory.cosine(f, g),
         "uncentered_rotated": theory.right_alignment(w, turned),
-        "start": torch.tensor([theory.random_alignment(*w.shape[1:], rank) for rank in ranks.tolist()]),
+        "start": torch.tensor([theory.random_alignment(w.shape[1], w.shape[2], rank) for rank in ranks.tolist()]),
         "centered": theory.right_alignment(v, kernel),
         "centered_rotated": theory.right_alignment(v, turned),
         "left": theory.left_alignment(v, kernel),
@@ -194,20 +195,38 @@ def alignments(
     }
 
 
+def at_step(learned: Learned, step: int) -> pd.DataFrame:
+    """A row a seed of what was measured at a step: `train`, `test`, `accuracy`, and, of layer l, `NAME_l`.
+
+    Raises `ValueError` for a step at which nothing was.
+
+    >>> data = chain(4, 3, 5, seeds=[0])
+    >>> learned = learn(data, width=6, depth=2, scale=0.3, rule=Rule(0.1), at=[0, 2], seeds=[0])
+    >>> sorted(at_step(learned, 2))[:3]
+    ['accuracy', 'centered_1', 'centered_2']
+    """
+    found = learned.losses[learned.losses["step"] == step].set_index("seed").drop(columns="step")
+    if found.empty:
+        raise ValueError(f"step is {step}: must be one of {sorted(set(learned.losses['step']))}")
+    rows = learned.aligned[learned.aligned["step"] == step].drop(columns="step").pivot(index="seed", columns="layer")
+    rows.columns = pd.Index([f"{column[0]}_{column[1]}" for column in rows.columns])
+    return found.join(rows).reset_index()
+
+
 def deep_linear(
-    layers: int, scale: float, rule: Rule, at: Sequence[int], seeds: Sequence[int]
+    layers: int, scale: float, decay: float, seeds: Sequence[int], steps: int = LINEAR_STEPS
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Deep linear networks that learn a map of rank 4 from white inputs, in float64: the power of G that makes F.
 
-    Returns two frames. One with a row a seed and step: `power`, `loss`, `imbalance`, and `flow`, what gradient flow
-    makes of the first imbalance's differences, exp(-2 lambda t). The other with a row a seed and power: `cosine` of F
-    and G^power at the last step.
+    steps: at least 10. Returns two frames. One has a row a seed and step: `power`; `root`, the cosine of F and
+    G^(1/L); `loss`; `imbalance`, over that at the start; `flow`, what gradient flow makes of it, exp(-2 lambda t). The
+    other has a row a seed and power: `cosine` of F and G^power at the last step.
     """
-    d = LINEAR
+    d, rule, at = LINEAR, Rule(LINEAR_RATE, decay), [steps * k // 10 for k in range(11)]
     x = (d**0.5 * torch.eye(d, dtype=torch.float64)).expand(len(seeds), d, d).contiguous()
     maps = []
-    for g in generators(seeds, "data"):
-        u, v = (torch.linalg.qr(torch.randn(d, d, generator=g, dtype=torch.float64))[0] for _ in range(2))
+    for generator in generators(seeds, "data"):
+        u, v = (torch.linalg.qr(torch.randn(d, d, generator=generator, dtype=torch.float64))[0] for _ in range(2))
         rank = len(STRENGTHS)
         maps.append((u[:, :rank] * torch.tensor(STRENGTHS, dtype=torch.float64)) @ v[:, :rank].T)
     y = x @ torch.stack(maps).transpose(1, 2)
@@ -219,14 +238,25 @@ def deep_linear(
         g = theory.gradient_product(weights[0], networks.tangent_kernel(weights, x, 1, linear=True))
         measured = {
             "power": torch.from_numpy(theory.best_power(f, g)),
+            "root": torch.from_numpy(theory.power_cosines(f, g, np.array([1 / layers]))[:, 0]),
             "loss": (networks.outputs(weights, x, linear=True) - y).square().sum((1, 2)) / y.square().sum((1, 2)),
             "imbalance": theory.imbalance(weights) / theory.imbalance(first),
         }
         flow = float(np.exp(-2 * rule.decay * rule.rate * step))
         rows.append(_rows(measured, seeds, step=step, layers=layers, decay=rule.decay, flow=flow))
     cosines = theory.power_cosines(f, g)
-    parts = [pd.DataFrame({"seed": s, "power": theory.POWERS, "cosine": c}) for s, c in zip(seeds, cosines, strict=True)]
+    parts = [
+        pd.DataFrame({"seed": s, "power": theory.POWERS, "cosine": c}) for s, c in zip(seeds, cosines, strict=True)
+    ]
     return pd.concat(rows), pd.concat(parts).assign(layers=layers, decay=rule.decay)
+
+
+def deep_linear_all(scale: float, seeds: Sequence[int], steps: int = LINEAR_STEPS) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`deep_linear` for every depth of `LINEAR_LAYERS`, with `LINEAR_DECAY` and without decay, each as one frame."""
+    settings = [(layers, decay) for layers in LINEAR_LAYERS for decay in (LINEAR_DECAY, 0.0)]
+    found = [deep_linear(layers, scale, decay, seeds, steps) for layers, decay in settings]
+    courses, cosines = (pd.concat(part, ignore_index=True) for part in zip(*found, strict=True))
+    return courses, cosines
 
 
 def recursive_machine(

@@ -4,12 +4,14 @@ Letters: W a layer's weights (j x i, or many of them), V = W - W_0 their change,
 pre-activations (j x j), F = W^T W the neural feature matrix, G = W^T K W the average gradient outer product.
 """
 
+import itertools
+
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-POWERS = np.geomspace(1 / 16, 4, 193)  # among which the best one is sought, 2.2 % apart
+POWERS = np.geomspace(1 / 16, 4, 193)  # between which the best one is sought, 2.2 % apart
 
 
 def cosine(a: Float[Tensor, "*s i k"], b: Float[Tensor, "*s i k"]) -> Float[Tensor, " *s"]:
@@ -101,11 +103,17 @@ def power_cosines(
 
 
 def best_power(f: Float[Tensor, "*s i i"], g: Float[Tensor, "*s i i"]) -> Float[np.ndarray, " *s"]:
-    """The power a among `POWERS` at which cos(F, G^a) is largest. In balanced deep linear networks it is 1 / L.
+    """The power a at which cos(F, G^a) is largest, between the ends of `POWERS`. In balanced linear networks it is 1/L.
 
-    For L layers with W_{l+1}^T W_{l+1} = W_l W_l^T, G = (W_L ... W_1)^T (W_L ... W_1) = (W_1^T W_1)^L.
+    For L layers with W_{l+1}^T W_{l+1} = W_l W_l^T, G = (W_L ... W_1)^T (W_L ... W_1) = (W_1^T W_1)^L. Between the
+    powers that are tried, the place of the maximum is that of a parabola in log a.
     """
-    return POWERS[power_cosines(f, g).argmax(-1)]
+    found = power_cosines(f, g)
+    top = found.argmax(-1).clip(1, len(POWERS) - 2)
+    below, at, above = (np.take_along_axis(found, (top + k)[..., None], -1)[..., 0] for k in (-1, 0, 1))
+    bend = np.minimum(below - 2 * at + above, -1e-15)
+    shift = ((below - above) / (2 * bend)).clip(-1, 1)
+    return POWERS[top] * (POWERS[1] / POWERS[0]) ** shift
 
 
 def imbalance(weights: list[Float[Tensor, "s j i"]]) -> Float[Tensor, " s"]:
@@ -114,7 +122,7 @@ def imbalance(weights: list[Float[Tensor, "s j i"]]) -> Float[Tensor, " s"]:
     In linear networks gradient flow with decay lambda makes each difference shrink as exp(-2 lambda t), and without
     decay leaves it alone.
     """
-    pairs = zip(weights[:-1], weights[1:], strict=True)
+    pairs = itertools.pairwise(weights)
     gaps = [feature_matrix(after) - before @ before.transpose(1, 2) for before, after in pairs]
     return torch.stack([gap.square().sum((1, 2)).sqrt() for gap in gaps]).sum(0)
 
