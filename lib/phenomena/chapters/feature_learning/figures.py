@@ -62,15 +62,15 @@ def growing(small: Learned, digits: Learned, shape: Sequence[int], monomials: in
     n = first["seed"].nunique()
     return {
         "figure": _still(small, digits, shape, shown),
-        "caption": f"WᵀW and the average gradient outer product (AGOP) of the first layer, over training, of one network "
-        f"that learns a sum of products of its first {monomials} inputs. Each matrix is shown relative to its largest "
-        "entry: blue above zero, red below. The corner of those inputs lights up in both. Beside or below them, the "
-        f"{LEADING} leading eigenvectors of both matrices, as images, for one network that learns the images' classes, at "
-        f"the same share of its training. The curve is the alignment of the two matrices, mean over {n} networks, with its "
-        f"95 % interval. In the moving figure the slider goes through training; otherwise steps {shown[0]}, {shown[1]} and "
-        f"{shown[2]}.",
-        "alt": f"Two matrices start as noise and grow the same bright corner of {monomials} by {monomials} entries; their "
-        f"alignment goes from {means[0]:.2f} to {means[1]:.2f}. Leading eigenvectors of both become alike.",
+        "caption": f"WᵀW and the average gradient outer product (AGOP) of the first layer, over training, of one "
+        f"network that learns a sum of products of its first {monomials} inputs. Each matrix is shown relative to "
+        "its largest entry: blue above zero, red below. The corner of those inputs lights up in both. Beside or "
+        f"below them, the {LEADING} leading eigenvectors of both matrices, as images, for one network that learns "
+        f"the images' classes, at the same share of its training. The curve is the alignment of the two matrices, "
+        f"mean over {n} networks, with its 95 % interval. In the moving figure the slider goes through training; "
+        f"otherwise steps {shown[0]}, {shown[1]} and {shown[2]}.",
+        "alt": f"Two matrices start as noise and grow the same bright corner of {monomials} by {monomials} entries; "
+        f"their alignment goes from {means[0]:.2f} to {means[1]:.2f}. Leading eigenvectors of both become alike.",
         "data": first,
         "interactive": _moving(small, digits, shape),
     }
@@ -237,11 +237,11 @@ def uncentered(small: Learned, usual: Learned, scales: tuple[float, float]) -> d
     far = _mean(usual.aligned, "uncentered", layer=2, step=last)
     return {
         "figure": figure,
-        "caption": "Uncentered alignment, cos(WᵀW, WᵀKW), over training on the chain, in both hidden layers, mean and 95 % "
-        "interval. Dotted: the same with the tangent kernel rotated at random. Dashed: the closed form for random weights "
-        "that have nothing to do with the kernel, at its effective rank.",
-        "alt": f"From small weights the alignment rises to {ends[0]:.2f} in the first layer and {ends[1]:.2f} in the second; "
-        f"from the usual ones the second layer ends at {far:.2f}, where it started.",
+        "caption": "Uncentered alignment, cos(WᵀW, WᵀKW), over training on the chain, in both hidden layers, mean "
+        "and 95 % interval. Dotted: the same with the tangent kernel rotated at random. Dashed: the closed form for "
+        "random weights that have nothing to do with the kernel, at its effective rank.",
+        "alt": f"From small weights the alignment rises to {ends[0]:.2f} in the first layer and {ends[1]:.2f} in the "
+        f"second; from the usual ones the second layer ends at {far:.2f}, where it started.",
         "data": pd.concat([small.aligned.assign(arm="small"), usual.aligned.assign(arm="usual")]),
     }
 
@@ -263,11 +263,11 @@ def centered(small: Learned) -> dict[str, Any]:
     at = rows.mean()
     return {
         "figure": figure,
-        "caption": "Alignment of the weights' change V = W − W₀ with the tangent kernel K, from the right (centered) and from "
-        "the left, from small weights on the chain; mean and 95 % interval. Dotted: K rotated at random. Dashed: the exact "
-        "mean of the left alignment over rotations.",
-        "alt": f"In the first layer, after ten steps, the centered alignment is {at['centered']:.2f} and with a rotated "
-        f"kernel still {at['centered_rotated']:.2f}; the left one is {at['left']:.2f} and drops to "
+        "caption": "Alignment of the weights' change V = W − W₀ with the tangent kernel K, from the right (centered) "
+        "and from the left, from small weights on the chain; mean and 95 % interval. Dotted: K rotated at random. "
+        "Dashed: the exact mean of the left alignment over rotations.",
+        "alt": f"In the first layer, after ten steps, the centered alignment is {at['centered']:.2f} and with a "
+        f"rotated kernel still {at['centered_rotated']:.2f}; the left one is {at['left']:.2f} and drops to "
         f"{at['left_rotated']:.2f}.",
         "data": small.aligned,
     }
@@ -315,8 +315,8 @@ def compared(arms: Mapping[str, Learned], caption: str, value: str = "test") -> 
     return {
         "figure": figure,
         "caption": f"{caption} Uncentered alignment of both layers at the end of training, and "
-        f"{'the error' if value == 'test' else 'the accuracy'} on test points; mean and 95 % interval. Crosses: the same "
-        "weights with a kernel that is rotated at random.",
+        f"{'the error' if value == 'test' else 'the accuracy'} on test points; mean and 95 % interval. Crosses: the "
+        "same weights with a kernel that is rotated at random.",
         "alt": f"Alignment of the first and the second layer at the end. {said}.",
         "data": pd.concat([end.assign(arm=name) for name, end in ends.items()]),
     }
@@ -356,11 +356,11 @@ def powers(cosines: pd.DataFrame, course: pd.DataFrame) -> dict[str, Any]:
     said = ", ".join(f"{found[layers]:.3f} for {layers} layers" for layers in counts)
     return {
         "figure": figure,
-        "caption": "Deep linear networks from the usual weights. First panel: alignment of WᵀW in the first layer with powers of "
-        "the AGOP, with decay (lines) and without (dotted), mean and 95 % interval; dashed: 1/L. Second panel: how far "
-        "neighboring layers are from balance, with decay, beside exp(−2λt).",
-        "alt": f"With decay the alignment peaks at 1 where the power is one over the number of layers ({said}); without it "
-        "the peak is lower and elsewhere. The imbalance falls along the closed form.",
+        "caption": "Deep linear networks from the usual weights. First panel: alignment of WᵀW in the first layer "
+        "with powers of the AGOP, with decay (lines) and without (dotted), mean and 95 % interval; dashed: 1/L. "
+        "Second panel: how far neighboring layers are from balance, with decay, beside exp(−2λt).",
+        "alt": f"With decay the alignment peaks at 1 where the power is one over the number of layers ({said}); "
+        "without it the peak is lower and elsewhere. The imbalance falls along the closed form.",
         "data": cosines,
     }
 
@@ -392,13 +392,13 @@ def machine(
     ends = true.groupby("round")["test"].mean()
     return {
         "figure": figure,
-        "caption": "A kernel machine that takes the AGOP of its last fit for its metric, round by round; round 0 is the plain "
-        "kernel. Its test error; the share of its AGOP's trace that is on the inputs which the target depends on. Then one "
-        "kernel regression with the metric borrowed from networks, with the error of the network (squares). Mean and 95 % "
-        "interval.",
-        "alt": f"From round 0 to the last the test error falls from {ends.iloc[0]:.2f} to {ends.iloc[-1]:.2f}, and the share on "
-        f"the inputs that matter rises to {true.groupby('round')['corner'].mean().iloc[-1]:.2f}; with random labels neither "
-        "happens. The AGOP of a network is a better metric than its WᵀW.",
+        "caption": "A kernel machine that takes the AGOP of its last fit for its metric, round by round; round 0 is "
+        "the plain kernel. Its test error; the share of its AGOP's trace that is on the inputs which the target "
+        "depends on. Then one kernel regression with the metric borrowed from networks, with the error of the "
+        "network (squares). Mean and 95 % interval.",
+        "alt": f"From round 0 to the last the test error falls from {ends.iloc[0]:.2f} to {ends.iloc[-1]:.2f}, and "
+        f"the share on the inputs that matter rises to {true.groupby('round')['corner'].mean().iloc[-1]:.2f}; with "
+        "random labels neither happens. The AGOP of a network is a better metric than its WᵀW.",
         "data": pd.concat([true.assign(labels="true"), random.assign(labels="random")]),
     }
 
@@ -427,9 +427,10 @@ def official(learned: Learned) -> dict[str, Any]:
     means = end.groupby("layer")[["coded", "mixed", "uncentered"]].mean().loc[1]
     return {
         "figure": figure,
-        "caption": "Alignment on images at the end of training, from weights of the size that torch draws by default: as the "
-        "published script computes it, and with its parts exchanged one by one; mean and 95 % interval.",
-        "alt": f"In the first layer the script's way gives {means['coded']:.2f}; with the gradients of the network as trained "
-        f"it is {means['mixed']:.2f}, and for the weights themselves {means['uncentered']:.2f}.",
+        "caption": "Alignment on images at the end of training, from weights of the size that torch draws by "
+        "default: as the published script computes it, and with its parts exchanged one by one; mean and 95 % "
+        "interval.",
+        "alt": f"In the first layer the script's way gives {means['coded']:.2f}; with the gradients of the network "
+        f"as trained it is {means['mixed']:.2f}, and for the weights themselves {means['uncentered']:.2f}.",
         "data": end,
     }
