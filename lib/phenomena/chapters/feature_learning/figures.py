@@ -22,8 +22,8 @@ from phenomena.science.frames import select, summary
 STEP, ALIGNMENT = "step of training", "alignment (cosine)"
 BLUE, ORANGE, GREEN, RED, GREY = "#0173b2", "#de8f05", "#029e73", "#d55e00", "#767676"
 NAMES = ("WᵀW, of the weights", "AGOP, of the gradients")
-ENLARGED = 7  # times that a matrix's entry is enlarged in the moving figure
-DEPTH, MIDDLE, GAP = 560, 350, 30  # pixels of the moving figure: its height, that of its pictures, below them
+ALIKE, ALIGNED = "most alike, on images", "alignment of the two"
+DEPTH = 520  # pixels of the moving figure's height
 
 
 def _steps(ax: Axes, last: int) -> Axes:
@@ -51,7 +51,7 @@ def _line(ax: Axes, frame: pd.DataFrame, y: str, label: str, color: str, style: 
 
 
 def growing(small: Learned, digits: Learned, shape: Sequence[int], monomials: int) -> dict[str, Any]:
-    """Both matrices of the first layer side by side over training, and both matrices' leading eigenvectors as images.
+    """Both matrices of the first layer side by side over training, and what both hold of images.
 
     small: networks on the chain; digits: on images of this shape, (c, h, w) or, for signals, (c, length).
     """
@@ -64,13 +64,15 @@ def growing(small: Learned, digits: Learned, shape: Sequence[int], monomials: in
         "figure": _still(small, digits, shape, shown),
         "caption": f"WᵀW and the average gradient outer product (AGOP) of the first layer, over training, of one "
         f"network that learns a sum of products of its first {monomials} inputs. Each matrix is shown relative to "
-        "its largest entry: blue above zero, red below. The corner of those inputs lights up in both. Beside or "
-        f"below them, the {LEADING} leading eigenvectors of both matrices, as images, for one network that learns "
-        f"the images' classes, at the same share of its training. The curve is the alignment of the two matrices, "
-        f"mean over {n} networks, with its 95 % interval. In the moving figure the slider goes through training; "
-        f"otherwise steps {shown[0]}, {shown[1]} and {shown[2]}.",
+        "its largest entry: blue above zero, red below. The corner of those inputs lights up in both. With them, for "
+        "one network that learns the classes of images, at the same share of its training: in the spaces of the "
+        f"{LEADING} leading eigenvectors of both matrices, the directions that are most alike, as images, the best "
+        f"pair first. The curve is the alignment of the two matrices, mean over {n} networks, with its 95 % interval. "
+        f"In the moving figure the slider goes through training; otherwise steps {shown[0]}, {shown[1]} and "
+        f"{shown[2]} are shown, and images at the last one.",
         "alt": f"Two matrices start as noise and grow the same bright corner of {monomials} by {monomials} entries; "
-        f"their alignment goes from {means[0]:.2f} to {means[1]:.2f}. Leading eigenvectors of both become alike.",
+        f"their alignment goes from {means[0]:.2f} to {means[1]:.2f}. On images their leading directions become "
+        "alike.",
         "data": first,
         "interactive": _moving(small, digits, shape),
     }
@@ -81,15 +83,17 @@ def _relative(matrix: Float[Tensor, "d d"]) -> Float[np.ndarray, "d d"]:
     return (matrix / matrix.abs().max().clamp(min=1e-30)).numpy()
 
 
-def _eigenvectors(matrix: Float[Tensor, "d d"], shape: Sequence[int]) -> list[Float[np.ndarray, "h w"]]:
-    """The leading ones as images of height and width, channels averaged; a signal is one pixel high.
+def _directions(pair: tuple[Float[Tensor, "d d"], ...], shape: Sequence[int]) -> list[list[Float[np.ndarray, "h w"]]]:
+    """Of each of two matrices, the directions in the space of its `LEADING` leading eigenvectors that are most alike.
 
-    Signs are free: each has the sign that makes its largest entry positive, so that it does not flip between steps.
+    The best pair comes first; both of a pair have one sign. Eigenvectors as such may be mixed and swapped where
+    eigenvalues are close. Channels are averaged; a signal is one pixel high.
     """
-    vectors = torch.linalg.eigh(matrix.double())[1].flip(1)[:, :LEADING].T
+    u, v = (torch.linalg.eigh(matrix.double())[1][:, -LEADING:] for matrix in pair)
+    left, _, right = torch.linalg.svd(u.T @ v)
     height, width = (1, shape[-1]) if len(shape) == 2 else (shape[-2], shape[-1])
-    pictures = vectors.reshape(LEADING, -1, height, width).mean(1).numpy()
-    return [picture * np.sign(picture.flat[np.abs(picture).argmax()] or 1.0) for picture in pictures]
+    sides = (u @ left).T, (v @ right.T).T
+    return [list(side.reshape(LEADING, -1, height, width).mean(1).numpy()) for side in sides]
 
 
 def _coloured(picture: Float[np.ndarray, "h w"], largest: float = 1.0) -> UInt8[np.ndarray, "h w 3"]:
@@ -109,71 +113,63 @@ def _url(pixels: UInt8[np.ndarray, "h w 3"], times: int) -> str:
 
 
 def _still(small: Learned, digits: Learned, shape: Sequence[int], shown: Sequence[int]) -> Figure:
-    figure = plt.figure(figsize=(7, 5.4), layout="constrained")
-    grid = figure.add_gridspec(2, 1 + 2 * len(shown), width_ratios=[0.12] + [1] * 2 * len(shown), height_ratios=[1, 1])
+    figure, axes = plots.panels(len(shown) + LEADING, rows=2, width=7, height=1.35)
+    grid = np.array(axes).reshape(2, -1)
     for column, step in enumerate(shown):
-        for row, (matrix, name) in enumerate(zip(small.pictures[step], ("WᵀW", "AGOP"), strict=True)):
-            ax = figure.add_subplot(grid[row, 1 + 2 * column])
+        for ax, matrix in zip(grid[:, column], small.pictures[step], strict=True):
             ax.imshow(_coloured(_relative(matrix)), interpolation="nearest")
-            ax.set(title=f"step {step:,}" if not row else "", xticks=[], yticks=[])
-            ax.grid(False)
-            if not column:
-                ax.set_ylabel(name)
-        at = sorted(digits.pictures)[min(sorted(small.pictures).index(step), len(digits.pictures) - 1)]
-        for row, matrix in enumerate(digits.pictures[at]):
-            inner = grid[row, 2 + 2 * column].subgridspec(LEADING, 1, hspace=0.05)
-            for place, picture in enumerate(_eigenvectors(matrix, shape)):
-                ax = figure.add_subplot(inner[place])
-                ax.imshow(_coloured(picture, float(np.abs(picture).max())), interpolation="nearest", aspect="auto")
-                ax.set(xticks=[], yticks=[], title="eigenvectors" if not row and not place else "")
-                ax.title.set_fontsize(8)
-                ax.grid(False)
+        grid[0, column].set_title(f"step {step:,}")
+    for row, pictures in enumerate(_directions(digits.pictures[max(digits.pictures)], shape)):
+        for ax, picture in zip(grid[row, len(shown) :], pictures, strict=True):
+            aspect = "equal" if len(picture) > 1 else "auto"
+            ax.imshow(_coloured(picture, float(np.abs(picture).max())), interpolation="nearest", aspect=aspect)
+    for place in range(LEADING):
+        grid[0, len(shown) + place].set_title(f"images, {place + 1}")
+    for row, name in enumerate(("WᵀW", "AGOP")):
+        grid[row, 0].set_ylabel(name)
+    for ax in axes:
+        ax.set(xticks=[], yticks=[])
+        ax.grid(False)
     return figure
 
 
 def _moving(small: Learned, digits: Learned, shape: Sequence[int]) -> Any:
-    """Two matrices and two rows of eigenvectors above, alignment over training below, at the step of the slider."""
+    """Both matrices and what both hold of images above, alignment over training below, at the step of the slider."""
     import altair as alt  # a second of import that only notebooks with such a chart need
 
     steps, later = sorted(small.pictures), sorted(digits.pictures)
-    entries, parts = max(small.pictures[0][0].shape), max(shape[-2:] if len(shape) == 3 else shape[-1:])
-    times = max(1, 32 * ENLARGED // entries), max(1, 64 // parts)
+    entries, parts = small.pictures[0][0].shape[0], max(shape[1:])
     squares, faces = [], []
     for k, (step, other) in enumerate(zip(steps, later, strict=True)):
         for row, matrix in enumerate(small.pictures[step]):
-            squares.append({"k": k, "row": row, "u": _url(_coloured(_relative(matrix)), times[0])})
-        for row, matrix in enumerate(digits.pictures[other]):
-            for place, picture in enumerate(_eigenvectors(matrix, shape)):
-                largest = float(np.abs(picture).max())
-                faces.append({"k": k, "row": row, "place": place, "u": _url(_coloured(picture, largest), times[1])})
+            url = _url(_coloured(_relative(matrix)), max(1, 224 // entries))
+            squares.append({"k": k, "row": row, "u": url})
+        for row, pictures in enumerate(_directions(digits.pictures[other], shape)):
+            for place, picture in enumerate(pictures):
+                url = _url(_coloured(picture, float(np.abs(picture).max())), max(1, 64 // parts))
+                faces.append({"k": k, "row": row, "place": place, "u": url})
     side, face = "min(220, width * 0.46)", "min(64, width * 0.145)"
+    below = f"(18 + {side} + 28)"
     layers = []
     for row, name in enumerate(NAMES):
         left = f"width * {0.5 * row + 0.02}"
-        layers.append(_words(alt, name, left, 8, bold=True))
+        layers += [_words(alt, name, left, "8", bold=True), _words(alt, ALIKE, left, f"{below} - 10")]
         layers.append(_pictures(alt, [s for s in squares if s["row"] == row], side, left, "18"))
-        layers.append(_words(alt, "leading eigenvectors, images", left, 262))
-        layers += [
-            _pictures(
-                alt,
-                [f for f in faces if f["row"] == row and f["place"] == place],
-                face,
-                f"{left} + {place} * ({face} + 6)",
-                "272",
-            )
-            for place in range(LEADING)
-        ]
+        for place in range(LEADING):
+            those = [f for f in faces if f["row"] == row and f["place"] == place]
+            layers.append(_pictures(alt, those, face, f"{left} + {place} * ({face} + 6)", below))
     rows = summary(select(small.aligned, layer=1), "step", "uncentered").assign(k=range(len(steps)))
     texts = [f"{step:,}" for step in steps]
     ticks = [k for k, step in enumerate(steps) if step in (0, 1, 10, 100, steps[-1])]
     when = alt.X("k:Q", title=STEP).scale(domain=[0, len(steps) - 1], nice=False)
     when = when.axis(orient="bottom", grid=False, values=ticks, labelExpr=f"{json.dumps(texts)}[datum.value]")
-    how = alt.Y("mean:Q", title="alignment of the two").scale(domain=[0, 1], range=[DEPTH, MIDDLE + GAP], nice=False)
+    top = {"expr": f"{below} + {face} + 24"}
+    how = alt.Y("mean:Q", title=ALIGNED).scale(domain=[0, 1], range=[DEPTH, top], nice=False)
     how = how.axis(orient="left", grid=False, values=[0, 0.5, 1])
     curve = alt.Chart(rows[["k", "mean", "low", "high"]].round(4))
     layers += [
         curve.mark_line(color=BLUE, strokeWidth=2).encode(when, how),
-        curve.mark_rule(color=BLUE).encode(when, alt.Y("low:Q", title="alignment of the two"), y2="high:Q"),
+        curve.mark_rule(color=BLUE).encode(when, alt.Y("low:Q", title=ALIGNED), y2="high:Q"),
         curve.mark_circle(color=BLUE, size=150, opacity=1).encode(when, how).transform_filter("datum.k == step"),
     ]
     said = [_reading(small, digits, step, other) for step, other in zip(steps, later, strict=True)]
@@ -197,12 +193,12 @@ def _pictures(alt: Any, rows: list[dict[str, Any]], size: str, x: str, y: str) -
     )
 
 
-def _words(alt: Any, text: str, x: str, y: float, bold: bool = False) -> Any:
+def _words(alt: Any, text: str, x: str, y: str, bold: bool = False) -> Any:
     weight = "bold" if bold else "normal"
     mark = alt.Chart(pd.DataFrame({"t": [text]})).mark_text(
         align="left", fontSize={"expr": "width < 500 ? 10 : 13"}, fontWeight=weight, color="#222"
     )
-    return mark.encode(text="t:N", x=alt.value({"expr": x}), y=alt.value(y))
+    return mark.encode(text="t:N", x=alt.value({"expr": x}), y=alt.value({"expr": y}))
 
 
 def _reading(small: Learned, digits: Learned, step: int, other: int) -> str:
@@ -387,8 +383,9 @@ def machine(
             plots.points(right, _last(network.losses).assign(place=place + 0.2), "place", "test", "", ORANGE, "s")
     right.plot([], [], "s", color=ORANGE, ms=4, label="the network itself")
     right.set_xticks(range(len(names)), names, rotation=35, ha="right", fontsize=7.5)
-    plots.label_axes(right, "", "test error over that of zero").set_ylim(0)
+    plots.label_axes(right, "", "test error over that of zero")
     right.legend(fontsize=8, loc="upper right")
+    right.set_ylim(0, 1.3 * borrowed["test"].max())
     ends = true.groupby("round")["test"].mean()
     return {
         "figure": figure,
