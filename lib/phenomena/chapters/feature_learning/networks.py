@@ -10,13 +10,15 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from phenomena.science.linalg import matmul
 
-Weights = list[Float[Tensor, "s j i"]]
+DIVERGED = 1e8  # times the first loss: training that is not coming back
+Weights = list[Float[Tensor, "s _ _"]]
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def initial(sizes: Sequence[int], scale: float, generators: Sequence[torch.Gener
 
 def forward(
     weights: Weights, x: Float[Tensor, "s n d"], linear: bool = False
-) -> tuple[Float[Tensor, "s n c"], Weights]:
+) -> tuple[Float[Tensor, "s n c"], list[Float[Tensor, "s n _"]]]:
     """Outputs f(x), and the inputs a_0 .. a_{L-1} of every layer."""
     inputs = [x]
     for w in weights[:-1]:
@@ -104,19 +106,21 @@ def train(
 ) -> Iterator[tuple[int, Weights]]:
     """Full-batch training; yields step and weights at every step of `at`. The weights yielded change with training.
 
-    Raises `ValueError` where speeds do not fit the layers, or once a loss is no finite number.
+    Raises `ValueError` where speeds do not fit the layers, or once a loss is `DIVERGED` times the first.
     """
     if rule.speeds is not None and len(rule.speeds) != len(weights):
         raise ValueError(f"{len(rule.speeds)} speeds for {len(weights)} layers: must be one for each")
     weights, last = [w.clone() for w in weights], max(at)
+    start, _ = gradients(weights, x, y, linear)
     for step in range(last + 1):
+        with np.errstate(over="ignore", invalid="ignore"):  # of a loss that is then refused
+            loss, slopes = gradients(weights, x, y, linear)
+        if not (loss <= DIVERGED * start).all():
+            raise ValueError(f"training diverged by step {step}: the loss is {loss.max():.3g}; lower the rate")
         if step in at:
             yield step, weights
         if step == last:
             return
-        loss, slopes = gradients(weights, x, y, linear)
-        if not loss.isfinite().all():
-            raise ValueError(f"training diverged before step {step}: the loss is no finite number; lower the rate")
         for layer, (w, g) in enumerate(zip(weights, slopes, strict=True)):
             if rule.speeds is None:
                 w.mul_(1 - rule.rate * rule.decay).sub_(g, alpha=rule.rate)

@@ -113,10 +113,10 @@ def best_power(f: Float[Tensor, "*s i i"], g: Float[Tensor, "*s i i"]) -> Float[
     below, at, above = (np.take_along_axis(found, (top + k)[..., None], -1)[..., 0] for k in (-1, 0, 1))
     bend = np.minimum(below - 2 * at + above, -1e-15)
     shift = ((below - above) / (2 * bend)).clip(-1, 1)
-    return POWERS[top] * (POWERS[1] / POWERS[0]) ** shift
+    return np.asarray(POWERS[top] * (POWERS[1] / POWERS[0]) ** shift)
 
 
-def imbalance(weights: list[Float[Tensor, "s j i"]]) -> Float[Tensor, " s"]:
+def imbalance(weights: list[Float[Tensor, "s _ _"]]) -> Float[Tensor, " s"]:
     """sum_l |W_{l+1}^T W_{l+1} - W_l W_l^T| over neighboring layers: 0 where they are balanced.
 
     In linear networks gradient flow with decay lambda makes each difference shrink as exp(-2 lambda t), and without
