@@ -516,24 +516,30 @@ def on_grid(learned: Learned, count: int = 30) -> pd.DataFrame:
     return pd.DataFrame({"seed": learned.seeds, "errs": wrong.any(1).double(), "share": wrong.double().mean(1)})
 
 
-def folds(learned: Learned, count: int = 30, reach: float = 1.5) -> pd.DataFrame:
-    """Where a map of the plane turns it over: the share of a square grid at which its Jacobian's determinant is < 0.
-
-    Of a flow in the plane there is none. By central differences. Stretch: the largest singular value of the Jacobian
-    over the grid, in whatever dimension the state has. Columns seed, folded (nan with added dimensions), stretch.
-    """
-    grid = square_grid(count, reach).double().repeat(len(learned.seeds), 1, 1)
-    body, width = copy.deepcopy(learned.model.body).double(), 1e-4
+def jacobians(learned: Learned, x: Float64[Tensor, "n 2"], width: float = 1e-4) -> Float64[Tensor, "s n d 2"]:
+    """Of the map from a point of the plane to its state at the end, for every seed, by central differences."""
+    body = copy.deepcopy(learned.model.body).double()
     columns = []
     with torch.no_grad():
         for axis in width * torch.eye(2, dtype=torch.float64):
-            ahead, behind = (body(learned.model.pad(grid + sign * axis)) for sign in (1, -1))
+            ahead, behind = (
+                body(learned.model.pad((x + sign * axis).repeat(len(learned.seeds), 1, 1))) for sign in (1, -1)
+            )
             columns.append((ahead - behind) / (2 * width))
-    jacobian = torch.stack(columns, -1)
-    flat = jacobian.shape[2] == 2
-    turned = (torch.linalg.det(jacobian) < 0).double().mean(1) if flat else torch.full((len(grid),), math.nan)
-    stretch = torch.linalg.matrix_norm(jacobian, 2).amax(1)
-    return pd.DataFrame({"seed": learned.seeds, "folded": turned, "stretch": stretch.double()})
+    return torch.stack(columns, -1)
+
+
+def folds(learned: Learned, count: int = 30, reach: float = 1.5) -> pd.DataFrame:
+    """Where a map of the plane turns it over: the share of a square grid at which its Jacobian's determinant is < 0.
+
+    Of a flow in the plane there is none. Stretch: the largest singular value of the Jacobian over the grid, in
+    whatever dimension the state has. Columns seed, folded (nan with added dimensions), stretch.
+    """
+    found = jacobians(learned, square_grid(count, reach).double())
+    flat = found.shape[2] == 2
+    turned = (torch.linalg.det(found) < 0).double().mean(1) if flat else torch.full((len(found),), math.nan)
+    stretch = torch.linalg.matrix_norm(found, 2).amax(1)
+    return pd.DataFrame({"seed": learned.seeds, "folded": turned, "stretch": stretch})
 
 
 # --- a continuous normalizing flow ------------------------------------------------------------------------------------
