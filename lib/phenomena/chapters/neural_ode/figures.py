@@ -410,8 +410,9 @@ def rings(plain: Learned, block: Learned, shares: Mapping[str, pd.DataFrame]) ->
     return {
         "figure": figure,
         "caption": "A square grid and the training points of rings after a plain flow and after one residual block of "
-        "the same width; red, cells at whose middle the plane is turned over. To the right, the percentage of a "
-        "dense grid over disc and ring that is on the wrong side of the head: every network, and mean with 95 % interval over seeds.",
+        "the same width; red, cells at whose middle the plane is turned over. To the right, the percentage of a dense "
+        "grid over disc and ring that is on the wrong side of the head: every network, and mean with 95 % interval "
+        "over seeds.",
         "alt": "A flow stretches a grid and turns no cell over; one residual block folds it, with red cells. "
         "Misclassified on average: "
         + ", ".join(f"{name} {value:.2%}" for name, value in means.items()) + ".",

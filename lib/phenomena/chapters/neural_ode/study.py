@@ -407,8 +407,8 @@ def by_input(learned: Learned, settings: Settings, count: int = 12) -> pd.DataFr
     rows = []
     for place, seed in enumerate(learned.seeds):
         field = learned.field.of(place)
-        points = learned.model.pad(learned.x_test[place, :count]).double()
-        counts = [solve(field, z[None, None], settings)[1] for z in points]
+        points = learned.model.pad(learned.x_test[place : place + 1, :count]).double()
+        counts = [solve(field, z, settings)[1] for z in points.split(1, dim=1)]
         rows.append({"seed": seed, "least": min(counts), "most": max(counts), "spread": max(counts) / min(counts)})
     return pd.DataFrame(rows)
 
