@@ -106,7 +106,12 @@ def test_losses_are_cross_entropies_of_each_seed():
 def test_training_says_when_it_diverges():
     field, z = Field(2, 4, generators()), torch.randn(1, 5, 2, generator=torch.Generator().manual_seed(0))
     with pytest.raises(FloatingPointError, match=r"the loss is (nan|inf) after \d+ steps: lower rate \(now 1000\)"):
-        fit(field.parameters(), lambda: fixed(field, z).exp().pow(9).mean((1, 2)), 50, 1000)
+        fit(
+            field.parameters(),
+            lambda: fixed(field, z).exp().mean((1, 2)) + fixed(field, z).pow(9).sum((1, 2)),
+            50,
+            1000,
+        )
 
 
 # --- data ------------------------------------------------------------------------------------------------------------
@@ -115,7 +120,7 @@ def test_training_says_when_it_diverges():
 def test_rings_are_a_disc_and_a_ring_with_a_gap():
     x, y = study.rings(4000, torch.Generator().manual_seed(0))
     radius = x.norm(dim=1)
-    assert radius[y == 0].max() <= 0.5 and 1 <= radius[y == 1].min() and radius[y == 1].max() <= 1.5
+    assert radius[y == 0].max() <= 0.5 and radius[y == 1].min() >= 1 and radius[y == 1].max() <= 1.5
     assert (radius[y == 0] < 0.25).float().mean() == pytest.approx(0.25, abs=0.05)  # uniform by area
     grid, labels = study.polar_grid(10)
     assert ((grid.norm(dim=1) > 0.75).long() == labels).all() and labels.float().mean() == 0.5
@@ -132,7 +137,7 @@ def test_moons_have_the_density_of_the_formula():
     assert (mass * grid.square().sum(1)).sum().item() == pytest.approx(x.square().sum(1).mean().item(), rel=0.02)
     assert y.float().mean() == pytest.approx(0.5, abs=0.02)
     finer = theory.moons_log_density(x[:200].double(), nodes=2000)
-    assert theory.moons_log_density(x[:200].double()).numpy() == pytest.approx(finer.numpy(), abs=1e-3)
+    assert theory.moons_log_density(x[:200].double()).numpy() == pytest.approx(finer.numpy(), abs=3e-3)
 
 
 def test_images_are_their_principal_components():
@@ -149,7 +154,8 @@ def test_images_are_their_principal_components():
 
 def test_evaluations_are_counted_with_rejected_steps():
     field, z = some_field(seeds=(0,)), points(1, 6, 2)
-    field.w3.data *= 40  # steep, so that steps are rejected
+    for weight in (field.w1, field.w2, field.w3):
+        weight.data *= 6  # steep, so that steps are rejected
     seen = {"accepted": 0, "rejected": 0}
 
     class Watched(torch.nn.Module):
@@ -388,9 +394,11 @@ def test_values_that_do_not_go_together_are_refused(change, message):
 
 
 def steep():
-    field = some_field(seeds=(0,))
+    """A field of positive weights, whose flow grows by a factor beyond all numbers."""
+    field = some_field(seeds=(0,), activation="relu")
     with torch.no_grad():
-        field.w3 *= 1e9
+        for weight in (field.w1, field.w2, field.w3):
+            weight.copy_(1e3 * weight.abs())
     return field
 
 
@@ -402,14 +410,13 @@ ONE_CLASS = Dataset(torch.zeros(60, 4), torch.zeros(60).long(), torch.zeros(60, 
     [
         (lambda: Field(0, 3, generators()), "0 dimensions, width 3, 1 seeds: must each be 1 or more"),
         (lambda: Field(2, 0, generators()), "width 0"),
-        (lambda: Field(2, 3, generators(), "sine"), "activation is 'sine': must be one of tanh, softplus, relu"),
         (lambda: Flow(some_field(), "rk4", 0), "solver_steps is 0: must be 1 or more"),
         (lambda: study.learn("rings", SMALL, [0], extra=-1), "extra is -1, blocks is 0: must be 0 or more"),
         (lambda: study.check_images(ONE_CLASS, replace(SMALL, components=2), "mine"), "mine has 1 class"),
         (lambda: theory.evaluations(0), "0 attempts of 'dopri5'"),
         (lambda: theory.evaluations(1, "rk4"), "one of dopri5, bosh3, dopri8"),
         (lambda: theory.moons_log_density(points(1, 2), noise=0.0), "noise is 0.0: must be above 0"),
-        (lambda: study.solve(steep(), points(1, 3, 2), SMALL, 1e-7), "the solver gives up at tolerance 1e-07"),
+        (lambda: study.solve(steep(), points(1, 3, 2).abs(), SMALL, 1e-3), "the solver gives up at tolerance 0.001"),
     ],
 )
 def test_bad_values_are_refused_in_one_line(call, message):
