@@ -1,0 +1,1 @@
+"""Estimators against other code, brute force and closed forms; what is refused."""
