@@ -41,12 +41,10 @@ def _row(ax: Axes, frame: pd.DataFrame, column: str, value: str, order: Sequence
 
 
 def _line(ax: Axes, frame: pd.DataFrame, x: str, y: str, label: str, color: str, style: str = "-") -> Axes:
-    """Means over seeds along x, joined, with 95 % intervals, and n in the legend."""
-    rows = summary(frame.sort_values(x), x, y)
-    bars = ((rows["mean"] - rows["low"]).fillna(0), (rows["high"] - rows["mean"]).fillna(0))
-    label = f"{label} (n = {rows['n'].min()})"
-    ax.errorbar(rows[x], rows["mean"], bars, ls=style, marker="o", ms=4, capsize=2, color=color, label=label)
-    return ax
+    """Means over seeds along x with 95 % intervals, joined."""
+    means = frame.groupby(x)[y].mean()
+    ax.plot(means.index, means, style, color=color)
+    return plots.points(ax, frame.sort_values(x), x, y, label, color)
 
 
 def _means(frame: pd.DataFrame, by: str, value: str) -> dict[Any, float]:
