@@ -27,7 +27,7 @@ class Convolutional:
         Raises `ValueError` for samples that are no images, or hidden layers that are not two.
         """
         if sample.x.dim() != 4 or len(self.training.hidden) != 2:
-            raise ValueError(f"samples {tuple(sample.x.shape)}, channels {self.training.hidden}: must be images and two")
+            raise ValueError(f"samples {tuple(sample.x.shape)}, hidden {self.training.hidden}: must be images and two")
         first, second = self.training.hidden
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -85,7 +85,8 @@ class Convolutional:
         def look(step: int) -> None:
             before = steps[steps.index(step) - 1] if step != steps[0] else 0
             loss = estimators.gradients(net, sample.x, sample.y)
-            way.append((sum(rates[before:step]), loss, estimators.gradients(net, sample.x_test, sample.y_test, "margin")))
+            goal = estimators.gradients(net, sample.x_test, sample.y_test, "margin")
+            way.append((sum(rates[before:step]), loss, goal))
             with torch.no_grad():
                 seen.append(net(sample.x))
 

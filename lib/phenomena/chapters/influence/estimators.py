@@ -221,7 +221,7 @@ class Products(NamedTuple):
 
 
 def products(network: nn.Module, x: Tensor, y: Tensor, x_test: Tensor, y_test: Tensor, of: Of = "margin") -> Products:
-    """`Products` of any module. Holds n c p numbers. B has the rows sqrt(diag(p) - p p') J / sqrt(n) of every sample."""
+    """`Products` of any module; holds n c p numbers. B has the rows sqrt(diag(p) - p p') J / sqrt(n) of all samples."""
     with torch.no_grad():
         p = network(x).softmax(1)
     root = torch.diag_embed(p.sqrt()) - p[:, :, None] * p.sqrt()[:, None]
@@ -245,8 +245,7 @@ def influence(found: Products, damping: float) -> Influence:
     Self-influence is g_i' (B' B + damping I)^-1 g_i / n. Raises `ValueError` for a damping of 0 or less.
     """
     _check_damping(damping)
-    n, m = found.dot.shape
-    r = len(found.kernel)
+    n, r = len(found.dot), len(found.kernel)
     kernel = found.kernel.numpy().astype(np.float32)
     kernel[np.diag_indices(r)] += damping
     factor = cholesky(kernel, lower=True, overwrite_a=True, check_finite=False)
@@ -292,9 +291,7 @@ def trak(
     return train @ torch.linalg.solve(train.T @ train + ridge * torch.eye(k, dtype=train.dtype), test.T)
 
 
-def trak_scores(
-    parts: Sequence[Float[Tensor, "n m"]], doubts: Sequence[Float[Tensor, " n"]]
-) -> Float[Tensor, "n m"]:
+def trak_scores(parts: Sequence[Float[Tensor, "n m"]], doubts: Sequence[Float[Tensor, " n"]]) -> Float[Tensor, "n m"]:
     """The mean over models of `trak`, times the mean of 1 - p of the training labels (Park et al. 2023, equation 17).
 
     Raises `ValueError` unless every model has both.

@@ -74,10 +74,23 @@ def boundaries(found: Plane, shown: Sequence[Strip], sample: Sample) -> dict[str
         "test image, orange ones another. In the moving figure, choose the point and the test image.",
         "alt": f"Without the ringed point the predicted boundary moves the same way as the retrained one, but less. "
         f"Over all points the predicted change of the own margin has rank correlation {rank:.2f} with the true one. "
-        "Helpful images are of the same class as the test image, harmful ones look alike and carry other labels.",
+        f"Share of the most helpful images that have the label of the test image: {_labeled(shown, sample, True)}; "
+        f"of the most harmful ones: {_labeled(shown, sample, False)}.",
         "data": pd.DataFrame(found.own, columns=["with", "without", "predicted"]).assign(point=range(len(found.y))),
         "interactive": _moving(found, lines, chosen, pictures, shown, sample),
     }
+
+
+def _labeled(shown: Sequence[Strip], sample: Sample, helpful: bool) -> str:
+    """For each method, which share of the images shown has the label of its test image."""
+    parts = []
+    for method in shown[0].helpful:
+        rows = [(strip.helpful if helpful else strip.harmful)[method] for strip in shown]
+        same = [
+            (sample.y[r.copy()] == sample.y_test[strip.test]).tolist() for r, strip in zip(rows, shown, strict=True)
+        ]
+        parts.append(f"{method} {np.mean(same):.2f}")
+    return ", ".join(parts)
 
 
 def _contour(w: Float[Array, "6 2"]) -> list[Float[Array, "k 2"]]:

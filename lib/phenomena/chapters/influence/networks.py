@@ -10,6 +10,7 @@ p parameters of a network.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -76,7 +77,7 @@ def initial(count: int, sizes: Sequence[int], generator: torch.Generator, fixed:
     [(3, 5, 5), (3, 6, 2)]
     """
     layers = []
-    for a, b in zip(sizes[:-1], sizes[1:], strict=True):
+    for a, b in pairwise(sizes):
         w = torch.randn(1 if fixed else count, a, b, generator=generator) * math.sqrt(2 / a)
         layers.append(F.pad(w, (0, 0, 0, 1)).expand(count, -1, -1).contiguous())
     return layers

@@ -102,11 +102,13 @@ def knn_shapley(
     """Shapley values of training samples for k-NN's probability of each test label, in closed form (Jia et al. 2019).
 
     With samples by distance, s_n = [y_n = y] min(k, n) / (k n), and going inwards
-    s_i = s_{i+1} + ([y_i = y] - [y_{i+1} = y]) min(k, i) / (k i). They sum to the share of the k nearest with the label.
+    s_i = s_{i+1} + ([y_i = y] - [y_{i+1} = y]) min(k, i) / (k i). They sum to the share of
+    the k nearest that have the label.
 
     Raises `ValueError` for k below 1.
 
-    >>> knn_shapley(torch.tensor([[0.0], [1.0]]), torch.tensor([0, 1]), torch.zeros(1, 1), torch.tensor([0]), 1).tolist()
+    >>> x, y = torch.tensor([[0.0], [1.0]]), torch.tensor([0, 1])
+    >>> knn_shapley(x, y, x[:1], y[:1], k=1).tolist()
     [[1.0], [0.0]]
     """
     if k < 1:

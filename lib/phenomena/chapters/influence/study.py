@@ -277,9 +277,7 @@ def fragile(
     return pd.DataFrame(rows, columns=["seed", "depth", "decay", "method", "value"])
 
 
-def warm_or_cold(
-    samples: Sequence[Sample], seeds: Sequence[int], training: Training, damping: float
-) -> pd.DataFrame:
+def warm_or_cold(samples: Sequence[Sample], seeds: Sequence[int], training: Training, damping: float) -> pd.DataFrame:
     """Spearman, over single samples left out, of influence functions with three kinds of retraining.
 
     "warm": further training from the end, without the sample; "cold": training again from the same start;
@@ -372,9 +370,7 @@ def convex_judged(cases: Sequence[Convex], seeds: Sequence[int], decay: float = 
     return pd.DataFrame(rows, columns=["seed", "method", "spearman", "slope"])
 
 
-def groups(
-    cases: Sequence[Convex], seeds: Sequence[int], decay: float = CONVEX_DECAY, size: int = 20
-) -> pd.DataFrame:
+def groups(cases: Sequence[Convex], seeds: Sequence[int], decay: float = CONVEX_DECAY, size: int = 20) -> pd.DataFrame:
     """Removing groups of samples together, against the sum of removing each: of one class, or drawn from all.
 
     A row for each group and test sample: seed, kind, group, test, true, summed (exact leave-one-out), estimated (sum
