@@ -106,7 +106,7 @@ def _sheet(strip: Strip, sample: Sample) -> UInt8[Array, "h w 3"]:
     label = sample.y_test[strip.test].item()
     rows = []
     for method, helpful in strip.helpful.items():
-        framed = [_framed(sample, i, label) for i in (*helpful, *strip.harmful[method])]
+        framed = [_framed(sample, int(i), label) for i in (*helpful, *strip.harmful[method])]
         blank = np.full((framed[0].shape[0], framed[0].shape[1] // 2, 3), 255, np.uint8)
         rows.append(np.concatenate([*framed[: len(helpful)], blank, *framed[len(helpful) :]], axis=1))
     return np.concatenate(rows)

@@ -1,6 +1,6 @@
 """What a seed draws, and what a learner returns. A learner has two calls, `retrain` and `models`; see `networks`."""
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -51,6 +51,7 @@ class Model(NamedTuple):
     way: list[tuple[float, Tensor, Tensor]]
 
 
+@runtime_checkable
 class Learner(Protocol):
     """What the study trains."""
 
