@@ -118,7 +118,7 @@ def _framed(sample: Sample, i: int, label: int) -> UInt8[Array, "h w 3"]:
     return _frame(_grey(sample.x[i].numpy()), color)
 
 
-def _frame(grey: UInt8[Array, "h w"], color: tuple[int, ...]) -> UInt8[Array, "h w 3"]:
+def _frame(grey: UInt8[Array, "h w"], color: tuple[int, ...]) -> UInt8[Array, "_ _ 3"]:
     inner = np.pad(np.repeat(grey[..., None], 3, 2), ((1, 1), (1, 1), (0, 0)), constant_values=255)
     edge = np.tile(np.array(color, np.uint8), (inner.shape[0] + 4, inner.shape[1] + 4, 1))
     edge[2:-2, 2:-2] = inner
