@@ -181,7 +181,7 @@ def influence_cg(
         for name, value in parameters.items():
             parts[name] = v[begin : begin + value.numel()].view_as(value)
             begin += value.numel()
-        _, moved = jvp(logits, (parameters,), (parts,))
+        moved = jvp(logits, (parameters,), (parts,))[1]
         pulled = p * (moved - (p * moved).sum(1, keepdim=True)) / n
         (back,) = vjp(logits, parameters)[1](pulled)
         return _flat({k: part[None] for k, part in back.items()}, 1)[0] + damping * v

@@ -103,7 +103,7 @@ def _contour(w: Float[Array, "6 2"]) -> list[Float[Array, "k 2"]]:
 
 def _sheet(strip: Strip, sample: Sample) -> UInt8[Array, "h w 3"]:
     """Rows of images, one a method: helpful, a gap, harmful; frames by whether the label is that of the test image."""
-    label = sample.y_test[strip.test].item()
+    label = int(sample.y_test[strip.test])
     rows = []
     for method, helpful in strip.helpful.items():
         framed = [_framed(sample, int(i), label) for i in (*helpful, *strip.harmful[method])]
@@ -393,7 +393,7 @@ def limits(dampings: pd.DataFrame, depths: pd.DataFrame, starts: pd.DataFrame, e
     plots.label_axes(axes[3], "Spearman with influence", "", "one sample removed, retrained")
     best = dampings.groupby("damping")["value"].mean()
     deep = select(depths, method="influence").groupby("depth")["value"].mean()
-    start, end = _means(ends, "retraining", "value"), _means(select(starts, method="influence"), "start", "value")
+    again, alike = _means(ends, "retraining", "value"), _means(select(starts, method="influence"), "start", "value")
     return {
         "figure": figure,
         "caption": "What the agreement of influence functions with retraining depends on: damping; hidden layers and "
@@ -402,7 +402,7 @@ def limits(dampings: pd.DataFrame, depths: pd.DataFrame, starts: pd.DataFrame, e
         "interval over seeds.",
         "alt": f"The score is best, {best.max():.2f}, at damping {best.idxmax():g}, and {best.min():.2f} at worst. It "
         f"falls from {deep.iloc[0]:.2f} with {deep.index[0]} hidden layer to {deep.iloc[-1]:.2f} with "
-        f"{deep.index[-1]}. With a fixed start it is {end['fixed']:.2f}, else {end['random']:.2f}. Warm retraining "
-        f"agrees by {start['warm']:.2f}, cold by {start['cold']:.2f}, from another start by {start['elsewhere']:.2f}.",
+        f"{deep.index[-1]}. With a fixed start it is {alike['fixed']:.2f}, else {alike['random']:.2f}. Warm retraining "
+        f"agrees by {again['warm']:.2f}, cold by {again['cold']:.2f}, from another start by {again['elsewhere']:.2f}.",
         "data": pd.concat([dampings, depths, starts, ends], ignore_index=True),
     }

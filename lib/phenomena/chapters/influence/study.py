@@ -155,7 +155,9 @@ def scores(t: Trained, plan: Plan, seed: int) -> Scores:
     useful = (t.goals > 0).mean(1)  # test accuracy
     suspicion = {
         "self-influence": retraining.mean_of([f.own for f in found]),
-        "TracIn, self": retraining.mean_of([sum(r * g.square().sum(1) for r, g, _ in a.way) for a in t.models]),
+        "TracIn, self": retraining.mean_of(
+            [torch.stack([r * g.square().sum(1) for r, g, _ in a.way]).sum(0) for a in t.models]
+        ),
         "loss": retraining.mean_of([_loss(a.logits, sample) for a in t.models]),
         "loss, early": retraining.mean_of([_loss(a.early, sample) for a in t.models]),
         "memorization": np.nan_to_num(retraining.memorization(t.hits, t.there)),
