@@ -24,7 +24,7 @@ Array = np.ndarray
 GREY, BLUE, ORANGE, GREEN, RED, PURPLE = "#555555", "#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc"
 LDS = "LDS (rank correlation)"
 REACH = (3.2, 2.4)  # of the plane, to each side
-HEIGHT, PICTURES, GAP = 300, 230, 46  # pixels of the moving figure: plane, strips, and between
+HEIGHT, PICTURES, GAP = 300, 230, 100  # pixels of the moving figure: plane, strips, and between
 
 
 def _row(ax: Axes, frame: pd.DataFrame, column: str, value: str, order: Sequence[str], **limits: Any) -> Axes:
@@ -201,32 +201,45 @@ def _moving(
     points = dots.mark_point(filled=True, size=60, opacity=1, clip=True).encode(across, up, color=fill, shape=shape)
     ring = dots.transform_filter("datum.i == point").mark_point(size=420, color="black", strokeWidth=2)
     sheets = alt.Chart(pd.DataFrame({"i": range(len(pictures)), "u": [_url(p) for p in pictures]}))
-    wide, methods = "(width * 0.74)", list(shown[0].helpful)
+    methods, (rows, columns) = list(shown[0].helpful), pictures[0].shape[:2]
+    tall_as = f"min({PICTURES}, width * 0.72 * {rows / columns:.4f})"  # narrow screens have smaller images
+    wide_as, top = f"({tall_as} * {columns / rows:.4f})", HEIGHT + GAP
     strips = (
         sheets.transform_filter("datum.i == image")
-        .mark_image(width={"expr": wide}, height=PICTURES, align="right", baseline="top", aspect=True)
-        .encode(url="u:N", x=alt.value({"expr": "width"}), y=alt.value(HEIGHT + GAP))
+        .mark_image(width={"expr": wide_as}, height={"expr": tall_as}, align="right", baseline="top", aspect=False)
+        .encode(url="u:N", x=alt.value({"expr": "width"}), y=alt.value(top))
     )
     tests = [_frame(_grey(sample.x_test[strip.test].numpy()), (85, 85, 85)) for strip in shown]
     asked = (
         alt.Chart(pd.DataFrame({"i": range(len(tests)), "u": [_url(t) for t in tests]}))
         .transform_filter("datum.i == image")
-        .mark_image(width=44, height=44, align="left", baseline="top")
-        .encode(url="u:N", x=alt.value(0), y=alt.value(HEIGHT + GAP - 4))
+        .mark_image(width=48, height=48, align="left", baseline="top")
+        .encode(url="u:N", x=alt.value(0), y=alt.value(top - 58))
     )
-    # the picture keeps its shape, so rows of methods are read off in words below it
-    both = alt.layer(curves, points, ring.encode(across, up), strips, asked).properties(height=tall)
+    size = {"expr": "width < 500 ? 10 : 12"}
+    places = [(f"width - {wide_as} - 6", f"{top} + {tall_as} * {(k + 0.5) / len(methods)}", "right", method)
+              for k, method in enumerate(methods)]  # fmt: skip
+    places += [(f"width - {wide_as} * {share}", f"{top - 10}", "center", word)
+               for share, word in ((0.77, "most helpful"), (0.23, "most harmful"))]  # fmt: skip
+    places.append(("54", f"{top - 34}", "left", "test image"))
+    words_below = [
+        alt.Chart(pd.DataFrame({"t": [text]}))
+        .mark_text(align=align, baseline="middle", fontSize=size)
+        .encode(text="t:N", x=alt.value({"expr": x}), y=alt.value({"expr": y}), color=alt.value("black"))
+        for x, y, align, text in places
+    ]
+    both = alt.layer(curves, points, ring.encode(across, up), strips, asked, *words_below).properties(height=tall)
     changes = found.own - found.own[:, :1]
     own = [f"{changes[i, 1]:+.2f}, predicted {changes[i, 2]:+.2f}" for i in range(n)]
-    texts = [[f"Without point {i + 1} its margin changes by {own[i]}. Strips, from the top: "
-              f"{', '.join(methods)}; four most helpful, then four most harmful for test image {k + 1}."
-              for k in range(len(shown))] for i in range(n)]  # fmt: skip
+    labels = [int(sample.y_test[strip.test]) for strip in shown]
+    texts = [[f"Without point {i + 1} its margin changes by {own[i]}. Below, who helps and who harms a test image of "
+              f"class {label}." for label in labels] for i in range(n)]  # fmt: skip
     last = len(shown) - 1
     return both.add_params(
         alt.param(name="point", value=chosen, bind=alt.binding_range(min=0, max=n - 1, step=1, name="point removed")),
         alt.param(name="point_ticks", value=[str(i + 1) for i in range(n)]),
         alt.param(name="image", value=0, bind=alt.binding_range(min=0, max=last, step=1, name="test image")),
-        alt.param(name="image_ticks", value=[str(i + 1) for i in range(len(shown))]),
+        alt.param(name="image_ticks", value=[str(label) for label in labels]),
         alt.param(name="reading", expr=f"{json.dumps(texts, ensure_ascii=False)}[point][image]"),
     )
 
