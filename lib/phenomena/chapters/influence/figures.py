@@ -217,8 +217,10 @@ def _moving(
         .encode(url="u:N", x=alt.value(0), y=alt.value(top - 58))
     )
     size = {"expr": "width < 500 ? 10 : 12"}
-    places: list[tuple[str, str, Any, str]] = [(f"width - {wide_as} - 6", f"{top} + {tall_as} * {(k + 0.5) / len(methods)}", "right", method)
-              for k, method in enumerate(methods)]  # fmt: skip
+    places: list[tuple[str, str, Any, str]] = [
+        (f"width - {wide_as} - 6", f"{top} + {tall_as} * {(k + 0.5) / len(methods)}", "right", method)
+        for k, method in enumerate(methods)
+    ]
     places += [(f"width - {wide_as} * {share}", f"{top - 10}", "center", word)
                for share, word in ((0.77, "most helpful"), (0.23, "most harmful"))]  # fmt: skip
     places.append(("54", f"{top - 34}", "left", "test image"))
