@@ -277,7 +277,7 @@ def project(gradients: Float[Tensor, "n p"], k: int, seed: int) -> Float[Tensor,
 def trak(
     train: Float[Tensor, "n k"], test: Float[Tensor, "m k"], ridge: float = 0.0, kernel: bool = False
 ) -> Float[Tensor, "n m"]:
-    """phi(t)' (Phi' Phi + ridge I)^-1 phi_i of one model, before `trak_scores` (Park et al. 2023, equation 13).
+    """phi(t)' (Phi' Phi + ridge I)^-1 phi_i of one model, before `trak_scores` (Park et al. 2023).
 
     train, test: gradients of the margin, projected or not. kernel: the same by an n x n solve, for whole gradients.
     Raises `ValueError` for more projections than training samples without ridge, where the matrix is singular.
@@ -292,7 +292,7 @@ def trak(
 
 
 def trak_scores(parts: Sequence[Float[Tensor, "n m"]], doubts: Sequence[Float[Tensor, " n"]]) -> Float[Tensor, "n m"]:
-    """The mean over models of `trak`, times the mean of 1 - p of the training labels (Park et al. 2023, equation 17).
+    """The mean over models of `trak`, times the mean of 1 - p of the training labels (Park et al. 2023).
 
     Raises `ValueError` unless every model has both.
     """

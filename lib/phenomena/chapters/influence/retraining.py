@@ -54,7 +54,7 @@ def in_less_out(values: Float[Array, "r *k"], there: Bool[Array, "r n"]) -> Floa
 
 
 def memorization(hits: Bool[Array, "r n"], there: Bool[Array, "r n"]) -> Float[Array, " n"]:
-    """P(right on i | i in S) - P(right on i | i not in S) (Feldman and Zhang 2020, equation 1).
+    """P(right on i | i in S) - P(right on i | i not in S) (Feldman and Zhang 2020).
 
     >>> memorization(np.array([[True], [False]]), np.array([[True], [False]])).tolist()
     [1.0]
