@@ -8,7 +8,7 @@ import os
 import re
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import unquote, urldefrag
+from urllib.parse import parse_qs, unquote, urldefrag, urlsplit
 
 import pytest
 from bs4 import BeautifulSoup
@@ -147,8 +147,10 @@ def test_a_page_is_whole_and_not_heavy(opened):
 
 
 @each
-def test_a_page_is_whole_in_a_folder(visit, page):
+def test_a_page_is_whole_and_moves_in_a_folder(visit, page):
     seen = visit(page, "file")
+    if page in CHAPTERS:
+        check_moves(seen.page)
     unfold(seen.page)
     check_whole(seen)
 
@@ -242,26 +244,6 @@ def test_search_finds_a_term(visit, place):
     assert word.lower() in tab.locator("article").inner_text().lower()
 
 
-@pytest.mark.parametrize("place", ["http", "file"])
-@each_chapter
-def test_a_slider_moves_its_figure_by_mouse_and_by_keyboard(visit, page, place):
-    tab = visit(page, place).page
-    figure = tab.locator("figure:has(.interactive)").first
-    control, reading = figure.locator("input[type=range], select").first, figure.locator(".reading")
-    drawing = figure.locator("svg").first
-    states = [(reading.inner_text(), drawing.inner_html())]
-    control.focus()
-    for key in ("Home", "End"):
-        tab.keyboard.press(key)
-        tab.wait_for_timeout(100)
-        states.append((reading.inner_text(), drawing.inner_html()))
-    assert len({text for text, _ in states}) > 1 and len({svg for _, svg in states}) > 1
-    if control.evaluate("control => control.type") == "range":
-        control.click(position={"x": 3, "y": control.bounding_box()["height"] / 2})  # waits until it stands still
-        tab.wait_for_timeout(100)
-        assert reading.inner_text() == states[1][0]
-
-
 @each_opened
 def test_every_command_can_be_copied(opened):
     """In blocks, and in lines of text, those of exercises included; of what a terminal shows, commands alone."""
@@ -335,25 +317,43 @@ def test_a_chapter_begins_with_its_figure_and_its_verdicts(visit, page):
 
 
 @each_chapter
-def test_a_control_has_ticks_and_a_value_and_its_place_is_in_the_address(visit, page):
+def test_a_control_moves_its_figure_and_has_ticks_and_a_place_in_the_address(visit, page):
     tab = visit(page).page
+    assert "?" not in tab.url
+    check_moves(tab)
     figure = tab.locator("figure:has(.interactive)").first
     control, reading = figure.locator("input[type=range]").first, figure.locator(".reading")
     label = figure.locator("label:has(input[type=range])").first
     assert label.locator(".ticks span").count() >= 2 and label.locator("output").inner_text()
-    start = tab.url
     control.focus()
     tab.keyboard.press("End" if control.evaluate("c => c.value !== c.max") else "Home")
     tab.wait_for_timeout(150)
     name = control.get_attribute("name")
-    assert f"?{name}=" in tab.url and reading.inner_text()
+    assert name in parse_qs(urlsplit(tab.url).query) and reading.inner_text()
     said, value = reading.inner_text(), label.locator("output").inner_text()
     again = visit(f"{page}?{tab.url.partition('?')[2]}").page
     figure = again.locator("figure:has(.interactive)").first
     assert (figure.locator(".reading").inner_text(), figure.locator("output").first.inner_text()) == (said, value)
     strange = visit(f"{page}?{name}=nothing").page  # is left alone
     assert strange.locator("figure:has(.interactive) .reading").first.inner_text() != said
-    assert "?" not in start
+
+
+def check_moves(tab):
+    """The first control of the first figure moves it by keyboard and by mouse."""
+    figure = tab.locator("figure:has(.interactive)").first
+    control, reading = figure.locator("input[type=range], select").first, figure.locator(".reading")
+    drawing = figure.locator("svg").first
+    states = [(reading.inner_text(), drawing.inner_html())]
+    control.focus()
+    for key in ("Home", "End"):
+        tab.keyboard.press(key)
+        tab.wait_for_timeout(100)
+        states.append((reading.inner_text(), drawing.inner_html()))
+    assert len({text for text, _ in states}) > 1 and len({svg for _, svg in states}) > 1
+    if control.evaluate("control => control.type") == "range":
+        control.click(position={"x": 3, "y": control.bounding_box()["height"] / 2})  # waits until it stands still
+        tab.wait_for_timeout(100)
+        assert reading.inner_text() == states[1][0]
 
 
 @each_chapter

@@ -262,6 +262,24 @@ def test_a_cover_is_small_and_leads_to_its_chapter(ran):
         quotes.cover(with_cover(page, "lime"))
 
 
+def test_the_cover_names_the_parts_of_the_book_that_have_chapters(ran, tmp_path):
+    (page,) = book.find_pages(ran, "smoke")
+    first = replace(page, project=Project(tmp_path))
+    second = replace(first, chapter=Chapter(page.chapter.notebook.with_name("other.ipynb")))
+    second.chapter.__dict__["file"] = page.chapter.file
+    (tmp_path / "book").mkdir()
+
+    def headings(*parts):
+        toc = {"parts": [{"caption": c, "chapters": [{"file": name} for name in names]} for c, names in parts]}
+        (tmp_path / "book" / "_toc.yml").write_text(yaml.safe_dump(toc))
+        return [line for line in quotes.gallery([first, second]).splitlines() if line.startswith(("###", "**["))]
+
+    entries = ["**[Toy](/notebooks/toy.ipynb)**", "**[Toy](/notebooks/other.ipynb)**"]
+    two = headings(("One", ["notebooks/toy"]), ("Two", ["notebooks/other"]), ("Rest", ["book/results"]))
+    assert two == ["### One", entries[0], "### Two", entries[1]]
+    assert headings(("All", ["notebooks/toy", "notebooks/other"]), ("Rest", ["book/results"])) == entries
+
+
 def test_a_cover_keeps_the_colours_of_its_lines_apart():
     plots.start()
     figure, (ax,) = plots.panels(1, height=4)

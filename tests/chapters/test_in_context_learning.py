@@ -14,9 +14,8 @@ from scipy.optimize import minimize_scalar
 from torch.func import grad
 
 from phenomena.chapters.in_context_learning import induction, omniglot, sequences, study, theory
-from phenomena.chapters.in_context_learning.sequences import Task, draw, table
+from phenomena.chapters.in_context_learning.sequences import BLOCK_STEPS, Task, draw, table
 from phenomena.chapters.in_context_learning.two_paths import (
-    BLOCK_STEPS,
     Networks,
     Passes,
     Training,

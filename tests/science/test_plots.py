@@ -101,6 +101,24 @@ def test_error_bars_where_places_have_no_order(ax):
 # Axes and samples
 
 
+@pytest.mark.parametrize("x", ["step", "n", "mean", "place", "value"])
+def test_points_are_means_with_intervals_whatever_the_column_is_called(ax, x):
+    frame = (
+        curves()
+        .rename(columns={"step": x})
+        .assign(place=lambda f: f.get("place", 7), value=lambda f: f.get("value", 7))
+    )
+    assert plots.points(ax, frame, x, "loss", "both", "k", trials=None) is ax
+    assert legend(ax) == ["both (n = 6)"]
+    expected = np.array([interval(part) for _, part in frame.groupby(x)["loss"]])
+    (points,) = ax.containers
+    np.testing.assert_allclose(points.lines[0].get_xydata(), np.column_stack([range(4), expected[:, 0]]))
+    ends = [segment[:, 1] for segment in points.lines[2][0].get_segments()]
+    np.testing.assert_allclose(ends, expected[:, 1:])
+    plots.points(ax, frame, x, "loss", "", "k")
+    assert len(legend(ax)) == 1, "no label, no place in the legend"
+
+
 def test_label_axes(ax):
     plots.label_axes(ax, "time", "value", "title", chance=0.1)
     assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_title()) == ("time", "value", "title")

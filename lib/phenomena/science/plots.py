@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from phenomena.science.frames import summary
 from phenomena.statistics import interval
 
 MARKERS = "osD^vPX*"
@@ -95,6 +96,35 @@ def bands(
             ax.errorbar(at, mean, (mean - low, high - mean), linestyle="none", capsize=4, **style)
     if text:
         ax.set_xticks(range(len(places)), places, rotation=30, ha="right")
+    return ax
+
+
+def points(
+    ax: Axes,
+    frame: pd.DataFrame,
+    x: str,
+    y: str,
+    label: str,
+    color: str,
+    marker: str = "o",
+    trials: float | None = None,
+) -> Axes:
+    """Means over seeds with their 95 % intervals, as points, and n in the legend, for figures that also have curves.
+
+    label: none in the legend where it is empty.
+    trials: as for `statistics.interval`, of a share.
+
+    >>> from phenomena.science.frames import tidy
+    >>> figure, (ax,) = panels(1)
+    >>> frame = tidy([[1, 2], [2, 3]], "loss", seed=(0, 1), step=(10, 20))
+    >>> points(ax, frame, "step", "loss", "plain", "k").get_legend_handles_labels()[1]
+    ['plain (n = 2)']
+    """
+    # names that a summary has not, as x may be n
+    rows = summary(frame[[x, y]].set_axis(["place", "value"], axis=1), "place", trials=trials)
+    bars = ((rows["mean"] - rows["low"]).fillna(0), (rows["high"] - rows["mean"]).fillna(0))
+    label = f"{label} (n = {rows['n'].min()})" if label else ""
+    ax.errorbar(rows["place"], rows["mean"], bars, ls="none", marker=marker, ms=4, color=color, capsize=2, label=label)
     return ax
 
 

@@ -9,7 +9,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from phenomena.chapters.criticality import theory
@@ -28,15 +27,6 @@ Fan = Mapping[tuple[str, float], Float[np.ndarray, "l networks"]]
 
 def _normal(x: Any) -> Any:
     return np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
-
-
-def _means(ax: Axes, frame: pd.DataFrame, x: str, y: str, label: str, color: str, marker: str = "o") -> Axes:
-    """Means over seeds with their 95 % intervals, as points, and n in the legend."""
-    rows = summary(frame, x, y)
-    bars = (rows["mean"] - rows["low"], rows["high"] - rows["mean"])
-    label = f"{label} (n = {rows['n'].min()})"
-    ax.errorbar(rows[x], rows["mean"], bars, ls="none", marker=marker, ms=4, color=color, capsize=2, label=label)
-    return ax
 
 
 # --- the key figure ---------------------------------------------------------------------------------------------------
@@ -198,7 +188,7 @@ def growth(frame: pd.DataFrame, act: str, width: int, c_b: float) -> dict[str, A
     shown = frame[frame["layer"] % max(1, depth // 10) == 0]
     exact = act in theory.SLOPES and c_b == 0
     for i, c_w in enumerate(sorted(frame["c_w"].unique())):
-        _means(ax, select(shown, c_w=c_w), "layer", "log_k", f"$C_W$ = {c_w:g}", f"C{i}", plots.MARKERS[i % 8])
+        plots.points(ax, select(shown, c_w=c_w), "layer", "log_k", f"$C_W$ = {c_w:g}", f"C{i}", plots.MARKERS[i % 8])
         wide = np.log(theory.recursion(act, 1.0, depth + 1, c_w=c_w, c_b=c_b))
         ax.plot(range(depth + 1), wide, color=f"C{i}", linewidth=1, linestyle=":")
         if exact:
@@ -259,7 +249,7 @@ def decay(frame: pd.DataFrame, width: int) -> dict[str, Any]:
         for i, factor in enumerate(factors):
             part = select(frame, activation=act, factor=factor)
             part = part[part["layer"].isin(layers)]
-            _means(ax, part, "layer", "k", f"{factor:g} × critical", f"C{i}", plots.MARKERS[i])
+            plots.points(ax, part, "layer", "k", f"{factor:g} × critical", f"C{i}", plots.MARKERS[i])
             first = float(part[part["layer"] == 1]["k"].mean())
             ax.plot(range(1, depth + 1), theory.recursion(act, first, depth, c_w=factor * c_w), color=f"C{i}", lw=1)
         ax.plot(layers, 1 / (abs(theory.curvature(act)) * np.array(layers)), color="0.5", ls=":", label="1 / (|a| l)")
@@ -287,12 +277,12 @@ def spread(frame: pd.DataFrame) -> dict[str, Any]:
     for i, act in enumerate(frame["activation"].unique()):
         for width, marker in zip(widths, "os", strict=True):
             part = select(frame, activation=act, width=width)
-            _means(left, part, "ratio", "variance", f"{WORDS[act]}, width {width}", f"C{i}", marker)
+            plots.points(left, part, "ratio", "variance", f"{WORDS[act]}, width {width}", f"C{i}", marker)
             if act in theory.SLOPES:
                 step = theory.log_norm(act, width, theory.critical_point(act).c_w).variance
                 left.plot(x, step * width * x, color=f"C{i}", lw=1, ls="-" if width == widths[-1] else ":")
             else:
-                _means(right, part, "ratio", "pair", f"{WORDS[act]}, width {width}", f"C{i}", marker)
+                plots.points(right, part, "ratio", "pair", f"{WORDS[act]}, width {width}", f"C{i}", marker)
     right.plot(x, 2 / 3 * x, color="0.5", linestyle="--", label="2/3 L/n")
     plots.label_axes(left, "depth over width", "variance of log K").legend(fontsize="x-small")
     plots.label_axes(right, "depth over width", "correlation of squared outputs").legend(fontsize="x-small")
@@ -326,7 +316,7 @@ def moments(frame: pd.DataFrame, width: int, depth: int) -> dict[str, Any]:
     left.axhline(exact, color=RED, linestyle="--", label=f"exact, (1 + 5/n)^L = {exact:.0f}")
     left.set(xscale="log", yscale="log")
     plots.label_axes(left, "networks in the sample", "E K² / (E K)²").legend(fontsize="x-small")
-    _means(right, frame, "size", "variance", "mean", BLUE).set_xscale("log")
+    plots.points(right, frame, "size", "variance", "mean", BLUE).set_xscale("log")
     right.axhline(variance, color=RED, linestyle="--", label=f"exact, {variance:.3g}")
     plots.label_axes(right, "networks in the sample", "variance of log K").legend(fontsize="x-small")
     return {
@@ -343,7 +333,7 @@ def moments(frame: pd.DataFrame, width: int, depth: int) -> dict[str, Any]:
 def tangent(frame: pd.DataFrame, width: int) -> dict[str, Any]:
     """Variance of the log tangent kernel against depth over width, beside that of log K."""
     figure, (ax,) = plots.panels(1, width=4.6, height=3.2)
-    _means(ax, frame, "ratio", "variance", "log Θ", BLUE)
+    plots.points(ax, frame, "ratio", "variance", "log Θ", BLUE)
     x = np.array([0, frame["ratio"].max()])
     step = theory.log_norm("relu", width, 2.0).variance
     ax.plot(x, step * width * x, color=RED, linestyle="--", label="log K, exact")

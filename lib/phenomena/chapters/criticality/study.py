@@ -311,20 +311,14 @@ def train(
     generators, places = [_generator(seed, 2) for seed in seeds], torch.arange(len(seeds))[:, None]
     for _ in range(steps):
         i = torch.stack([torch.randint(x.shape[1], (BATCH,), generator=g) for g in generators])
+        found = slopes(x[places, i], y[places, i])
         with torch.no_grad():
-            for w, v, g in zip(weights, speed, _clean(slopes, x[places, i], y[places, i]), strict=True):
-                v.mul_(MOMENTUM).add_(g)
+            for w, v, g in zip(weights, speed, found, strict=True):
+                v.mul_(MOMENTUM).add_(g.nan_to_num(0.0, 0.0, 0.0))  # one that has diverged stays at chance
                 w.sub_(lr * v)
     with torch.no_grad():
         accuracy = (logits(x).argmax(2) == y).double().mean(1)
     return pd.DataFrame({"seed": list(seeds), "accuracy": accuracy, "first": first, "last": last})
-
-
-def _clean(slopes: object, part: Tensor, labels: Tensor) -> list[Tensor]:
-    """The gradients, 0 where a network has diverged: it answers at chance from then on, and the others go on."""
-    with torch.enable_grad():
-        found: tuple[Tensor, ...] = slopes(part, labels)  # type: ignore[operator]
-    return [g.nan_to_num(0.0, 0.0, 0.0) for g in found]
 
 
 def _generator(seed: int, use: int) -> torch.Generator:

@@ -18,7 +18,7 @@ from torch import Tensor
 from phenomena.chapters.diffusion_transitions import study, theory
 from phenomena.chapters.diffusion_transitions.learned import Learned
 from phenomena.science import plots
-from phenomena.science.frames import select, summary
+from phenomena.science.frames import select
 from phenomena.statistics import interval
 
 GREY, BLUE, ORANGE, GREEN, RED, PURPLE = "#555555", "#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc"
@@ -28,24 +28,6 @@ KEY_TIMES = (1.0, 0.9, 0.8, 0.7, 0.65, 0.6, 0.55, 0.5, 0.475, 0.45, 0.425, 0.4, 
              0.1, 0.08, 0.06, 0.04, 0.02, 0.0)  # fmt: skip  # stops of the slider
 REACH, FLOOR, TOP = 2.8, -0.6, 1.2  # of the key figure's potential
 DEPTH, MIDDLE, GAP = 430, 240, 60  # pixels of the moving figure: its height, that of its upper part, between the two
-
-
-def _points(
-    ax: Axes,
-    frame: pd.DataFrame,
-    x: str,
-    y: str,
-    label: str,
-    color: str,
-    marker: str = "o",
-    trials: float | None = None,
-) -> Axes:
-    """Means over seeds with their 95 % intervals, as points, and n in the legend. trials: of a share."""
-    rows = summary(frame, x, y, trials=trials)
-    bars = ((rows["mean"] - rows["low"]).fillna(0), (rows["high"] - rows["mean"]).fillna(0))
-    label = f"{label} (n = {rows['n'].min()})" if label else ""
-    ax.errorbar(rows[x], rows["mean"], bars, ls="none", marker=marker, ms=4, color=color, capsize=2, label=label)
-    return ax
 
 
 def _levels(ax: Axes, frame: pd.DataFrame, metric: str) -> None:
@@ -297,10 +279,10 @@ def clones(frame: pd.DataFrame, sigma: float, paths: int, schedule: study.Schedu
     colors = (BLUE, ORANGE, GREEN, RED, PURPLE)
     for d, color in zip(sorted(frame["d"].unique().tolist()), colors, strict=False):
         part = select(frame, d=d)
-        _points(left, part, "t", "same", f"d = {d}", color, trials=paths)
+        plots.points(left, part, "t", "same", f"d = {d}", color, trials=paths)
         ratios = [theory.signal_to_noise(theory.signal(t, *schedule), d**0.5, sigma) for t in grid]
         left.plot(grid, [theory.same_class(ratio) for ratio in ratios], color=color)
-        _points(right, part[part["ratio"] < 5], "ratio", "same", "", color, trials=paths)
+        plots.points(right, part[part["ratio"] < 5], "ratio", "same", "", color, trials=paths)
     shown = np.linspace(0, 5, 200)
     right.plot(shown, [theory.same_class(ratio) for ratio in shown], color=GREY, label="exact, whatever d")
     right.plot([1], [theory.same_class(1.0)], "x", color=RED, markersize=9, label="critical point", zorder=5)
@@ -330,7 +312,7 @@ def decisions(
     signals = [theory.signal(t, *schedule) for t in grid]
     places = []
     for name, separation, color in zip(("coarse", "fine"), separations, (BLUE, ORANGE), strict=True):
-        _points(left, hierarchy, "t", name, f"{name} class", color, trials=paths)
+        plots.points(left, hierarchy, "t", name, f"{name} class", color, trials=paths)
         ratios = [theory.signal_to_noise(a, separation, sigma) for a in signals]
         left.plot(grid, [theory.same_class(ratio) for ratio in ratios], color=color)
         places.append(theory.time_at(theory.critical_signal("density", separation, sigma) or 0.5, *schedule))
@@ -338,7 +320,7 @@ def decisions(
     left.set(xlim=(1, 0))
     plots.label_axes(left, TIME, SAME, "two decisions", 0.5).legend(fontsize=7, loc="upper left")
     flat = weight**2 + (1 - weight) ** 2
-    _points(right, unequal, "t", "same", f"weights {weight:g} and {1 - weight:.2g}", RED, trials=paths)
+    plots.points(right, unequal, "t", "same", f"weights {weight:g} and {1 - weight:.2g}", RED, trials=paths)
     ratios = [theory.signal_to_noise(a, 1.0, 0.0) for a in signals]
     right.plot(grid, [theory.same_class(ratio, weight) for ratio in ratios], color=RED)
     right.plot(grid, [theory.same_class(ratio) for ratio in ratios], color=GREY, linestyle="--", label="equal, exact")
@@ -374,10 +356,10 @@ def late(frame: pd.DataFrame, transition: float, title: str) -> dict[str, Any]:
         part = frame[frame["method"].eq(method)]
         counts = sorted(part["n"].unique().tolist())
         for n, color in zip(counts, (BLUE, ORANGE, GREEN), strict=False):
-            _points(ax, select(part, n=n, start="fitted"), "t", metric, f"{n} steps", color)
+            plots.points(ax, select(part, n=n, start="fitted"), "t", metric, f"{n} steps", color)
             ax.plot(*_means(select(part, n=n, start="fitted"), metric), color=color)
         iso = select(part, n=counts[0], start="isotropic")
-        _points(ax, iso, "t", metric, f"{counts[0]} steps, N(0, I)", GREY, "s")
+        plots.points(ax, iso, "t", metric, f"{counts[0]} steps, N(0, I)", GREY, "s")
         ax.plot(*_means(iso, metric), color=GREY, linestyle="--")
         _levels(ax, frame, metric)
         _mark(ax, transition)
@@ -413,8 +395,8 @@ def late(frame: pd.DataFrame, transition: float, title: str) -> dict[str, Any]:
     }
 
 
-def _means(frame: pd.DataFrame, value: str) -> tuple[Any, Any]:
-    rows = frame.groupby("t")[value].mean()
+def _means(frame: pd.DataFrame, value: str, by: str = "t") -> tuple[Any, Any]:
+    rows = frame.groupby(by)[value].mean()
     return rows.index, rows
 
 
@@ -426,7 +408,7 @@ def solvers(frame: pd.DataFrame) -> dict[str, Any]:
     for ax, metric, label in ((left, "frechet", FRECHET), (right, "pixels", "Fréchet distance of pixels")):
         for (method, name), color in zip(names.items(), (BLUE, ORANGE, GREEN), strict=True):
             part = select(frame, method=method, n=few, start="fitted")
-            _points(ax, part, "t", metric, name, color)
+            plots.points(ax, part, "t", metric, name, color)
             ax.plot(*_means(part, metric), color=color)
         _levels(ax, frame, metric)
         ax.set(xlim=(1.05, 0.05))
@@ -456,11 +438,11 @@ def minority(frame: pd.DataFrame, weight: float, samples: int) -> dict[str, Any]
     for ax, (method, name) in zip(axes, {"ddim": "DDIM", "ddpm": "DDPM", "heun": "Heun"}.items(), strict=True):
         part = select(frame, method=method, start="fitted")
         for n, color in zip(sorted(part["n"].unique().tolist()), (BLUE, ORANGE, GREEN), strict=False):
-            _points(ax, select(part, n=n), "t", "share", f"{n} steps", color, trials=samples)
+            plots.points(ax, select(part, n=n), "t", "share", f"{n} steps", color, trials=samples)
             ax.plot(*_means(select(part, n=n), "share"), color=color)
         iso = select(frame, method=method, start="isotropic")
         if len(iso):
-            _points(ax, iso, "t", "share", f"{iso['n'].min()} steps, N(0, 1)", GREY, "s", trials=samples)
+            plots.points(ax, iso, "t", "share", f"{iso['n'].min()} steps, N(0, 1)", GREY, "s", trials=samples)
             ax.plot(*_means(iso, "share"), color=GREY, linestyle="--")
         ax.axhline(weight, color="0.4", linewidth=1, linestyle=":")
         ax.set(xlim=(1.05, 0.35), ylim=(0, 2 * weight))
@@ -530,13 +512,15 @@ def learned(found: Learned) -> dict[str, Any]:
     figure, parts = plt.subplot_mosaic(rows, figsize=(9.5, 4.8), layout="constrained", height_ratios=(3, 1.1))
     for n, color in zip(counts, (RED, ORANGE, GREEN, BLUE, PURPLE), strict=False):
         part, level = select(networks, n=n), select(exact, n=n)
-        _points(parts["copies"], part, "step", "copies", f"{n} images", color)
-        parts["copies"].plot(*_by_step(part, "copies"), color=color)
-        parts["frechet"].plot(*_by_step(part, "frechet"), color=color)
+        plots.points(parts["copies"], part, "step", "copies", f"{n} images", color)
+        parts["copies"].plot(*_means(part, "copies", by="step"), color=color)
+        parts["frechet"].plot(*_means(part, "frechet", by="step"), color=color)
         parts["frechet"].axhline(level["frechet"].mean(), color=color, linestyle=":", linewidth=1)
         if n in (counts[0], counts[-1]):
-            parts["loss"].plot(*_by_step(part, "held_out"), color=color, label=f"{n}, held-out")
-            parts["loss"].plot(*_by_step(part, "training"), color=color, linestyle="--", label=f"{n}, training")
+            parts["loss"].plot(*_means(part, "held_out", by="step"), color=color, label=f"{n}, held-out")
+            parts["loss"].plot(
+                *_means(part, "training", by="step"), color=color, linestyle="--", label=f"{n}, training"
+            )
             parts["loss"].axhline(level["training"].mean(), color=color, linestyle=":", linewidth=1)
     for name, label, heading in (
         ("copies", "share of copies", "what is copied"),
@@ -570,11 +554,6 @@ def learned(found: Learned) -> dict[str, Any]:
         f"{counts[-1]}.",
         "data": frame,
     }
-
-
-def _by_step(frame: pd.DataFrame, value: str) -> tuple[Any, Any]:
-    rows = frame.groupby("step")[value].mean()
-    return rows.index, rows
 
 
 def _pairs(ax: Axes, samples: Float[Tensor, "m h w"], images: Float[Tensor, "m h w"], title: str) -> Axes:

@@ -274,37 +274,3 @@ def collapse_signal(n: int, d: float) -> float:
     if n < 2 or not d > 0:
         raise ValueError(f"{n} points in {d} dimensions: must be 2 or more points, and d above 0")
     return math.sqrt(-math.expm1(-2 * math.log(n) / d))
-
-
-# --- what a step of a sampler does to a Gaussian ----------------------------------------------------------------------
-
-
-def gaussian_step(method: str, a: float, b: float, sigma: float) -> tuple[float, float]:
-    """Gain g and added variance w of one step from signal a to b, for data N(mu, sigma²) with their exact denoiser.
-
-    The deviation from the mean, y = x - a mu, becomes g y + sqrt(w) z. With p = a sigma² / v (so that the denoiser
-    is mu + p y), S = 1 - a², Q = 1 - b²:
-      ddim  g = b p + sqrt(Q / S) (1 - a p),                      w = 0
-      ddpm  g = (b (1 - a²/b²) p + a Q / b) / S,                  w = (Q / S) (1 - a²/b²)
-      heun  in noise-to-signal ratio, y / a follows dy/du = k(u) y with k = u / (u² + sigma²); two evaluations
-    method: "ddim", "ddpm" or "heun".
-
-    >>> gain, noise = gaussian_step("ddim", 0.5, 0.6, 1.0)
-    >>> round(gain, 4), noise
-    (0.9928, 0.0)
-    """
-    check_signal(a)
-    p = a * sigma**2 / (1 - a * a + a * a * sigma**2)
-    s, q = 1 - a * a, max(1 - b * b, 0.0)
-    if method == "ddim":
-        return b * p + math.sqrt(q / s) * (1 - a * p), 0.0
-    if method == "ddpm":
-        kept = a * a / (b * b)
-        return (b * (1 - kept) * p + a * q / b) / s, q / s * (1 - kept)
-    if method == "heun":
-        u, w = math.sqrt(s) / a, math.sqrt(q) / b
-        first = u / (u * u + sigma**2)
-        second = w / (w * w + sigma**2) if q > 0 else first
-        euler = 1 + (w - u) * first
-        return (b / a) * (1 + (w - u) * (first + second * euler) / 2 if q > 0 else euler), 0.0
-    raise ValueError(f"method is {method!r}: must be one of ddim, ddpm, heun")

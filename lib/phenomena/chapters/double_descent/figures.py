@@ -27,15 +27,6 @@ RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 DEPTH, MIDDLE, GAP = 440, 200, 60  # pixels of the moving figure: its height, that of its upper part, between the two
 
 
-def _points(ax: Axes, frame: pd.DataFrame, x: str, y: str, label: str, color: str, marker: str = "o") -> Axes:
-    """Means over seeds with their 95 % intervals, as points, and n in the legend."""
-    rows = summary(frame.rename(columns={x: "place"}), "place", y)  # x may be n, which a summary has of its own
-    bars = (rows["mean"] - rows["low"], rows["high"] - rows["mean"])
-    label = f"{label} (n = {rows['n'].min()})" if label else ""
-    ax.errorbar(rows["place"], rows["mean"], bars, ls="none", marker=marker, ms=4, color=color, capsize=2, label=label)
-    return ax
-
-
 def _log_ticks(ax: Axes, low: float, high: float) -> None:
     """A logarithmic x axis with whole numbers at its ticks."""
     steps = (1, 2, 5) if high < 50 * low else (1, 3)
@@ -226,13 +217,13 @@ def peak(frame: pd.DataFrame, n: int, noise: float, signal: float = 1.0) -> dict
     for level, color in zip(sorted(frame["noise"].unique().tolist()), (GREEN, BLUE, ORANGE), strict=False):
         part = select(frame, noise=level)
         finite = part[(part["p"] - n).abs() >= study.GAP]
-        _points(left, finite, "p", "risk", f"σ² = {level:g}", color)
+        plots.points(left, finite, "p", "risk", f"σ² = {level:g}", color)
         for side in (grid[grid <= n - study.GAP], grid[grid >= n + study.GAP]):
             left.plot(side, [theory.isotropic_risk(n, p, signal=signal, noise=level) for p in side], color=color)
         at = part[part["p"] == n].groupby("p")["median"].median()
         left.plot(at.index, at, "x", color=color)
     beyond = frame[frame["noise"].eq(noise) & frame["p"].gt(n)]
-    _points(left, beyond, "p", "noiseless", "no noise", GREY)
+    plots.points(left, beyond, "p", "noiseless", "no noise", GREY)
     above = grid[grid > n]
     left.plot(above, signal * (1 - n / above), color=GREY, linestyle=":")
     left.set(yscale="log")
@@ -242,7 +233,7 @@ def peak(frame: pd.DataFrame, n: int, noise: float, signal: float = 1.0) -> dict
     near = frame[frame["noise"].eq(noise) & frame["p"].between(n / 2, 2 * n) & ((frame["p"] - n).abs() >= 4)]
     exact = near["p"].map(lambda p: theory.isotropic_risk(n, p, signal=signal, noise=noise))
     ratio = near.assign(ratio=near["risk"] / exact, gamma=near["p"] / n)
-    _points(right, ratio, "gamma", "ratio", "measured", BLUE)
+    plots.points(right, ratio, "gamma", "ratio", "measured", BLUE)
     for name, gammas in (("asymptotic formula", np.linspace(0.5, 0.965, 80)), ("", np.linspace(1.04, 2, 80))):
         limits = [_over_exact(gamma, n, signal, noise) for gamma in gammas]
         right.plot(gammas, limits, color=RED, linestyle="--", label=name)
@@ -275,7 +266,7 @@ def orders(frame: pd.DataFrame, n: int) -> dict[str, Any]:
     """Risk against p when the model lacks features: the largest coefficients first, or any."""
     figure, (ax,) = plots.panels(1, width=5.5, height=3.4)
     for (order, part), color in zip(frame.groupby("order"), (BLUE, RED), strict=True):
-        _points(ax, part[(part["p"] - n).abs() >= study.GAP], "p", "risk", str(order), color)
+        plots.points(ax, part[(part["p"] - n).abs() >= study.GAP], "p", "risk", str(order), color)
         for side in (part[part["p"] < n], part[part["p"] > n]):
             exact = side.groupby("p")["exact"].first()
             ax.plot(exact.index, exact, color=color)
@@ -302,7 +293,7 @@ def ridges(frame: pd.DataFrame, n: int, noise: float) -> dict[str, Any]:
     figure, (ax,) = plots.panels(1, width=5.5, height=3.4)
     for (factor, part), color in zip(frame.groupby("factor"), (ORANGE, GREEN, BLUE), strict=False):
         name = "best ridge" if factor == 1 else f"{factor:g} × best"
-        _points(ax, part, "p", "risk", name, color)
+        plots.points(ax, part, "p", "risk", name, color)
         curve = part.groupby("p")["equivalent"].first()
         ax.plot(curve.index, curve, color=color)
     grid = np.arange(frame["p"].min(), frame["p"].max() + 1)
@@ -374,7 +365,7 @@ def spectra(frame: pd.DataFrame, noise: float) -> dict[str, Any]:
     names = list(dict.fromkeys(frame["spectrum"]))
     for i, name in enumerate(names):
         part, color = frame[frame["spectrum"] == name], f"C{i}"
-        _points(left, part, "n", "risk", name, color, plots.MARKERS[i])
+        plots.points(left, part, "n", "risk", name, color, plots.MARKERS[i])
         curve = part.groupby("n")["equivalent"].first()
         left.plot(curve.index, curve, color=color)
         means = part.groupby("n")[["variance", "bound"]].mean()
@@ -416,8 +407,8 @@ def features(frame: pd.DataFrame, n: int) -> dict[str, Any]:
         part = frame[frame["d"] == d]
         away = part[(part["N"] - n).abs() > n / 8]  # next to the threshold the mean is far above any limit
         for column, name, color, marker in kinds:
-            _points(upper, part, "N", column, name, color, marker)
-            _points(lower, away.assign(ratio=away[column] / away["equivalent"]), "N", "ratio", "", color, marker)
+            plots.points(upper, part, "N", column, name, color, marker)
+            plots.points(lower, away.assign(ratio=away[column] / away["equivalent"]), "N", "ratio", "", color, marker)
         means = part.groupby("N")[["equivalent", "gaussian"]].mean()
         for i, side in enumerate((means[means.index < n], means[means.index > n])):
             upper.plot(side["equivalent"], color=GREY, label="" if i else "equivalent, exact covariance")
@@ -491,7 +482,7 @@ def epochs(frame: pd.DataFrame, noise: float) -> dict[str, Any]:
     """Risk along gradient descent, measured and exact, with its bias and variance."""
     figure, (ax,) = plots.panels(1, width=5.5, height=3.4)
     shown = frame[frame["steps"] > 0]
-    _points(ax, shown, "steps", "risk", "measured", BLUE)
+    plots.points(ax, shown, "steps", "risk", "measured", BLUE)
     means = shown.groupby("steps")[["exact", "bias", "variance"]].mean()
     for column, style, name in (("exact", "-", "closed form"), ("bias", "--", "bias"), ("variance", ":", "variance")):
         ax.plot(means.index, means[column], style, color=GREY, label=name)

@@ -20,11 +20,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from phenomena.chapters.in_context_learning.sequences import Sequences, Task, draw, stack
+from phenomena.chapters.in_context_learning.sequences import BLOCK_STEPS, Sequences, Task, draw, stack
 from phenomena.science.optimisers import Optimiser
 
 WIDTH, HIDDEN, BATCH, RATE = 32, 64, 32, 0.003  # the smallest with which the circuit formed in trials
-BLOCK_STEPS = 50  # whose sequences are drawn together
 
 
 class Circuit(NamedTuple):

@@ -19,6 +19,7 @@ from phenomena.chapters.in_context_learning import omniglot
 
 DATASETS = ("gaussian", "omniglot")
 KINDS = ("training", "flipped", "copied", "novel", "unsupported")  # of sequences, `draw` says what they are
+BLOCK_STEPS = 50  # of training, whose sequences are drawn together
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from phenomena.chapters.in_context_learning.sequences import Sequences, Task, draw, stack
+from phenomena.chapters.in_context_learning.sequences import BLOCK_STEPS, Sequences, Task, draw, stack
 from phenomena.science.linalg import matmul
 from phenomena.science.optimisers import Optimiser
 
-BLOCK_STEPS = 50  # whose sequences are drawn together
 LANES = 16  # numbers in the widest vector register: Adam rounds what is left over differently
 PATHS = ("both", "context", "weights")
 

@@ -5,9 +5,10 @@ for what a claim measures and `{{ chapter.claim.verdict }}` for its verdict, bot
 pool of its study.
 `{{ published.chapter.edition.value }}` stands for a value of a published record of that edition, whose run need not be
 there: it may take hours, or another machine. On pages outside the chapters, `{{ book.totals }}` counts all findings
-and `{{ book.gallery }}` shows a figure of every chapter.
+and `{{ book.gallery }}` shows a figure of every chapter, part by part.
 """
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 
@@ -45,7 +46,7 @@ def quotable_anywhere(pages: Sequence[Page]) -> dict[str, str]:
     shown = first_pages(pages)
     texts = {
         "book.totals": tally(all_verdicts(shown)),
-        "book.gallery": "\n".join(gallery_entry(page) for page in shown),
+        "book.gallery": gallery(shown),
     }
     for page in shown:
         texts |= quotable(page)
@@ -86,6 +87,18 @@ def cover(page: Page) -> tuple[str, bytes] | None:
         return figures[wanted].alt, images.small(figures[wanted].picture)
     like = nearest(wanted, figures) or ";"
     raise BadInput(f"{page.chapter.name}.yaml: front: no figure {wanted!r}{like} accepted: {', '.join(figures)}")
+
+
+def gallery(shown: Sequence[Page]) -> str:
+    """Every chapter, under the captions of the book's parts where several have chapters."""
+    parts = shown[0].project.parts() if shown else {}
+    caption = {name: part for part, names in parts.items() for name in names}
+    texts = []
+    for part, pages in itertools.groupby(shown, key=lambda page: caption.get(page.chapter.name)):
+        if part and len(parts) > 1:
+            texts.append(f"### {part}\n")
+        texts += map(gallery_entry, pages)
+    return "\n".join(texts)
 
 
 def gallery_entry(page: Page) -> str:

@@ -286,18 +286,25 @@ class Project:
         Raises `BadInput` for a table of contents that cannot be read.
         """
         there = [Chapter(path) for path in sorted((self.root / "notebooks").glob("*.ipynb"))]
-        place = {name: i for i, name in enumerate(self._listed())}
+        place = {name: i for i, name in enumerate(name for names in self.parts().values() for name in names)}
         return sorted(there, key=lambda chapter: place.get(chapter.name, len(place)))
 
-    def _listed(self) -> list[str]:
-        """The names of the chapters in the table of contents."""
+    def parts(self) -> dict[str, list[str]]:
+        """The parts of the table of contents that hold chapters: caption -> names of chapters, in the book's order.
+
+        Raises `BadInput` for a table of contents that cannot be read.
+        """
         path = self.root / "book" / "_toc.yml"
         if not path.is_file():
-            return []
+            return {}
         try:
             toc = yaml.load(path.read_text(encoding="utf-8"), SafeLoader)
-            entries = [entry for part in toc.get("parts", [toc]) for entry in part.get("chapters", [])]
-            return [Path(entry["file"]).name for entry in entries if entry["file"].startswith("notebooks/")]
+            parts = dict[str, list[str]]()
+            for part in toc.get("parts", [toc]):
+                listed = [Path(entry["file"]) for entry in part.get("chapters", [])]
+                if names := [path.name for path in listed if path.parts[0] == "notebooks"]:
+                    parts.setdefault(part.get("caption", ""), []).extend(names)
+            return parts
         except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
             raise BadInput(f"book/_toc.yml: not a table of contents ({_first_line(error)})") from error
 
