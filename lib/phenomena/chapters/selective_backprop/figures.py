@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from phenomena.chapters.selective_backprop import study, theory
 from phenomena.chapters.selective_backprop.study import Minibatch
@@ -93,6 +94,10 @@ def _still_plane(found: Minibatch) -> Figure:
     for method, label in LINES.items():
         rows = select(found.off, method=method)
         parts["off"].loglog(rows["n"], rows["off"], color=COLORS[method], label=label)
+    for axis in (parts["off"].xaxis, parts["off"].yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 3)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
     plots.label_axes(parts["off"], "minibatches averaged", "off by (of |g|)", "the mean of the arrows").legend(
         fontsize=8
     )
