@@ -56,7 +56,8 @@ def plane(found: Minibatch, step: int) -> dict[str, Any]:
     return {
         "figure": _still_plane(found),
         "caption": f"The points of one minibatch after {step} steps, each as its gradient by the last layer, in the "
-        "plane of the two leading directions; lengths are in units of the minibatch's mean gradient (black arrow). "
+        "plane of the two leading directions; lengths are in units of the minibatch's mean gradient (black arrow), "
+        "and points further out are drawn at the edge. "
         f"Beside it the means of {k} points, chosen greedily and at random. Below, the mean of such arrows over more "
         "and more minibatches: its distance from the gradient on all data, over the length of that. In the moving "
         "figure sliders set how many points have been chosen, and over how many minibatches is averaged.",
@@ -78,17 +79,26 @@ def _means(found: Minibatch) -> dict[str, np.ndarray]:
     }
 
 
+def _reach(found: Minibatch) -> float:
+    """Half the width of the plane that is shown: all arrows of five points or more, and most of the points."""
+    ends = np.abs(np.concatenate([way[4:] for way in _means(found).values()] + [found.mean[None]])).max()
+    return 1.1 * max(float(ends), float(np.quantile(np.abs(found.points).max(1), 0.75)))
+
+
 def _still_plane(found: Minibatch) -> Figure:
+    reach = _reach(found)
+    points = found.points.clip(-reach, reach)
     figure, parts = plt.subplot_mosaic([["few", "all"], ["off", "off"]], figsize=(7, 5.6), layout="constrained")
     means, k = _means(found), len(found.order)
     sides = ((MATCHED, found.order, COLORS["match"]), (AT_RANDOM, found.others, COLORS["random"]))
     for name, m in (("few", max(1, k // 4)), ("all", k)):
         ax = parts[name]
-        ax.plot(*found.points.T, "o", color="0.8", markersize=4)
+        ax.plot(*points.T, "o", color="0.8", markersize=4)
         for label, rows, color in sides:
-            ax.plot(*found.points[rows[:m]].T, "o", color=color, markersize=5, alpha=0.7, label=label)
+            ax.plot(*points[rows[:m]].T, "o", color=color, markersize=5, alpha=0.7, label=label)
             _arrow(ax, means[label][m - 1], color)
         _arrow(ax, found.mean, "black")
+        ax.set(xlim=(-1.04 * reach, 1.04 * reach), ylim=(-1.04 * reach, 1.04 * reach))
         plots.label_axes(ax, "first direction", "second direction", f"{m} of {k} chosen")
     parts["few"].legend(fontsize=8)
     for method, label in LINES.items():
@@ -118,10 +128,10 @@ def _moving_plane(found: Minibatch) -> Any:
     import altair as alt  # a second of import that only notebooks with such a chart need
 
     k, means = len(found.order), _means(found)
-    reach = float(np.abs(found.points).max()) * 1.05
+    reach = _reach(found)
     rank = {row: i for i, row in enumerate(found.order)}
     rank_random = {row: i for i, row in enumerate(found.others)}
-    points = pd.DataFrame(found.points.round(3), columns=["x", "y"])
+    points = pd.DataFrame(found.points.clip(-reach, reach).round(3), columns=["x", "y"])
     points["i"] = [rank.get(row, 999) for row in range(len(points))]
     points["j"] = [rank_random.get(row, 999) for row in range(len(points))]
     words = [MATCHED, AT_RANDOM, "mean of the minibatch"]
@@ -150,8 +160,9 @@ def _moving_plane(found: Minibatch) -> Any:
         .mark_point(size=110, strokeWidth=2, opacity=1).encode(across, up, colour),
         dots.transform_filter("datum.i <= chosen").transform_calculate(c=json.dumps(MATCHED))
         .mark_circle(size=60, opacity=1).encode(across, up, colour),
-        shafts.mark_line(strokeWidth=3).encode(across, up, colour, detail="c:N"),
-        heads.mark_point(shape="triangle", size=140, filled=True, opacity=1).encode(across, up, colour, angle),
+        shafts.mark_line(strokeWidth=3, clip=True).encode(across, up, colour, detail="c:N"),
+        heads.mark_point(shape="triangle", size=140, filled=True, opacity=1, clip=True)
+        .encode(across, up, colour, angle),
     )  # fmt: skip
     counts = sorted({int(n) for n in np.unique(np.geomspace(1, found.off["n"].max(), 25).round())})
     off = found.off[found.off["n"].isin(counts)].copy()

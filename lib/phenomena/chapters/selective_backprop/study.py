@@ -249,11 +249,11 @@ class Minibatch(NamedTuple):
 
 
 def minibatch(job: Task, trained: Trained, plan: Plan, draws: int) -> Minibatch:
-    """One minibatch of the first seed, at its weights at the first of `PLACES`; averages are over `draws` of them.
+    """One minibatch of the first seed, at its weights at the second of `PLACES`; averages are over `draws` of them.
 
     The plane is that of the two leading directions of the minibatch's gradients by the last layer (not centred).
     """
-    at = probe(job, 0, trained.flat[0, 0, 0], plan, draws)
+    at = probe(job, 0, trained.flat[1, 0, 0], plan, draws)
     noise = torch.rand(draws, plan.batch + 1, generator=generator(job.seeds[0], PROBE + 1))
     inner = choices.gram(at.points)[:1]
     values, vectors = torch.linalg.eigh(inner[0].double())
