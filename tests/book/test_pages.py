@@ -15,6 +15,7 @@ from PIL import Image
 from scipy.stats import norm
 
 from phenomena.chapters.criticality.theory import critical_point
+from phenomena.chapters.selective_backprop.training import MOMENTUM
 from phenomena.runs.book import build as book
 from phenomena.runs.book import images, markdown, quotes
 from phenomena.runs.contract.errors import BadInput
@@ -89,6 +90,7 @@ FORMULAS = {
         "5.7": 1 / norm.pdf(norm.ppf(0.9)),
         "0.9": 1 - 0.1,  # the quantile of one row in ten
     },
+    "selective_backprop": {"0.9": MOMENTUM},
 }
 
 
