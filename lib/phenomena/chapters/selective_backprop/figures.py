@@ -33,7 +33,7 @@ def _rows(ax: Axes, frame: pd.DataFrame, value: str, key: str, order: Sequence[s
     """A row for every method: mean over seeds with its 95 % interval."""
     rows = summary(frame, key, value).set_index(key)
     for place, name in enumerate(order):
-        mean, low, high = (rows.loc[name, column] for column in ("mean", "low", "high"))
+        mean, low, high = rows.loc[[name], ["mean", "low", "high"]].to_numpy(float)[0]
         bars = np.nan_to_num([[mean - low], [high - mean]])
         ax.errorbar([mean], [place], xerr=bars, fmt="o", color=COLORS[name], capsize=3)
     ax.set_yticks(range(len(order)), [NAMES[name] for name in order])
@@ -102,8 +102,8 @@ def _still_plane(found: Minibatch) -> Figure:
         plots.label_axes(ax, "first direction", "second direction", f"{m} of {k} chosen")
     parts["few"].legend(fontsize=8)
     for method, label in LINES.items():
-        rows = select(found.off, method=method)
-        parts["off"].loglog(rows["n"], rows["off"], color=COLORS[method], label=label)
+        part = select(found.off, method=method)
+        parts["off"].loglog(part["n"], part["off"], color=COLORS[method], label=label)
     for axis in (parts["off"].xaxis, parts["off"].yaxis):
         axis.set_major_locator(LogLocator(subs=(1, 3)))
         axis.set_major_formatter("{x:g}")
@@ -115,9 +115,8 @@ def _still_plane(found: Minibatch) -> Figure:
 
 
 def _arrow(ax: Axes, to: np.ndarray, color: str) -> None:
-    ax.annotate(
-        "", to, (0, 0), arrowprops={"arrowstyle": "-|>", "color": color, "linewidth": 2, "shrinkA": 0, "shrinkB": 0}
-    )
+    look = {"arrowstyle": "-|>", "color": color, "linewidth": 2, "shrinkA": 0, "shrinkB": 0}
+    ax.annotate("", (to[0], to[1]), (0, 0), arrowprops=look)
 
 
 TOP, BETWEEN, DEEP = 300, 70, 150  # pixels of the moving figure: the plane, the space below it, the averages
@@ -191,10 +190,10 @@ def _moving_plane(found: Minibatch) -> Any:
         f"chosen greedily, by {near[1][m]} if at random. "
         for m in range(k)
     ]
-    wide = off.pivot(index="n", columns="label", values="off")
+    wide = off.pivot(index="n", columns="label", values="off").to_dict("index")
     second = [
         f"Mean over {n} minibatch{'es' if n > 1 else ''}, against the gradient on all data: "
-        + ", ".join(f"{label} off by {wide.loc[n, label]:.2f}" for label in LINES.values()) + "."
+        + ", ".join(f"{label} off by {wide[n][label]:.2f}" for label in LINES.values()) + "."
         for n in counts
     ]  # fmt: skip
     steps = alt.binding_range(min=0, max=k - 1, step=1, name="points chosen")
@@ -218,7 +217,8 @@ def tuning(tuned: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
         for arm in dict.fromkeys(frame["arm"]):
             means = select(frame, arm=arm).groupby("rate")["accuracy"].mean()
             ax.plot(means.index, means, marker="o", markersize=3, color=COLORS[arm], label=NAMES[arm])
-            ax.plot([means.idxmax()], [means.max()], "o", color=COLORS[arm], markersize=7)
+            best = means.nlargest(1)
+            ax.plot(best.index, best, "o", color=COLORS[arm], markersize=7)
         ax.set_xscale("log")
         plots.label_axes(ax, "learning rate", "accuracy, %" if ax is axes[0] else "", title)
     handles, labels = axes[0].get_legend_handles_labels()
@@ -398,15 +398,15 @@ def own(at_random: pd.DataFrame, at_own: pd.DataFrame) -> dict[str, Any]:
     axes[0].set_yscale("symlog", linthresh=0.1)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, fontsize=8, ncols=3, loc="outside lower center")
-    there = at_own.groupby(["place", "method"])[["bias2", "cosine"]].mean()
+    there = at_own.groupby(["place", "method"])[["bias2", "cosine"]].mean().to_dict("index")
     return {
         "figure": figure,
         "caption": "Squared bias of three methods, and the cosine of their mean gradient with that on all data, at "
         "weights trained on random points (dashed) and at those to which the method itself has led (solid). Mean with "
         f"95 % interval over {at_own['seed'].nunique()} seeds.",
-        "alt": f"At the end of its own training greedy matching has bias² {there.loc[('end', 'match'), 'bias2']:.2f}, "
-        f"weighted matching {there.loc[('end', 'weighted'), 'bias2']:.2f}. In the middle the mean of "
-        f"Selective-Backprop has a cosine of {there.loc[('middle', 'sb'), 'cosine']:.2f} with the gradient.",
+        "alt": f"At the end of its own training greedy matching has bias² {there['end', 'match']['bias2']:.2f}, "
+        f"weighted matching {there['end', 'weighted']['bias2']:.2f}. In the middle the mean of "
+        f"Selective-Backprop has a cosine of {there['middle', 'sb']['cosine']:.2f} with the gradient.",
         "data": pd.concat([at_random.assign(weights="random"), at_own.assign(weights="own")]),
     }
 
@@ -438,7 +438,7 @@ def averages(frame: pd.DataFrame) -> dict[str, Any]:
 def cost(frame: pd.DataFrame, formula: float) -> dict[str, Any]:
     """Seconds of choosing over those of the step. formula: `theory.overhead` of the Gram matrix."""
     figure, (ax,) = plots.panels(1, height=2.8)
-    each = frame.groupby(["seed", "method"], as_index=False)["overhead"].mean()
+    each = frame.groupby(["seed", "method"])["overhead"].mean().reset_index()
     _rows(ax, each, "overhead", "method", study.METHODS[:-1])
     ax.axvline(formula, color=GREY, linestyle=":", linewidth=1)
     ax.set_xlim(left=0)

@@ -118,13 +118,13 @@ def best(tuned: pd.DataFrame) -> dict[str, float]:
     >>> best(frame)
     {'sb': 0.2}
     """
-    means = tuned.groupby(["arm", "rate"], sort=False)["accuracy"].mean().reset_index()
-    return {arm: float(part.loc[part["accuracy"].idxmax(), "rate"]) for arm, part in means.groupby("arm", sort=False)}
+    means = tuned.pivot_table("accuracy", "arm", "rate", sort=False).sort_index(axis=1)
+    return {str(arm): float(rate) for arm, rate in means.idxmax(axis=1).items()}
 
 
 def _groups(arms: Sequence[str] | Mapping[str, float]) -> list[list[str]]:
     """Arms that train together: those that choose; each of the others by itself."""
-    together = [arm for arm in arms if arm in CHOOSING]
+    together: list[str] = [arm for arm in arms if arm in CHOOSING]
     return ([together] if together else []) + [[arm] for arm in arms if arm not in CHOOSING]
 
 
@@ -251,7 +251,7 @@ class Minibatch(NamedTuple):
 def minibatch(job: Task, trained: Trained, plan: Plan, draws: int) -> Minibatch:
     """One minibatch of the first seed, at its weights at the second of `PLACES`; averages are over `draws` of them.
 
-    The plane is that of the two leading directions of the minibatch's gradients by the last layer (not centred).
+    The plane is that of the two leading directions of the minibatch's gradients by the last layer (not centered).
     """
     at = probe(job, 0, trained.flat[1, 0, 0], plan, draws)
     noise = torch.rand(draws, plan.batch + 1, generator=generator(job.seeds[0], PROBE + 1))
