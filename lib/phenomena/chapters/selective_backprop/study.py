@@ -13,7 +13,7 @@ from torch import Tensor
 
 from phenomena.chapters.selective_backprop import choices, networks, theory
 from phenomena.chapters.selective_backprop.choices import Chosen, Method, Points
-from phenomena.chapters.selective_backprop.training import Plan, Task, Trained, check, generator, train
+from phenomena.chapters.selective_backprop.training import Plan, Task, Trained, check, generator, standardized, train
 from phenomena.science import datasets
 from phenomena.science.datasets import Dataset
 from phenomena.science.frames import columns
@@ -32,14 +32,14 @@ PROBE = 7  # stream of the minibatches that are studied
 
 
 def load(name: str, points: int) -> Dataset:
-    """The data set, if it has classes and rows enough; `ValueError` otherwise.
+    """The data set as rows that are centered and scaled, if it has classes and rows enough; `ValueError` otherwise.
 
     >>> load("digits", 1000).classes
     10
     """
     data = datasets.load(name)
     check(data, points)
-    return data
+    return standardized(data)
 
 
 def method_of(arm: str) -> Method:

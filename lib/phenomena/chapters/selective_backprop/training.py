@@ -5,7 +5,7 @@ Letters: a arms (a method at a learning rate), s seeds, b points of a minibatch,
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -79,6 +79,13 @@ def check(data: Dataset, points: int) -> None:
         raise ValueError(f"{points} training points of {n}: must leave {LEAST_HELD_OUT} or more, to choose rates on")
 
 
+def standardized(data: Dataset) -> Dataset:
+    """Rows (n, d) with the mean of the training rows taken off, divided by one standard deviation."""
+    x, x_test = data.x_train.flatten(1), data.x_test.flatten(1)
+    mean, spread = x.mean(0), x.std()  # one spread for all: pixels at the edge stay small
+    return replace(data, x_train=(x - mean) / spread, x_test=(x_test - mean) / spread)
+
+
 def task(data: Dataset, points: int, noise: float, seeds: Sequence[int], hold_out: bool = False) -> Task:
     """Every seed draws its training rows, and the rows of each class whose labels are wrong, a share `noise` of them.
 
@@ -96,9 +103,7 @@ def task(data: Dataset, points: int, noise: float, seeds: Sequence[int], hold_ou
         corrupt_evenly(labels, noise, data.classes, generator(seed, NOISE))
         for labels, seed in zip(clean, seeds, strict=True)
     ])  # fmt: skip
-    x, x_test = data.x_train.flatten(1), data.x_test.flatten(1)
-    mean, spread = x.mean(0), x.std()  # one spread for all: pixels at the edge stay small
-    x, x_test = (x - mean) / spread, (x_test - mean) / spread
+    x, x_test = data.x_train.flatten(1), data.x_test.flatten(1)  # views: tasks share the rows
     judged = (x[last:], data.y_train[last:]) if hold_out else (x_test[:MOST_TEST], data.y_test[:MOST_TEST])
     return Task(x, rows, y, y != clean, *judged, data.classes, tuple(seeds))
 
