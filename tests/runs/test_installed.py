@@ -72,7 +72,7 @@ def test_the_wheel_carries_what_the_commands_need(built):
 
 
 def test_in_an_empty_folder_it_lists_shows_and_refuses_to_write_sources(elsewhere):
-    assert phenomena(elsewhere, "list").stdout.startswith("  mixup ")  # in the order of the book
+    assert phenomena(elsewhere, "list").stdout.startswith("  double_descent ")  # in the order of the book
     assert "fails_32" in phenomena(elsewhere, "show", "mixup").stdout
     assert phenomena(elsewhere, "--version").stdout == "phenomena 0.1.0\n"  # and no commit of somebody else's
     for words in (["new", "grokking"], ["publish"], ["book"]):
@@ -113,5 +113,5 @@ def test_a_checkout_wins(elsewhere, project):
 
 def test_a_checkout_with_a_library_that_is_not_the_one_at_work_is_told(elsewhere):
     done = phenomena(elsewhere, "--project", ROOT, "list")
-    assert done.stdout.startswith("  mixup ")
+    assert done.stdout.startswith("  double_descent ")
     assert done.stderr.endswith("site-packages/phenomena, not of this checkout\n")

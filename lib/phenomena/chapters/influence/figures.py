@@ -176,9 +176,9 @@ def _moving(
     up = alt.Y("y:Q", title="y").scale(domain=[-REACH[1], REACH[1]], range=[HEIGHT, 0], nice=False)
     up = up.axis(grid=False, tickCount=4)
     words, colors = ["with all points", "retrained without it", "predicted"], ["#aaaaaa", BLUE, RED]
-    dashes = alt.StrokeDash("c:N", legend=None).scale(domain=words, range=[[1, 0], [1, 0], [6, 4]])
-    key = alt.Color("c:N", title=None, legend=alt.Legend(orient="top", symbolType="stroke"))
-    key = key.scale(domain=words, range=colors)
+    legend = alt.Legend(orient="top", symbolType="stroke")
+    dashes = alt.StrokeDash("c:N", title=None, legend=legend).scale(domain=words, range=[[1, 0], [1, 0], [6, 4]])
+    key = alt.Color("c:N", title=None, legend=legend).scale(domain=words, range=colors)
     pieces = [
         {"c": word, "i": i, "d": f"{word}{i}/{k}", "p": [[round(float(v), 2) for v in xy] for xy in piece]}
         for word, name in zip(words, lines, strict=True)
