@@ -193,7 +193,7 @@ def _moving_flow(networks: Networks) -> Any:
     every = alt.Chart(alt.Data(values=dot_rows))
     moving = every.transform_calculate(px=spot["x"], py=spot["y"]).mark_circle(size=38, opacity=0.85)
     upper = alt.layer(*lines, moving.encode(across, up, colour))
-    score = alt.X("q:Q", title="score of the linear head (logits): ring to the right of zero").scale(
+    score = alt.X("q:Q", title="score of the head, above 0: ring").scale(
         domain=[-1.05 * REACH, 1.05 * REACH], nice=False
     )
     lane = alt.Y("v:Q", axis=None).scale(domain=[0, 2], range=[DEPTH, MIDDLE + GAP], nice=False)
