@@ -52,6 +52,16 @@ def test_every_chapter_has_a_folder_and_every_folder_a_chapter():
     assert sorted(chapter.name for chapter in Project(ROOT).chapters()) == FOLDERS
 
 
+def test_every_module_of_a_chapter_is_used():
+    """By its notebook, at first or second hand, or by a test: nothing is left of the skeleton or of an earlier time."""
+    tests = "\n".join(path.read_text(encoding="utf-8") for path in every(ROOT / "tests" / "chapters"))
+    tested = keys.modules(tests).keys()
+    for chapter in Project(ROOT).chapters():
+        used = keys.modules("\n".join(keys.cell_sources(chapter.source))).keys() | tested
+        there = {path.relative_to(keys.PACKAGE).as_posix() for path in every(CHAPTERS / chapter.name)}
+        assert there - used == set()
+
+
 def test_science_holds_what_two_chapters_or_more_use():
     users = {path.relative_to(keys.PACKAGE).as_posix(): set() for path in every(SCIENCE)}
     for chapter in Project(ROOT).chapters():

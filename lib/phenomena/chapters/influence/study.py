@@ -193,8 +193,8 @@ def judged(t: Trained, found: Scores, seed: int) -> pd.DataFrame:
 def costs(t: Trained, single: Sequence[torch.Tensor], seed: int) -> pd.DataFrame:
     """LDS against the number of trainings that a method asks for: seed, method, trainings, value.
 
-    Influence functions and TRAK with 1, 2 and all models, datamodels with an eighth of the retrainings to all that do
-    not judge.
+    Influence functions and TRAK with 1, 2 and all models, datamodels with a sixth, a third and all of the retrainings
+    that do not judge.
     """
     rows = []
     for k in sorted({1, 2, len(single)} & set(range(1, len(single) + 1))):
