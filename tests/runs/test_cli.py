@@ -116,7 +116,7 @@ def test_unreadable_files_are_one_line_and_status_2(project, phenomena: Command)
 
 
 def test_outside_a_checkout_the_librarys_own_chapters_are_run_into_this_folder(tmp_path, phenomena: Command):
-    assert phenomena(tmp_path, "list").stdout.startswith("  mixup ")
+    assert phenomena(tmp_path, "list").stdout.startswith("  double_descent ")
     found = find_project(tmp_path)
     assert (found.root, found.home, found.runs) == (ROOT, tmp_path, tmp_path / "runs")
     for words in (["new", "grokking"], ["publish"], ["book"]):
