@@ -1,10 +1,10 @@
 """Choices and gradients against slow twins and autograd; unbiased sampling; training; bias and variance; bad input."""
 
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -128,16 +128,18 @@ def test_choices_of_many_minibatches_are_those_of_each():
             assert torch.allclose(alone.weights[0], weights[i])
 
 
-@pytest.mark.parametrize("method", study.METHODS)
-def test_all_of_a_minibatch_has_its_gradient(method):
+@pytest.mark.parametrize("method", ["random", "top", "sb", "match", "full"])
+def test_all_of_a_minibatch_is_every_point_once(method):
     points = some_points()
     rows, weights = choose(method, points, B, noise_for(points), beta=1e-9)
-    g = last_gradients(points)
-    found = (g.gather(1, rows[:, :, None].expand(-1, -1, g.shape[2])) * weights[:, :, None]).mean(1)
-    if method == "norm":  # draws with expected counts, some twice
-        return
-    tolerance = 0.05 if method == "weighted" else 1e-6  # ridge, and no weight below 0
-    assert ((found - g.mean(1)).norm(dim=1) / g.mean(1).norm(dim=1)).max() < tolerance + 0.3 * (method == "weighted")
+    assert (rows.sort(1).values == torch.arange(B)).all()
+    assert (weights == 1).all()
+
+
+def test_weights_that_are_fitted_to_all_of_a_minibatch_are_one():
+    rows, weights = choices.weighted(choices.gram(some_points()), B, ridge=1e-12)
+    assert (rows.sort(1).values == torch.arange(B)).all()
+    assert torch.allclose(weights, torch.ones_like(weights), atol=1e-5)
 
 
 @pytest.mark.parametrize(("seed", "k"), [(0, 1), (1, 4), (2, 7), (3, B)])
@@ -217,6 +219,7 @@ def slow_training(job, s, method, rate, plan):
     batches, noise = training._draws(job, plan)
     optimiser = torch.optim.SGD([p], rate, momentum=0.9)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, plan.steps)
+    recent, error = deque(maxlen=training.BUFFER), torch.zeros_like(p)
     for t in range(plan.steps):
         index = batches[t, s].long()
         x, y = job.x[job.rows[s]][index], job.y[s][index]
@@ -224,20 +227,26 @@ def slow_training(job, s, method, rate, plan):
         hidden = ((x @ net.w1 + net.b1).relu() @ net.w2 + net.b2).relu()
         logits = hidden @ net.w3 + net.b3
         losses = F.cross_entropy(logits, y, reduction="none")
-        if method == "random":
-            rows, weights = torch.arange(plan.keep), torch.ones(plan.keep)
-        else:
-            errors = logits.detach().softmax(1) - torch.eye(C)[y]
-            points = Points(losses.detach()[None], losses.detach()[None], errors[None], hidden.detach()[None])
-            rows, weights = (part[0] for part in choose(method, points, plan.keep, noise[t, s : s + 1]))
-        optimiser.zero_grad()
-        (losses[rows] * weights).mean().backward()
+
+        def gradient(losses, p=p):
+            return torch.autograd.grad(losses.mean(), p, retain_graph=True)[0]
+
+        recent.append(losses.detach())
+        rank = (torch.cat(list(recent))[:, None] <= losses.detach()).float().mean(0)
+        errors = logits.detach().softmax(1) - torch.eye(C)[y]
+        points = Points(losses.detach()[None], rank[None], errors[None], hidden.detach()[None])
+        name = "match" if method in training.CONTROLS else method
+        rows, weights = (part[0] for part in choose(name, points, plan.keep, noise[t, s : s + 1]))
+        p.grad = gradient(losses[: plan.keep]) if method == "random" else gradient(losses[rows] * weights)
+        if method in training.CONTROLS:
+            error = 0.95 * error + 0.05 * (p.grad - gradient(losses))
+            p.grad = p.grad - error if method == "corrected" else gradient(losses[: plan.keep]) + error
         optimiser.step()
         schedule.step()
     return p.detach()
 
 
-@pytest.mark.parametrize("method", ["random", "top", "norm", "match", "weighted", "full"])
+@pytest.mark.parametrize("method", study.EQUAL_STEPS)
 def test_training_is_its_slow_twin(method):
     job = task(some_data(), 200, 0.2, [3, 4])
     found = train(job, [(method, [0.05, 0.1])], PLAN).flat[0, 0]
@@ -247,16 +256,19 @@ def test_training_is_its_slow_twin(method):
 
 def test_company_changes_nothing_and_seeds_differ():
     job = task(some_data(), 200, 0.0, [3, 4])
-    arms = [(method, [0.05, 0.05]) for method in study.CHOOSING]
+    arms = [
+        (method, [0.05, 0.05]) for method in ("top", "corrected", "sb", "norm", "match", "weighted", "top", "biased")
+    ]
     together = train(job, arms, PLAN, [0, 30])
     for a, arm in enumerate(arms):
         alone = train(job, [arm], PLAN)
         assert torch.allclose(alone.flat[0, 0], together.flat[1, a], atol=1e-6)
         assert alone.accuracy[0, 0].tolist() == together.accuracy[1, a].tolist()
+    assert torch.equal(together.flat[1, 0], together.flat[1, 6])
     assert (together.flat[0] == together.flat[0, :1]).all(), "all arms start alike"
     assert not torch.equal(together.flat[1, 0, 0], together.flat[1, 0, 1])
     single = train(task(some_data(), 200, 0.0, [4]), [("match", [0.05])], PLAN)
-    assert torch.allclose(single.flat[0, 0, 0], together.flat[1, 3, 1], atol=1e-6)
+    assert torch.allclose(single.flat[0, 0, 0], together.flat[1, 4, 1], atol=1e-6)
 
 
 def test_outside_its_time_every_method_is_random():
@@ -284,11 +296,11 @@ def test_a_task_has_as_many_wrong_labels_as_asked_and_no_test_row_among_held_out
 
 def test_variance_of_a_random_subset_is_that_of_a_point_over_k():
     job = task(some_data(), 200, 0.0, [3])
-    reference = train(job, [("random", [0.05])], PLAN, study.places(30))
-    frame = study.estimators(job, reference, PLAN, 4000).set_index(["place", "method"])
-    flat = reference.flat[1, 0, 0]
-    net, x, y = networks.views(flat, D, W, C), job.x[job.rows[0]], job.y[0]
-    each = torch.stack([gradient(net, x[i : i + 1], y[i : i + 1], flat) for i in range(200)])
+    flat = study.learn(job, {"random": 0.05}, PLAN).flat["random"]
+    frame = study.estimators(job, flat, PLAN, 4000).set_index(["place", "method"])
+    middle = flat[1, 0]
+    net, x, y = networks.views(middle, D, W, C), job.x[job.rows[0]], job.y[0]
+    each = torch.stack([gradient(net, x[i : i + 1], y[i : i + 1], middle) for i in range(200)])
     size = each.mean(0).square().sum()
     variance = ((each - each.mean(0)).square().sum(1).mean() / size).item()
     middle = frame.loc["middle"]
@@ -296,9 +308,23 @@ def test_variance_of_a_random_subset_is_that_of_a_point_over_k():
     assert middle.loc["full", "variance"] == pytest.approx(variance / B, rel=0.05)
     for method in ("random", "norm", "full"):
         assert abs(middle.loc[method, "bias2"]) < 0.02
-        assert middle.loc[method, "cosine"] > 0.98
+        assert middle.loc[method, "along"] == pytest.approx(1, abs=0.05)
+        assert abs(middle.loc[method, "across2"]) < 0.02
     assert middle.loc["full", "last"] == 0
-    assert middle.loc["top", "length"] > 1.5
+    assert middle.loc["top", "along"] > 1.5
+    split = (1 - middle["along"]) ** 2 + middle["across2"]
+    assert np.allclose(split, middle["bias2"], atol=0.01)
+
+
+def test_errors_of_few_draws_are_those_of_many_on_average():
+    """What finitely many draws add to the squared length of their mean is taken off, along the gradient and across."""
+    g, whole = generator(), torch.tensor([2.0, 0.0, 0.0, 0.0])
+    center, spread = torch.tensor([1.0, 1.0, 0.0, 0.0]), torch.tensor([2.0, 1.0, 1.0, 0.0])
+    found = np.array([study._errors(center + spread * torch.randn(4, 4, generator=g), whole) for _ in range(20_000)])
+    bias2, variance, along, across2 = (1 + 1) / 4, (4 + 1 + 1) / 4, 1 / 2, 1 / 4
+    mean, error = found.mean(0), found.std(0) / len(found) ** 0.5
+    assert (np.abs(mean - [bias2, variance, along, across2]) < 4 * error).all()
+    assert (10 * error[[0, 3]] < [variance / 4, 2 / 16]).all(), "what would be added is seen"
 
 
 def gradient(net, x, y, flat):
@@ -311,14 +337,25 @@ def gradient(net, x, y, flat):
 
 def test_averages_of_the_key_figure_come_home_or_stay_off():
     job = task(some_data(), 200, 0.0, [3])
-    reference = train(job, [("random", [0.05])], PLAN, study.places(30))
-    found = study.minibatch(job, reference, PLAN, 1000)
-    off = found.off.set_index(["method", "n"])["off"]
-    assert off["random", 1000] < off["random", 1] / 5
-    assert off["random", 1000] < off["match", 1000]
+    flat = study.learn(job, {"random": 0.05}, PLAN).flat["random"]
+    found = study.minibatch(job, flat, PLAN, 1000)
+    off = found.averages.set_index(["method", "n"])
+    assert off.loc[("random", 1000), "off"] < off.loc[("random", 1), "off"] / 5
+    assert off.loc[("random", 1000), "off"] < off.loc[("match", 1000), "off"]
+    seen = (off["along"] - 1) ** 2 + off["across"] ** 2
+    assert (seen <= off["off"] ** 2 * (1 + 1e-4) + 1e-6).all(), "a plane shows no more than there is"
+    assert seen["match", 1000] == pytest.approx(off.loc[("match", 1000), "off"] ** 2, rel=1e-4), (
+        "where matching errs is in it"
+    )
     assert np.linalg.norm(found.mean) <= 1 + 1e-9  # the mean has length 1, its shadow in the plane at most that
-    assert found.left[-1] == pytest.approx(found.left.min(), abs=0.3)
     assert len(set(found.order)) == K
+
+
+def test_distances_in_the_key_figure_are_those_of_gradients_written_out():
+    points = some_points(n=1)
+    g, rows = last_gradients(points)[0], torch.tensor([3, 0, 7])
+    slow = [(g[rows[:m]].mean(0) - g.mean(0)).norm() / g.mean(0).norm() for m in (1, 2, 3)]
+    assert study.distances(choices.gram(points)[0], rows) == pytest.approx(np.array(slow))
 
 
 def test_the_average_closed_form_and_its_crossing():
@@ -334,14 +371,26 @@ def test_equal_work_is_equal():
         for arm, method in study.LONGER.items():
             plan = Plan(1000, b, k, W)
             assert study.length(arm, plan) * theory.work(method, b, k) == pytest.approx(choosing, rel=0.001)
+            assert study.work("sb", plan, 1000) == choosing
+    late = Plan(1000, 64, 16, W, begin=0.5, end=0.75)
+    assert study.work("sb", late, 1000) == 250 * (64 + 2 * 16) + 750 * 3 * 16
+    assert study.work("sb", late, 500) == study.work("random", late, 500) == 500 * 3 * 16
+    assert study.length("random_work", late) == 1250
+
+
+def test_arms_of_equal_work_may_be_shorter_than_they_are_looked_at():
+    job = task(some_data(), 200, 0.0, [0])
+    found = study.learn(job, {"full_work": 0.05, "sb": 0.05}, replace(PLAN, steps=8), looks=10)
+    assert found.frame.groupby("arm")["step"].max().to_dict() == {"sb": 8, "full_work": 4}
+    assert {arm: len(flat) for arm, flat in found.flat.items()} == {"full_work": 4, "sb": 4}
 
 
 def test_rates_are_those_of_highest_accuracy_and_arms_are_all_there():
     job = task(some_data(), 200, 0.0, [0, 1], hold_out=True)
     tuned = study.tune(job, study.ALL_ARMS, [1e-5, 0.05], PLAN)
     assert study.best(tuned) == dict.fromkeys(study.ALL_ARMS, 0.05)
-    learned = study.learn(job, study.best(tuned), PLAN, looks=3)
-    assert isinstance(learned, pd.DataFrame) and set(learned["arm"]) == set(study.ALL_ARMS)
+    learned = study.learn(job, study.best(tuned), PLAN, looks=3).frame
+    assert set(learned["arm"]) == set(study.ALL_ARMS)
     assert learned.groupby("arm")["step"].max()["random_work"] == study.length("random_work", PLAN)
 
 
@@ -370,6 +419,9 @@ def test_bad_input_is_refused_in_one_line():
             task(data, count, 0.0, [0])
     with pytest.raises(ValueError, match="trained by themselves"):
         train(task(data, 200, 0.0, [0]), [("random", [0.1]), ("top", [0.1])], PLAN)
+    for at in ([2, 1], [1, 1], [-1], [31]):
+        with pytest.raises(ValueError, match="must increase, from 0 to 30"):
+            train(task(data, 200, 0.0, [0]), [("random", [0.1])], PLAN, at)
 
 
 @pytest.mark.parametrize(

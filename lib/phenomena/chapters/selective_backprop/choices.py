@@ -1,8 +1,9 @@
 """Which points of a minibatch a step is made of: every method for many minibatches at once.
 
-A point's gradient by the last layer is the outer product of its error e = p - onehot(y) and its last hidden activations
-with a one for the bias, (h, 1). Inner products of such gradients are therefore K_ij = (e_i . e_j)(h_i . h_j + 1), and
-matching needs K alone. A choice is k rows and k weights: the gradient of the step is (1/k) sum_j weight_j g_(row_j).
+A point's gradient with respect to the last layer is the outer product of its error e = p - onehot(y) and its last
+hidden activations with a one for the bias, (h, 1). Inner products of such gradients are therefore
+K_ij = (e_i . e_j)(h_i . h_j + 1), and matching needs K alone. A choice is k rows and k weights: the gradient of the
+step is (1/k) sum_j weight_j g_(row_j).
 
 Letters: n minibatches, b points of one, k chosen, c classes, w last hidden units; u = b + 1 random numbers.
 """
@@ -89,7 +90,8 @@ def sb(points: Points, k: int, noise: Float[Tensor, "n u"], beta: float) -> Chos
 def norm(points: Points, k: int, noise: Float[Tensor, "n u"]) -> Chosen:
     """Importance sampling by the length of the last layer's gradient, unbiased (Katharopoulos and Fleuret 2018).
 
-    A point is drawn with probability q_i = sqrt(K_ii) / sum and counts with weight 1 / (b q_i).
+    A point is drawn with probability q_i = sqrt(K_ii) / sum and counts with weight 1 / (b q_i). The paper
+    takes the gradient with respect to the last layer's pre-activations, |e_i|; here it is that by its weights.
     """
     length = points.errors.norm(dim=2) * (points.hidden.square().sum(2) + 1).sqrt()
     q = length.clamp_min(1e-6 * length.mean(1, keepdim=True) + 1e-30)
@@ -153,7 +155,8 @@ def weighted(inner: Float[Tensor, "n b b"], k: int, ridge: float = RIDGE) -> Cho
 
     Every further point is that of largest inner product with what the weighted sum of the chosen still lacks; then all
     weights are those of ridge regression again. Points enter as columns of a Cholesky factor of K plus ridge, so that
-    all least squares together cost b k^2 / 2 multiplications. Negative weights are set to 0 at the end.
+    all least squares together cost b k^2 / 2 multiplications. A point enters by its signed product, since weights are
+    not to be negative; those that are nevertheless are set to 0 at the end, without another regression.
 
     inner: K of `gram`. ridge: in units of the mean of K_ii.
 

@@ -1,5 +1,6 @@
 """The chapter's figures. Each function returns what `show` takes: figure, caption, alternative text, data, a chart."""
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +10,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 
 from phenomena.chapters.selective_backprop import study, theory
 from phenomena.chapters.selective_backprop.study import Minibatch
@@ -20,11 +20,13 @@ from phenomena.science.frames import select, summary
 NAMES = {
     "random": "random", "top": "top loss", "sb": "Selective-Backprop", "norm": "by gradient norm",
     "match": "greedy matching", "weighted": "weighted matching", "full": "full minibatch",
+    "corrected": "matching, its error off", "biased": "random, that error on",
     "random_work": "random, equal work", "full_work": "full, equal work",
 }  # fmt: skip
 COLORS = {
     "random": "#0173b2", "top": "#d55e00", "sb": "#cc78bc", "norm": "#029e73", "match": "#de8f05",
-    "weighted": "#8c564b", "full": "#555555", "random_work": "#56b4e9", "full_work": "#999999",
+    "weighted": "#8c564b", "full": "#555555",
+    "corrected": "#ca9161", "biased": "#7f9fc6", "random_work": "#56b4e9", "full_work": "#999999",
 }  # fmt: skip
 GREY = "#555555"
 
@@ -43,7 +45,8 @@ def _rows(ax: Axes, frame: pd.DataFrame, value: str, key: str, order: Sequence[s
 # --- the key figure ---------------------------------------------------------------------------------------------------
 
 MATCHED, AT_RANDOM = "chosen greedily", "chosen at random"
-LINES = {"random": "random", "sb": "Selective-Backprop", "match": "greedy matching"}
+LINES = {method: NAMES[method] for method in study.AVERAGED}
+HOME = "gradient on all data"
 
 
 def plane(found: Minibatch, step: int) -> dict[str, Any]:
@@ -51,21 +54,22 @@ def plane(found: Minibatch, step: int) -> dict[str, Any]:
 
     step: of training, for the caption.
     """
-    k = len(found.order)
-    last = found.off[found.off["n"] == found.off["n"].max()].set_index("method")["off"]
+    k, n = len(found.order), int(found.averages["n"].max())
+    last = found.averages[found.averages["n"] == n].set_index("method")["off"]
     return {
         "figure": _still_plane(found),
-        "caption": f"The points of one minibatch after {step} steps, each as its gradient by the last layer, in the "
-        "plane of the two leading directions; lengths are in units of the minibatch's mean gradient (black arrow), "
-        "and points further out are drawn at the edge. "
-        f"Beside it the means of {k} points, chosen greedily and at random. Below, the mean of such arrows over more "
-        "and more minibatches: its distance from the gradient on all data, over the length of that. In the moving "
-        "figure sliders set how many points have been chosen, and over how many minibatches is averaged.",
+        "caption": f"Above, the points of one minibatch after {step} steps, each as its gradient with respect to the "
+        "last layer, in the plane of the two leading directions; lengths are in units of the minibatch's mean gradient "
+        "(black arrow), and points further out are drawn at the edge. Colored arrows: the means of points chosen "
+        "greedily and at random. The minibatch is the one in which the greedy choice ends at the median distance. "
+        "Below, the tip of the mean of such arrows over more and more minibatches: how far it goes along the gradient "
+        "on all data, which ends in the cross, and how far across it, in the direction to which greedy matching errs. "
+        "In the moving figure, sliders set how many points are chosen and how many minibatches are averaged.",
         "alt": f"With {k} points the greedy choice is off by {found.left[-1]:.2f} of the mean gradient's length, a "
-        f"random one by {found.left_random[-1]:.2f}. But averaged over {int(found.off['n'].max())} minibatches "
+        f"random one by {found.left_random[-1]:.2f}. But averaged over {n} minibatches "
         f"the random choice is off by {last['random']:.2f}, the greedy one by {last['match']:.2f} and "
         f"Selective-Backprop by {last['sb']:.2f}.",
-        "data": found.off,
+        "data": found.averages,
         "interactive": _moving_plane(found),
     }
 
@@ -101,17 +105,29 @@ def _still_plane(found: Minibatch) -> Figure:
         ax.set(xlim=(-1.04 * reach, 1.04 * reach), ylim=(-1.04 * reach, 1.04 * reach))
         plots.label_axes(ax, "first direction", "second direction", f"{m} of {k} chosen")
     parts["few"].legend(fontsize=8)
+    (left, right), (low, high) = _room(found.averages)
+    ax = parts["off"]
     for method, label in LINES.items():
-        part = select(found.off, method=method)
-        parts["off"].loglog(part["n"], part["off"], color=COLORS[method], label=label)
-    for axis in (parts["off"].xaxis, parts["off"].yaxis):
-        axis.set_major_locator(LogLocator(subs=(1, 3)))
-        axis.set_major_formatter("{x:g}")
-        axis.set_minor_formatter(NullFormatter())
-    plots.label_axes(parts["off"], "minibatches averaged", "off by (of |g|)", "the mean of the arrows").legend(
-        fontsize=8
-    )
+        part = select(found.averages, method=method)
+        ax.plot(part["along"], part["across"], color=COLORS[method], linewidth=1, label=label)
+        ax.plot(part["along"].iloc[-1:], part["across"].iloc[-1:], "o", color=COLORS[method], markersize=7)
+    ax.plot([1], [0], "k+", markersize=14, markeredgewidth=2, label=HOME)
+    ax.set(xlim=(left, right), ylim=(low, high))
+    plots.label_axes(ax, ALONG, ACROSS, "the mean of the arrows").legend(fontsize=8)
     return figure
+
+
+ALONG, ACROSS = "along the gradient on all data", "across it"
+
+
+def _room(averages: pd.DataFrame) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Limits of the plane of averages: where they are from five minibatches on, and the origin and (1, 0)."""
+    late = averages[averages["n"] >= 5]
+    spans = []
+    for name, others in (("along", (0.0, 1.0)), ("across", (0.0,))):
+        low, high = min(late[name].min(), *others), max(late[name].max(), *others)
+        spans.append((round(low - 0.08 * (high - low), 2), round(high + 0.08 * (high - low), 2)))
+    return spans[0], spans[1]
 
 
 def _arrow(ax: Axes, to: np.ndarray, color: str) -> None:
@@ -119,7 +135,7 @@ def _arrow(ax: Axes, to: np.ndarray, color: str) -> None:
     ax.annotate("", (to[0], to[1]), (0, 0), arrowprops=look)
 
 
-TOP, BETWEEN, DEEP = 300, 70, 150  # pixels of the moving figure: the plane, the space below it, the averages
+TOP, BETWEEN, DEEP = 300, 70, 190  # pixels of the moving figure: the plane, the space below it, the averages
 
 
 def _moving_plane(found: Minibatch) -> Any:
@@ -163,26 +179,28 @@ def _moving_plane(found: Minibatch) -> Any:
         heads.mark_point(shape="triangle", size=140, filled=True, opacity=1, clip=True)
         .encode(across, up, colour, angle),
     )  # fmt: skip
-    counts = sorted({int(n) for n in np.unique(np.geomspace(1, found.off["n"].max(), 25).round())})
-    off = found.off[found.off["n"].isin(counts)].copy()
-    off["label"] = off["method"].map(LINES)
-    off["i"] = off["n"].map(counts.index)
-    off = off[["n", "off", "label", "i"]].round(4)
-    when = alt.X("n:Q", title="minibatches averaged").scale(type="log", domain=[1, counts[-1]], nice=False)
-    when = when.axis(orient="bottom", grid=False, tickCount=4, format="d")
-    away = alt.Y("off:Q", title="off by (of |g|)").scale(
-        type="log", domain=[float(off["off"].min()) * 0.8, float(off["off"].max()) * 1.2],
-        range=[TOP + BETWEEN + DEEP, TOP + BETWEEN], nice=False,
-    )  # fmt: skip
-    away = away.axis(orient="left", grid=False, values=[0.03, 0.1, 0.3, 1, 3, 10])
-    lines = alt.Color("label:N", title=None, legend=alt.Legend(orient="bottom")).scale(
-        domain=list(LINES.values()), range=[COLORS[method] for method in LINES]
+    counts = sorted({int(n) for n in np.geomspace(1, found.averages["n"].max(), 40).round()})
+    ways = found.averages[found.averages["n"].isin(counts)].round(3)
+    ways = ways.assign(label=ways["method"].map(LINES), i=ways["n"].map(counts.index)).drop(columns=["method", "n"])
+    (left, right), (low, high) = _room(found.averages)
+    east = alt.X("along:Q", title=ALONG).scale(domain=[left, right], nice=False)
+    east = east.axis(orient="bottom", grid=False, tickCount=6)
+    north = alt.Y("across:Q", title=ACROSS).scale(
+        domain=[low, high], range=[TOP + BETWEEN + DEEP, TOP + BETWEEN], nice=False
     )
-    base = alt.Chart(off)
+    north = north.axis(orient="left", grid=False, tickCount=4)
+    lines = alt.Color("label:N", title=None, legend=alt.Legend(orient="bottom", columns=2)).scale(
+        domain=[*LINES.values(), HOME], range=[*(COLORS[method] for method in LINES), "#222222"]
+    )
+    base = alt.Chart(ways)
+    home = alt.Chart(pd.DataFrame({"along": [1], "across": [0], "label": HOME}))
     lower = alt.layer(
-        base.mark_line(strokeWidth=2).encode(when, away, lines),
-        base.mark_circle(size=120, opacity=1).encode(when, away, lines).transform_filter("datum.i == averaged"),
-    )
+        base.mark_line(strokeWidth=1.5, clip=True).transform_filter("datum.i <= averaged")
+        .encode(east, north, lines, order="i:Q"),
+        home.mark_point(shape="cross", size=140, filled=True, opacity=1).encode(east, north, lines),
+        base.mark_circle(size=120, opacity=1, clip=True).encode(east, north, lines)
+        .transform_filter("datum.i == averaged"),
+    )  # fmt: skip
     both = alt.layer(upper, lower).resolve_scale(x="independent", y="independent", color="independent")
     near = [f"{a:.2f}" for a in found.left], [f"{a:.2f}" for a in found.left_random]
     first = [
@@ -190,11 +208,11 @@ def _moving_plane(found: Minibatch) -> Any:
         f"chosen greedily, by {near[1][m]} if at random. "
         for m in range(k)
     ]
-    wide = off.pivot(index="n", columns="label", values="off").to_dict("index")
+    off = ways.pivot(index="i", columns="label", values="off").to_dict("index")
     second = [
         f"Mean over {n} minibatch{'es' if n > 1 else ''}, against the gradient on all data: "
-        + ", ".join(f"{label} off by {wide[n][label]:.2f}" for label in LINES.values()) + "."
-        for n in counts
+        + ", ".join(f"{label} off by {off[i][label]:.2f}" for label in LINES.values()) + "."
+        for i, n in enumerate(counts)
     ]  # fmt: skip
     steps = alt.binding_range(min=0, max=k - 1, step=1, name="points chosen")
     over = alt.binding_range(min=0, max=len(counts) - 1, step=1, name="minibatches averaged")
@@ -223,13 +241,18 @@ def tuning(tuned: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
         plots.label_axes(ax, "learning rate", "accuracy, %" if ax is axes[0] else "", title)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, fontsize=8, ncols=5, loc="outside lower center")
-    rates = {arm: study.best(next(iter(tuned.values())))[arm] for arm in ("random", "match", "full")}
+    chosen = {title: study.best(frame) for title, frame in tuned.items()}
+    ends = {title: {frame["rate"].min(), frame["rate"].max()} for title, frame in tuned.items()}
+    at_end = [
+        f"{NAMES[arm]} on {title}" for title, rates in chosen.items() for arm in rates if rates[arm] in ends[title]
+    ]
+    rates = {arm: next(iter(chosen.values()))[arm] for arm in ("random", "match", "full")}
     return {
         "figure": figure,
         "caption": "Accuracy on training points held out for this purpose, against the learning rate, mean over "
         f"{next(iter(tuned.values()))['seed'].nunique()} seeds that are used for nothing else. Large dots: the rate "
-        "that each arm is given.",
-        "alt": "Every arm has a best rate within the grid. On the first data set it is "
+        "that each arm is given. At an end of the grid: " + (", ".join(at_end) or "none") + ".",
+        "alt": "On the first data set the best rate is "
         + ", ".join(f"{rate:g} for {NAMES[arm]}" for arm, rate in rates.items()) + ".",
         "data": pd.concat(frame.assign(task=title) for title, frame in tuned.items()),
     }  # fmt: skip
@@ -237,14 +260,14 @@ def tuning(tuned: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
 
 def steps(frames: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
     """Test accuracy of every method at equal steps, and its difference from random seed by seed."""
-    figure, axes = plots.panels(2, rows=len(frames), height=2.7)
+    figure, axes = plots.panels(2, rows=len(frames), height=3.1)
     for row, (title, frame) in enumerate(frames.items()):
         ends = study.last_steps(frame)
         level, gap = axes[2 * row : 2 * row + 2]
-        _rows(level, ends, "accuracy", "arm", study.METHODS)
-        _rows(gap, _against(ends, "random"), "accuracy", "arm", study.METHODS)
+        _rows(level, ends, "accuracy", "arm", study.EQUAL_STEPS)
+        _rows(gap, _against(ends, "random"), "accuracy", "arm", study.EQUAL_STEPS)
         gap.axvline(0, color=GREY, linewidth=1)
-        gap.set_yticks(range(len(study.METHODS)), [""] * len(study.METHODS))
+        gap.set_yticks(range(len(study.EQUAL_STEPS)), [""] * len(study.EQUAL_STEPS))
         n = frame["seed"].nunique()
         plots.label_axes(level, "test accuracy, %", "", f"{title} (n = {n})")
         plots.label_axes(gap, "points above random, seed by seed", "", title)
@@ -252,9 +275,10 @@ def steps(frames: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
     return {
         "figure": figure,
         "caption": "Test accuracy after equally many steps, and seed by seed the difference from a random subset; mean "
-        "with 95 % interval over seeds.",
+        "with 95 % interval over seeds. The last two rows are controls: greedy matching with its mean error taken off, "
+        "and random points with that error put on.",
         "alt": f"On {next(iter(frames))} a random subset reaches {first['random']:.1f} %, "
-        + ", ".join(f"{NAMES[arm]} {first[arm]:.1f} %" for arm in study.METHODS[1:]) + ".",
+        + ", ".join(f"{NAMES[arm]} {first[arm]:.1f} %" for arm in study.EQUAL_STEPS[1:]) + ".",
         "data": pd.concat(frame.assign(task=title) for title, frame in frames.items()),
     }  # fmt: skip
 
@@ -318,60 +342,65 @@ def _against(ends: pd.DataFrame, arm: str) -> pd.DataFrame:
 # --- estimators -------------------------------------------------------------------------------------------------------
 
 
-def estimators(frame: pd.DataFrame) -> dict[str, Any]:
-    """Bias², variance and distance by the last layer of every method, by the place in training."""
-    figure, axes = plots.panels(3, width=9, height=3.6)
+def estimators(frames: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+    """Bias², variance and distance in the last layer of every method, by data set and place in training."""
+    figure, axes = plots.panels(3, rows=len(frames), width=9, height=3.0)
     values = {"bias2": "bias² / |g|²", "variance": "variance / |g|²", "last": "distance², last layer"}
-    places = list(dict.fromkeys(frame["place"]))
     shift = np.linspace(-0.3, 0.3, len(study.METHODS))
-    for ax, (value, label) in zip(axes, values.items(), strict=True):
+    for i, (ax, (title, frame), (value, label)) in enumerate(
+        (ax, *which) for ax, which in zip(axes, itertools.product(frames.items(), values.items()), strict=True)
+    ):
         for j, method in enumerate(study.METHODS):
             rows = summary(select(frame, method=method), "place", value)
             bars = np.nan_to_num([rows["mean"] - rows["low"], rows["high"] - rows["mean"]])
             at = np.arange(len(rows)) + shift[j]
             ax.errorbar(at, rows["mean"], bars, fmt="o", ms=4, capsize=2, color=COLORS[method], label=NAMES[method])
         ax.set_yscale("symlog", linthresh=0.1)
-        ax.set_ylim(bottom=-0.05 if value != "bias2" else None)
-        ax.set_xticks(range(len(places)), places)
-        plots.label_axes(ax, "part of training", "", label)
-    axes[0].axhline(0, color=GREY, linewidth=1)
+        if value == "bias2":
+            ax.axhline(0, color=GREY, linewidth=1)
+        else:
+            ax.set_ylim(bottom=-0.05)
+        ax.set_xticks(range(len(study.PLACES)), list(study.PLACES))
+        n = frame["seed"].nunique()
+        plots.label_axes(ax, "part of training", label, f"{title} (n = {n})" if i % 3 == 0 else "")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, fontsize=8, ncols=4, loc="outside lower center")
-    means = select(frame, place="middle").groupby("method")[["bias2", "variance", "last"]].mean()
+    first = next(iter(frames))
+    means = select(frames[first], place="middle").groupby("method")[["bias2", "variance", "last"]].mean()
     return {
         "figure": figure,
         "caption": "Every method as an estimator of the gradient g on all data, at the weights of networks trained on "
-        "random subsets: squared bias and variance over |g|², all layers, and by the last layer the square distance "
-        f"from the minibatch's gradient, over its square length. Mean with 95 % interval over "
-        f"{frame['seed'].nunique()} seeds; linear below 0.1, logarithmic above.",
-        "alt": f"In the middle of training greedy matching has bias² {means['bias2']['match']:.2f} and variance "
-        f"{means['variance']['match']:.1f}, random {means['bias2']['random']:.2f} and "
+        "random subsets: squared bias and variance over |g|², all layers, and for the last layer the square distance "
+        "from the minibatch's gradient, over its square length. Mean with 95 % interval over seeds; linear below 0.1, "
+        "logarithmic above.",
+        "alt": f"On {first}, in the middle of training, greedy matching has bias² {means['bias2']['match']:.2f} and "
+        f"variance {means['variance']['match']:.1f}, random {means['bias2']['random']:.2f} and "
         f"{means['variance']['random']:.1f}, Selective-Backprop {means['bias2']['sb']:.1f} and "
-        f"{means['variance']['sb']:.0f}. By the last layer matching is off by {means['last']['match']:.2f}, random by "
+        f"{means['variance']['sb']:.0f}. In the last layer matching is off by {means['last']['match']:.2f}, random by "
         f"{means['last']['random']:.2f}.",
-        "data": frame,
+        "data": pd.concat(frame.assign(task=title) for title, frame in frames.items()),
     }
 
 
 def directions(frame: pd.DataFrame) -> dict[str, Any]:
-    """Length of the mean gradient and its cosine with that on all data, for every method."""
+    """How far each method's mean gradient goes along that on all data, and across it."""
     figure, (left, right) = plots.panels(2, height=3.2)
     middle = select(frame, place="middle")
-    _rows(left, middle, "length", "method", study.METHODS)
-    _rows(right, middle, "cosine", "method", study.METHODS)
+    _rows(left, middle, "along", "method", study.METHODS)
+    _rows(right, middle, "across2", "method", study.METHODS)
     left.axvline(1, color=GREY, linewidth=1)
-    right.axvline(1, color=GREY, linewidth=1)
+    right.axvline(0, color=GREY, linewidth=1)
     right.set_yticks(range(len(study.METHODS)), [""] * len(study.METHODS))
-    plots.label_axes(left, "length of the mean / |g|", "", f"how far (n = {frame['seed'].nunique()})")
-    plots.label_axes(right, "cosine of the mean and g", "", "which way")
-    means = middle.groupby("method")[["length", "cosine"]].mean()
+    plots.label_axes(left, "along g, over |g|", "", f"how far (n = {frame['seed'].nunique()})")
+    plots.label_axes(right, "squared length across g, over |g|²", "", "how far astray")
+    means = middle.groupby("method")[["along", "across2"]].mean()
     return {
         "figure": figure,
-        "caption": "The mean of each method's gradients over many minibatches, in the middle of training: its length "
-        "and its cosine with the gradient g on all data. Mean with 95 % interval over seeds. Since the mean is over "
-        "finitely many minibatches, noise makes it a little longer and turns it a little.",
+        "caption": "The mean of each method's gradients over many minibatches, in the middle of training: how far it "
+        "goes along the gradient g on all data, 1 being right, and its squared length across g, 0 being right. "
+        "Mean with 95 % interval over seeds.",
         "alt": ", ".join(
-            f"{NAMES[method]}: length {means['length'][method]:.2f}, cosine {means['cosine'][method]:.2f}"
+            f"{NAMES[method]}: {means['along'][method]:.2f} along, {means['across2'][method]:.2f} across, squared"
             for method in ("random", "top", "sb", "match", "weighted")
         ) + ".",
         "data": middle,
@@ -379,11 +408,12 @@ def directions(frame: pd.DataFrame) -> dict[str, Any]:
 
 
 def own(at_random: pd.DataFrame, at_own: pd.DataFrame) -> dict[str, Any]:
-    """Bias² and cosine through training, at weights trained on random points and at the method's own."""
+    """Bias² and the share across g through training, at weights trained on random points and at the method's own."""
+    at_random, at_own = (frame.assign(share=_share_across(frame)) for frame in (at_random, at_own))
     figure, axes = plots.panels(2, width=8, height=3.4)
     places = list(dict.fromkeys(at_own["place"]))
     for ax, (value, label) in zip(
-        axes, {"bias2": "bias² / |g|²", "cosine": "cosine of the mean and g"}.items(), strict=True
+        axes, {"bias2": "bias² / |g|²", "share": "share of the mean's squared length across g"}.items(), strict=True
     ):
         for method in study.OWN:
             for frame, style, where in ((at_random, "--", "weights of random"), (at_own, "-", "its own weights")):
@@ -398,17 +428,23 @@ def own(at_random: pd.DataFrame, at_own: pd.DataFrame) -> dict[str, Any]:
     axes[0].set_yscale("symlog", linthresh=0.1)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, fontsize=8, ncols=3, loc="outside lower center")
-    there = at_own.groupby(["place", "method"])[["bias2", "cosine"]].mean().to_dict("index")
+    there = at_own.groupby(["place", "method"])[["bias2", "share"]].mean().to_dict("index")
     return {
         "figure": figure,
-        "caption": "Squared bias of three methods, and the cosine of their mean gradient with that on all data, at "
-        "weights trained on random points (dashed) and at those to which the method itself has led (solid). Mean with "
+        "caption": "Squared bias of three methods, and the share of their mean gradient's squared length that lies "
+        "across the gradient on all data, which no learning rate mends, at weights trained on random points (dashed) "
+        "and at those to which the method itself has led (solid). Mean with "
         f"95 % interval over {at_own['seed'].nunique()} seeds.",
         "alt": f"At the end of its own training greedy matching has bias² {there['end', 'match']['bias2']:.2f}, "
         f"weighted matching {there['end', 'weighted']['bias2']:.2f}. In the middle the mean of "
-        f"Selective-Backprop has a cosine of {there['middle', 'sb']['cosine']:.2f} with the gradient.",
+        f"Selective-Backprop lies across the gradient by {there['middle', 'sb']['share']:.0%} of its squared length.",
         "data": pd.concat([at_random.assign(weights="random"), at_own.assign(weights="own")]),
     }
+
+
+def _share_across(frame: pd.DataFrame) -> pd.Series:
+    across2 = frame["across2"].clip(lower=0)
+    return across2 / (across2 + frame["along"] ** 2)
 
 
 def averages(frame: pd.DataFrame) -> dict[str, Any]:

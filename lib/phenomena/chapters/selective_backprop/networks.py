@@ -71,7 +71,7 @@ def forward(net: Net, x: Float[Tensor, "*m b d"]) -> Pass:
 
 
 def backward(net: Net, x: Float[Tensor, "*m b d"], passed: Pass, slope: Float[Tensor, "*n b c"], out: Net) -> None:
-    """Writes the gradients by all parameters into `out`, given those by the logits."""
+    """Writes the gradients with respect to all parameters into `out`, given those with respect to the logits."""
     _product(passed.second.mT, slope, out=out.w3)
     torch.sum(slope, -2, keepdim=True, out=out.b3)
     back = _product(slope, net.w3.mT).mul_(passed.second > 0)
@@ -83,7 +83,7 @@ def backward(net: Net, x: Float[Tensor, "*m b d"], passed: Pass, slope: Float[Te
 
 
 def errors(logits: Float[Tensor, "*n b c"], onehot: Float[Tensor, "*m b c"]) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of every row (*n b), and its gradient by the logits (*n b c), probabilities minus labels."""
+    """Cross-entropy of every row (*n b), and its gradient with respect to logits (*n b c), probabilities less label."""
     log_p = logits.log_softmax(-1)
     return -(log_p * onehot).sum(-1), log_p.exp().sub_(onehot)
 

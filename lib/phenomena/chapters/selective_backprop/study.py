@@ -1,4 +1,8 @@
-"""The chapter's experiments: seeds and parameters in, tidy frames out."""
+"""The chapter's experiments: seeds and parameters in, tidy frames out.
+
+Letters: e places in training, s seeds, p parameters, r minibatches drawn, b points of one, k chosen, d features,
+u = b + 1 random numbers.
+"""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -8,12 +12,21 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from phenomena.chapters.selective_backprop import choices, networks, theory
 from phenomena.chapters.selective_backprop.choices import Chosen, Method, Points
-from phenomena.chapters.selective_backprop.training import Plan, Task, Trained, check, generator, standardized, train
+from phenomena.chapters.selective_backprop.training import (
+    CONTROLS,
+    Arm,
+    Plan,
+    Task,
+    check,
+    generator,
+    standardized,
+    train,
+)
 from phenomena.science import datasets
 from phenomena.science.datasets import Dataset
 from phenomena.science.frames import columns
@@ -25,10 +38,11 @@ LONGER: dict[str, Method] = {"random_work": "random", "full_work": "full"}
 PLACES = {"early": 0.05, "middle": 0.3, "late": 0.6, "end": 1.0}  # shares of training at which gradients are studied
 OWN: tuple[Method, ...] = ("sb", "match", "weighted")  # studied at their own weights, too
 AVERAGED: tuple[Method, ...] = ("random", "sb", "match")  # in the key figure
-ALL_ARMS = (*METHODS, *LONGER)
+EQUAL_STEPS = (*METHODS, *CONTROLS)
+ALL_ARMS = (*EQUAL_STEPS, *LONGER)
 NOISY_ARMS = ("random", "top", "sb", "match", "full")  # where labels are wrong
 TUNING_SEEDS = (1_000_000, 1_000_001)  # choose rates and nothing else
-PROBE = 7  # stream of the minibatches that are studied
+PROBE, PROBE_CHOICES = 7, 8  # streams of the minibatches that are studied, and of the methods that draw from them
 
 
 def load(name: str, points: int) -> Dataset:
@@ -42,47 +56,65 @@ def load(name: str, points: int) -> Dataset:
     return standardized(data)
 
 
-def method_of(arm: str) -> Method:
+def method_of(arm: str) -> Arm:
     """The method of an arm, which may be one of equal work."""
     return LONGER.get(arm, arm)  # type: ignore[arg-type]
 
 
+def work(arm: str, plan: Plan, step: int) -> int:
+    """What so many steps of an arm cost: where no points are chosen, those of a method that chooses are random."""
+    method = method_of(arm)
+    chosen = step if arm in LONGER or method in ("random", "full") else sum(map(plan.chooses, range(step)))
+    each, other = (theory.work(name, plan.batch, plan.keep) for name in (method, "random"))
+    return chosen * each + (step - chosen) * other
+
+
 def length(arm: str, plan: Plan) -> int:
-    """Steps of an arm."""
+    """Steps of an arm: those of the plan, or as many as do the work of a method that chooses; 1 or more."""
     if arm not in LONGER:
         return plan.steps
-    return theory.steps_of_equal_work(method_of(arm), plan.steps, plan.batch, plan.keep)
+    return max(1, round(work("match", plan, plan.steps) / theory.work(method_of(arm), plan.batch, plan.keep)))
 
 
-def learn(job: Task, rates: Mapping[str, float], plan: Plan, looks: int = 1) -> pd.DataFrame:
+class Learned(NamedTuple):
+    """Of arms that were trained: how they did, and their parameters at `PLACES`.
+
+    frame: columns seed, arm, step, work (done so far, as `theory.work` counts), accuracy, in percent, and wrong, the
+        share of wrong labels among the points that training used.
+    """
+
+    frame: pd.DataFrame
+    flat: dict[str, Float[Tensor, "e s p"]]
+
+
+def learn(job: Task, rates: Mapping[str, float], plan: Plan, looks: int = 1) -> Learned:
     """Every arm and seed trained at the arm's rate.
 
-    rates: of every arm. looks: how often accuracy is measured, evenly over an arm's training.
-    Returns the columns seed, arm, step, work (that of `theory.work`, done so far), accuracy, in percent, and wrong, the
-    share of wrong labels among the points that training used.
+    rates: of every arm. looks: how often accuracy is measured, evenly over an arm's training, beside `PLACES`.
     """
-    rows = []
+    rows, flat = [], {}
     for group in _groups(rates):
         how = replace(plan, steps=length(group[0], plan))
-        at = [round(how.steps * (i + 1) / looks) for i in range(looks)]
+        studied = places(how.steps)
+        at = sorted({*studied, *(max(1, round(how.steps * (i + 1) / looks)) for i in range(looks))})
         trained = train(job, [(method_of(arm), [rates[arm]] * len(job.seeds)) for arm in group], how, at)
         for a, arm in enumerate(group):
-            unit = theory.work(method_of(arm), plan.batch, plan.keep)
+            flat[arm] = trained.flat[[at.index(step) for step in studied], a]
             rows += [
-                (seed, arm, step, step * unit, 100 * trained.accuracy[e, a, s], trained.wrong[a, s])
+                (seed, arm, step, work(arm, how, step), 100 * trained.accuracy[e, a, s], trained.wrong[a, s])
                 for s, seed in enumerate(job.seeds)
                 for e, step in enumerate(at)
             ]
-    return pd.DataFrame(rows, columns=["seed", "arm", "step", "work", "accuracy", "wrong"])
+    return Learned(pd.DataFrame(rows, columns=["seed", "arm", "step", "work", "accuracy", "wrong"]), flat)
 
 
-def accuracies(learned: Mapping[str, pd.DataFrame], names: Mapping[str, Sequence[int]]) -> dict[str, np.ndarray]:
-    """What is recorded of the frames of `learn`: NAME of every arm at its last step, and shares of wrong labels.
+def accuracies(learned: Mapping[str, Learned], names: Mapping[str, Sequence[int]]) -> dict[str, np.ndarray]:
+    """What is recorded of `learn`: NAME of every arm at its last step, and shares of wrong labels.
 
-    names: in the order of the frames, what names end in, and seeds.
+    names: in the order of the sets, what names end in, and seeds.
     """
     found: dict[str, np.ndarray] = {}
-    for frame, (name, seeds) in zip(learned.values(), names.items(), strict=True):
+    for (frame, _), (name, seeds) in zip(learned.values(), names.items(), strict=True):
         ends = last_steps(frame)
         arms = {arm: arm for arm in dict.fromkeys(frame["arm"])}
         found |= columns(ends, "{arm}_" + name, "accuracy", seeds, arm=arms)
@@ -124,8 +156,8 @@ def best(tuned: pd.DataFrame) -> dict[str, float]:
 
 def _groups(arms: Sequence[str] | Mapping[str, float]) -> list[list[str]]:
     """Arms that train together: those that choose; each of the others by itself."""
-    together: list[str] = [arm for arm in arms if arm in CHOOSING]
-    return ([together] if together else []) + [[arm] for arm in arms if arm not in CHOOSING]
+    together: list[str] = [arm for arm in arms if arm in (*CHOOSING, *CONTROLS)]
+    return ([together] if together else []) + [[arm] for arm in arms if arm not in together]
 
 
 # --- bias and variance ------------------------------------------------------------------------------------------------
@@ -162,7 +194,7 @@ def probe(job: Task, s: int, flat: Float[Tensor, " p"], plan: Plan, draws: int) 
 
 
 def gradients(at: Probe, chosen: Chosen) -> Float[Tensor, "r p"]:
-    """The gradient by all parameters that each minibatch's choice makes."""
+    """The gradient with respect to all parameters that each minibatch's choice makes."""
     r, k = chosen.rows.shape
     minibatch = torch.arange(r)[:, None]
     passed = networks.Pass(*(part[minibatch, chosen.rows] for part in at.passed))
@@ -183,25 +215,25 @@ def places(steps: int) -> list[int]:
 
 
 def estimators(
-    job: Task, trained: Trained, plan: Plan, draws: int, arm: int = 0, methods: Sequence[Method] = METHODS
+    job: Task, flat: Float[Tensor, "e s p"], plan: Plan, draws: int, methods: Sequence[Method] = METHODS
 ) -> pd.DataFrame:
-    """Methods as estimators of the gradient on all data, at the weights of one arm's networks.
+    """Methods as estimators of the gradient g on all of a seed's rows, at the weights of one arm's networks.
 
-    trained: kept at `PLACES`. arm: its number there. Square lengths are in units of |g|^2, g the gradient on all of the
-    seed's rows; one estimate has the expected square distance bias^2 + variance from it.
+    flat: parameters at `PLACES`, of the job's first seeds.
 
-    Returns the columns seed, place, method, bias2 (without what the variance of the mean would add), variance,
-    length (of the mean over that of g), cosine (of the mean and g), last (square distance by the last layer from the
-    minibatch's gradient, over the square length of that), overhead (seconds of choosing over those of the forward pass
-    and the backward pass of k points).
+    Square lengths are in units of |g|^2; one estimate has the expected square distance bias2 + variance from g.
+    Returns the columns seed, place, method, bias2, variance, along (how far the mean estimate goes along g, 1 being
+    right), across2 (its square length across g: bias2 is (1 - along)^2 + across2), last (square distance in the last
+    layer from the minibatch's gradient, over the square length of that), overhead (seconds of choosing over those of
+    the forward pass and the backward pass of k points). What the variance of the mean of finitely many draws adds is
+    taken off bias2 and across2, which may be negative therefore.
     """
     rows = []
-    last = plan.width * job.classes + job.classes
-    for s, seed in enumerate(job.seeds):
+    last = (plan.width + 1) * job.classes
+    for s, seed in enumerate(job.seeds[: flat.shape[1]]):
         for e, place in enumerate(PLACES):
-            at = probe(job, s, trained.flat[e, arm, s], plan, draws)
-            noise = torch.rand(draws, plan.batch + 1, generator=generator(seed, PROBE + 1))
-            size = at.whole.square().sum()
+            at = probe(job, s, flat[e, s], plan, draws)
+            noise = torch.rand(draws, plan.batch + 1, generator=generator(seed, PROBE_CHOICES))
             everything = gradients(at, choices.top(at.points, plan.batch))[:, -last:]
             for method in methods:
                 began = time.process_time()
@@ -209,79 +241,94 @@ def estimators(
                 between = time.process_time()
                 found = gradients(at, chosen)
                 done = time.process_time()
-                mean = found.mean(0)
-                variance = (found - mean).square().sum() / (draws - 1)
-                bias2 = (mean - at.whole).square().sum() - variance / draws
                 off = (found[:, -last:] - everything).square().sum() / everything.square().sum()
-                cosine = mean @ at.whole / (mean.norm() * at.whole.norm())
-                rows.append((
-                    seed, place, method, *((value / size).item() for value in (bias2, variance)),
-                    (mean.norm() / size.sqrt()).item(), cosine.item(), off.item(),
-                    (between - began) / (at.forward_seconds + done - between),
-                ))  # fmt: skip
-    names = ["seed", "place", "method", "bias2", "variance", "length", "cosine", "last", "overhead"]
+                overhead = (between - began) / (at.forward_seconds + done - between)
+                rows.append((seed, place, method, *_errors(found, at.whole), off.item(), overhead))
+    names = ["seed", "place", "method", "bias2", "variance", "along", "across2", "last", "overhead"]
     return pd.DataFrame(rows, columns=names)
 
 
-def own_weights(job: Task, rates: Mapping[str, float], plan: Plan, draws: int) -> pd.DataFrame:
-    """`estimators` for methods at the weights to which they have brought networks themselves."""
-    methods = [method for method in OWN if method in rates]
-    arms = [(method, [rates[method]] * len(job.seeds)) for method in methods]
-    trained = train(job, arms, plan, places(plan.steps))
-    return pd.concat(estimators(job, trained, plan, draws, arm, [method]) for arm, method in enumerate(methods))
+def _errors(found: Float[Tensor, "r p"], whole: Float[Tensor, " p"]) -> list[float]:
+    """bias2, variance, along and across2 of `estimators`."""
+    mean, size, r = found.mean(0), whole.square().sum(), len(found)
+    away, along = found - mean, found @ whole / size
+    variance = away.square().sum() / (r - 1)
+    bias2 = (mean - whole).square().sum() - variance / r
+    within = along.var() * size  # the part of the variance that is along g
+    across2 = (mean - along.mean() * whole).square().sum() - (variance - within) / r
+    return [(bias2 / size).item(), (variance / size).item(), along.mean().item(), (across2 / size).item()]
+
+
+def own_weights(job: Task, learned: Learned, plan: Plan, draws: int, seeds: int) -> pd.DataFrame:
+    """`estimators` for methods at the weights to which they have brought the networks of so many seeds themselves."""
+    return pd.concat(estimators(job, learned.flat[method][:, :seeds], plan, draws, [method]) for method in OWN)
 
 
 class Minibatch(NamedTuple):
-    """The key figure: gradients by the last layer in a plane, and how averages of estimates come nearer.
+    """The key figure: gradients with respect to the last layer in a plane, and how averages of estimates come nearer.
 
     points: of one minibatch, in units of the length of its mean. mean: of the minibatch. order: rows as the greedy
-        choice takes them. others: as many rows at random. off: distance of the average of the first n minibatches'
-        gradients from that on all data, over the length of the latter, for every method and n.
+        choice takes them. others: as many rows at random. left, left_random: distance of the mean of the first m of
+        these from that of the minibatch, in the whole space. averages: of the first n minibatches' gradients, for
+        every method and n; columns method, n, off (distance from the gradient g on all data), along g, and across it
+        in the direction to which matching errs, all over |g|.
     """
 
     points: Float[np.ndarray, "b 2"]
     mean: Float[np.ndarray, " 2"]
     order: list[int]
     others: list[int]
-    off: pd.DataFrame
     left: Float[np.ndarray, " k"]
     left_random: Float[np.ndarray, " k"]
+    averages: pd.DataFrame
 
 
-def minibatch(job: Task, trained: Trained, plan: Plan, draws: int) -> Minibatch:
+def minibatch(job: Task, flat: Float[Tensor, "e s p"], plan: Plan, draws: int) -> Minibatch:
     """One minibatch of the first seed, at its weights at the second of `PLACES`; averages are over `draws` of them.
 
-    The plane is that of the two leading directions of the minibatch's gradients by the last layer (not centered).
+    It is the minibatch in which the greedy choice ends at the median distance. The plane is that of the two leading
+    directions of its gradients with respect to the last layer (not centered).
     """
-    at = probe(job, 0, trained.flat[1, 0, 0], plan, draws)
-    noise = torch.rand(draws, plan.batch + 1, generator=generator(job.seeds[0], PROBE + 1))
-    inner = choices.gram(at.points)[:1]
-    values, vectors = torch.linalg.eigh(inner[0].double())
-    place = vectors[:, [-1, -2]] * values[[-1, -2]].clamp_min(0).sqrt()
-    unit = inner[0].double().mean().sqrt()
-    order = choices.match(inner, plan.keep).rows[0]
-    others = noise[0, :-1].topk(plan.keep).indices
-    last = plan.width * job.classes + job.classes
-    counts = torch.arange(1, draws + 1)
-    parts = []
-    for method in AVERAGED:
-        found = gradients(at, choices.choose(method, at.points, plan.keep, noise, plan.beta))[:, -last:]
-        running = found.cumsum(0) / counts[:, None]
-        off = (running - at.whole[-last:]).norm(dim=1) / at.whole[-last:].norm()
-        parts.append(pd.DataFrame({"method": method, "n": counts.tolist(), "off": off.tolist()}))
-    place = place / unit
+    at = probe(job, 0, flat[1, 0], plan, draws)
+    noise = torch.rand(draws, plan.batch + 1, generator=generator(job.seeds[0], PROBE_CHOICES))
+    everything = choices.gram(at.points)
+    matched = choices.match(everything, plan.keep).rows
+    ends = [distances(inner, rows)[-1] for inner, rows in zip(everything, matched, strict=True)]
+    shown = int(np.argsort(ends)[len(ends) // 2])
+    inner, order = everything[shown], matched[shown]
+    values, vectors = torch.linalg.eigh(inner.double())
+    place = vectors[:, [-1, -2]] * values[[-1, -2]].clamp_min(0).sqrt() / inner.double().mean().sqrt()
+    others = choices.random(at.points, plan.keep, noise).rows[shown]
     return Minibatch(
-        place.numpy(), place.mean(0).numpy(), order.tolist(), others.tolist(), pd.concat(parts, ignore_index=True),
-        distances(inner[0], order), distances(inner[0], others),
+        place.numpy(), place.mean(0).numpy(), order.tolist(), others.tolist(),
+        distances(inner, order), distances(inner, others), _averages(at, noise, plan, job.classes),
     )  # fmt: skip
 
 
-def distances(inner: Float[Tensor, "b b"], rows: Tensor) -> Float[np.ndarray, " k"]:
+def _averages(at: Probe, noise: Float[Tensor, "r u"], plan: Plan, classes: int) -> pd.DataFrame:
+    last = (plan.width + 1) * classes
+    whole = at.whole[-last:]
+    counts = torch.arange(1, len(noise) + 1)
+    running = {}
+    for method in AVERAGED:
+        found = gradients(at, choices.choose(method, at.points, plan.keep, noise, plan.beta))[:, -last:]
+        running[method] = found.cumsum(0) / (counts[:, None] * whole.norm())
+    unit = whole / whole.norm()
+    error = running["match"][-1] - (running["match"][-1] @ unit) * unit
+    parts = [
+        pd.DataFrame({
+            "method": method, "n": counts.tolist(), "off": (mean - unit).norm(dim=1).tolist(),
+            "along": (mean @ unit).tolist(), "across": (mean @ error / error.norm()).tolist(),
+        })
+        for method, mean in running.items()
+    ]  # fmt: skip
+    return pd.concat(parts, ignore_index=True)
+
+
+def distances(inner: Float[Tensor, "b b"], rows: Int[Tensor, " k"]) -> Float[np.ndarray, " k"]:
     """|mean of the first m of these rows - mean of all| / |mean of all| for m = 1 to k, in the whole space."""
-    target, whole = inner.mean(1), inner.mean()
-    found = []
-    for m in range(1, len(rows) + 1):
-        part = rows[:m]
-        square = inner[part][:, part].mean() - 2 * target[part].mean() + whole
-        found.append((square.clamp_min(0) / whole).sqrt().item())
-    return np.array(found)
+    m = torch.arange(1, len(rows) + 1)
+    among = inner[rows][:, rows].cumsum(0).cumsum(1).diagonal() / m**2
+    square = among - 2 * inner.mean(1)[rows].cumsum(0) / m + inner.mean()
+    found: np.ndarray = (square.clamp_min(0) / inner.mean()).sqrt().numpy()
+    return found

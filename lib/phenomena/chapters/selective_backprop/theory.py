@@ -1,4 +1,4 @@
-"""Work of a step, steps of equal work, and the error that averaging leaves. Letters: b points, k chosen, n minibatches.
+"""Work of a step, and the error that averaging leaves. Letters: b points, k chosen, n minibatches.
 
 A forward pass of one point is the unit of work; a backward pass counts twice as much.
 """
@@ -28,15 +28,6 @@ def work(method: str, b: int, k: int) -> int:
     (96, 48, 192)
     """
     return {"random": 3 * k, "full": 3 * b}.get(method, b + 2 * k)
-
-
-def steps_of_equal_work(method: str, steps: int, b: int, k: int) -> int:
-    """How many steps of a method do the work of so many steps that choose; 1 or more.
-
-    >>> steps_of_equal_work("random", 1000, 64, 16), steps_of_equal_work("full", 1000, 64, 16)
-    (2000, 500)
-    """
-    return max(1, round(steps * work("choosing", b, k) / work(method, b, k)))
 
 
 def multiplications(d: int, w: int, c: int) -> int:

@@ -1,12 +1,14 @@
 """Training of every arm, rate and seed at once, each step on the points that the arm's method chooses.
 
-Letters: a arms (a method at a learning rate), s seeds, b points of a minibatch, k chosen, p parameters, t steps.
+Letters: a arms (a method at a learning rate), s seeds, b points of a minibatch, k chosen, p parameters, t steps,
+e evaluated steps, n rows of the data, d features, c classes, m training rows of a seed, q test rows, u random numbers.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from itertools import groupby
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -14,9 +16,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from phenomena.chapters.selective_backprop import choices, networks
-from phenomena.chapters.selective_backprop.choices import Method, Points
+from phenomena.chapters.selective_backprop.choices import Chosen, Method, Points
 from phenomena.science.datasets import Dataset
 from phenomena.science.label_noise import corrupt_evenly
+
+# Two controls: greedy matching with its mean error taken off, and random points with that error added.
+Arm = Method | Literal["corrected", "biased"]
+CONTROLS = ("corrected", "biased")
+FORGETTING = 0.05  # weight of a step in the running mean of matching's error: that of some 20 steps
 
 MOMENTUM = 0.9
 LEAST_HELD_OUT, MOST_HELD_OUT = 100, 2000  # training rows on which rates are chosen
@@ -53,6 +60,10 @@ class Plan:
     beta: float | None = None
     begin: float = 0.0
     end: float = 1.0
+
+    def chooses(self, step: int) -> bool:
+        """Whether the points of this step, from 0, are chosen."""
+        return self.begin * self.steps <= step < self.end * self.steps
 
 
 class Trained(NamedTuple):
@@ -108,31 +119,40 @@ def task(data: Dataset, points: int, noise: float, seeds: Sequence[int], hold_ou
     return Task(x, rows, y, y != clean, *judged, data.classes, tuple(seeds))
 
 
-def train(job: Task, arms: Sequence[tuple[Method, Sequence[float]]], plan: Plan, at: Sequence[int] = ()) -> Trained:
+def train(job: Task, arms: Sequence[tuple[Arm, Sequence[float]]], plan: Plan, at: Sequence[int] = ()) -> Trained:
     """SGD with momentum 0.9 and a rate that falls to 0 as a cosine; all arms of a seed start alike and see the same
     minibatches.
 
     arms: method and, for every seed, the learning rate. Those of "random" and "full" must not be mixed with others: the
-        first take the first k of every minibatch, without a forward pass of the rest.
-    at: steps, from 0 to the last, after which networks are judged and kept; by default the last alone.
+        first take the first k of every minibatch, without a forward pass of the rest. "corrected" is greedy matching
+        with its error taken off, "biased" is random points with it put on; its error is the running mean of what it
+        makes of minibatches less their gradient, at the arm's own weights.
+    at: steps, increasing, from 0 to the last, after which networks are judged and kept; by default the last alone.
+
+    Raises `ValueError` for such a mix, and for steps that do not increase or lie outside training.
     """
     s, d, c = len(job.seeds), job.x.shape[1], job.classes
     methods = [method for method, _ in arms]
     chooses = not {"random", "full"} & set(methods)
     if not chooses and len(set(methods)) > 1:
         raise ValueError(f"methods {', '.join(methods)}: random and full are trained by themselves")
+    chosen_at = list(at) or [plan.steps]
+    if chosen_at != sorted(set(chosen_at)) or not 0 <= chosen_at[0] <= chosen_at[-1] <= plan.steps:
+        raise ValueError(f"networks are kept after steps {chosen_at}: must increase, from 0 to {plan.steps} at most")
     b = plan.keep if methods[0] == "random" else plan.batch
     k = plan.keep if chooses else b
     start = torch.stack([networks.initial(d, plan.width, c, generator(seed, START)) for seed in job.seeds])
     flat = start.expand(len(arms), *start.shape).contiguous()
     slopes, speed = torch.zeros_like(flat), torch.zeros_like(flat)
     net, out = networks.views(flat, d, plan.width, c), networks.views(slopes, d, plan.width, c)
+    controls = [a for a, method in enumerate(methods) if method in CONTROLS]
+    corrected = torch.tensor([methods[a] == "corrected" for a in controls])[:, None, None]
+    lacking = torch.zeros_like(slopes[controls])
     rates = torch.tensor([rate for _, rate in arms])[..., None]
     batches, noise = _draws(job, plan)
     seed_of = torch.arange(s)[:, None]
     recent = torch.zeros(0)
     found, kept, wrong = [], [], torch.zeros(len(arms), s)
-    chosen_at = list(at) or [plan.steps]
     for t in range(plan.steps + 1):
         if t in chosen_at:
             kept.append(flat.clone())
@@ -144,9 +164,10 @@ def train(job: Task, arms: Sequence[tuple[Method, Sequence[float]]], plan: Plan,
         passed = networks.forward(net, x)
         loss, slope = networks.errors(passed.logits, onehot)
         mistaken = job.wrong[seed_of, index].expand(len(arms), s, b)
+        minibatch = x, passed, slope
         if chooses:
             recent = torch.cat([recent, loss], -1)[..., -BUFFER * b :] if t else loss
-            if plan.begin * plan.steps <= t < plan.end * plan.steps:
+            if plan.chooses(t):
                 rows, weights = _choose(methods, loss, recent, slope, passed.second, k, noise[t], plan.beta)
             else:
                 rows, weights = torch.arange(k).expand(len(arms), s, k), torch.ones(len(arms), s, k)
@@ -156,28 +177,46 @@ def train(job: Task, arms: Sequence[tuple[Method, Sequence[float]]], plan: Plan,
             x = x[seed_of, rows]
             mistaken = mistaken.gather(2, rows)
         wrong += mistaken.float().mean(2)
-        networks.backward(net, x, passed, slope.div_(k), out)
+        networks.backward(net, x, passed, slope / k, out)
+        if controls and plan.chooses(t):
+            whole, some = (_first(net, controls, minibatch, count) for count in (b, k))
+            matched = slopes[controls]
+            lacking.lerp_(whole - matched, FORGETTING)
+            slopes[controls] = torch.where(corrected, matched + lacking, some - lacking)
         speed.mul_(MOMENTUM).add_(slopes)
         flat.addcmul_(speed, rates, value=-(1 + math.cos(math.pi * t / plan.steps)) / 2)
     return Trained(np.stack(found), (wrong / plan.steps).numpy(), torch.stack(kept))
 
 
+def _first(
+    net: networks.Net, arms: list[int], minibatch: tuple[Tensor, networks.Pass, Tensor], count: int
+) -> Float[Tensor, "a s p"]:
+    """The gradient of some arms on the first points of the minibatches: the whole, or a random part."""
+    x, passed, slope = minibatch
+    own = networks.Net(*(part[arms] for part in net))
+    part = networks.Pass(*(values[arms, :, :count] for values in passed))
+    shape = x.shape[2], own.w2.shape[-1], slope.shape[-1]
+    out = torch.empty(len(arms), len(x), networks.parameters(*shape))
+    networks.backward(own, x[:, :count], part, slope[arms, :, :count] / count, networks.views(out, *shape))
+    return out
+
+
 def _choose(
-    methods: Sequence[Method], loss: Tensor, recent: Tensor, slope: Tensor, hidden: Tensor, k: int, noise: Tensor,
+    methods: Sequence[Arm], loss: Tensor, recent: Tensor, slope: Tensor, hidden: Tensor, k: int, noise: Tensor,
     beta: float | None,
 ) -> tuple[Int[Tensor, "a s k"], Float[Tensor, "a s k"]]:  # fmt: skip
-    """Every arm's choice; arms of one method, side by side, at once."""
-    rows, weights, a = [], [], 0
-    while a < len(methods):
-        end = a + sum(method == methods[a] for method in methods[a:])
-        part = slice(a, end)
-        ranks = choices.cdf(recent[part].flatten(0, 1), loss[part].flatten(0, 1)) if methods[a] == "sb" else loss
-        points = Points(loss[part].flatten(0, 1), ranks, slope[part].flatten(0, 1), hidden[part].flatten(0, 1))
-        chosen = choices.choose(methods[a], points, k, noise.repeat(end - a, 1), beta)
-        rows.append(chosen.rows.unflatten(0, (end - a, -1)))
-        weights.append(chosen.weights.unflatten(0, (end - a, -1)))
-        a = end
-    return torch.cat(rows), torch.cat(weights)
+    """Every arm's choice; arms of one method that stand side by side at once. Both controls choose as matching does."""
+    made: list[Chosen] = []
+    begin = 0
+    for method, group in groupby("match" if method in CONTROLS else method for method in methods):
+        count = len(list(group))
+        part = slice(begin, begin + count)
+        lost, error, last = (values[part].flatten(0, 1) for values in (loss, slope, hidden))
+        ranks = choices.cdf(recent[part].flatten(0, 1), lost) if method == "sb" else lost
+        made.append(choices.choose(method, Points(lost, ranks, error, last), k, noise.repeat(count, 1), beta))
+        begin += count
+    shape = (len(methods), -1, k)
+    return torch.cat([chosen.rows for chosen in made]).view(shape), torch.cat([c.weights for c in made]).view(shape)
 
 
 def _draws(job: Task, plan: Plan) -> tuple[Int[Tensor, "t s b"], Float[Tensor, "t s u"]]:
