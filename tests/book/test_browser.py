@@ -32,7 +32,7 @@ CHAPTERS = [page for page in PAGES if page.startswith("notebooks/")]
 
 each = pytest.mark.parametrize("page", PAGES)
 each_opened = pytest.mark.parametrize("opened", PAGES, indirect=True, scope="module")
-each_chapter = pytest.mark.parametrize("page", CHAPTERS)
+each_fresh = pytest.mark.parametrize("fresh", CHAPTERS, indirect=True, scope="module")
 pytestmark = without_browser
 
 
@@ -79,6 +79,13 @@ def opened(request, browser, places):
         unfold(seen.page)
         seen.page.wait_for_timeout(300)  # some buttons come with a script that is waited for
         yield seen
+
+
+@pytest.fixture(scope="module")
+def fresh(request, browser, places):
+    """A chapter's page as it opens, for tests that use it one after the other, in the order in which they stand."""
+    with opening(browser, places) as go:
+        yield go(request.param, **CLIPBOARD)
 
 
 def unfold(tab):
@@ -288,26 +295,9 @@ def copied(tab):
     return tab.evaluate("navigator.clipboard.readText()")
 
 
-@each_chapter
-def test_the_form_gives_the_pages_own_command_and_takes_a_seed(visit, page):
-    tab = visit(page, **CLIPBOARD).page
-    unfold(tab)
-    command, form = tab.locator(".run-command pre"), tab.locator("form.run-form")
-    own = command.inner_text()
-    assert own.startswith("phenomena run ")
-    form.locator("details").evaluate("folded => folded.open = true")
-    form.get_by_label("seed", exact=True).fill("7")
-    assert command.inner_text() == f"{own} -p seed=7"
-    assert tab.locator(".run-papermill pre").inner_text().startswith("papermill notebooks/")
-    assert tab.url.endswith("?run.seed=7")
-    form.get_by_label("seed", exact=True).fill("-1")
-    assert "seed='-1' is not accepted: int, at least 0" in form.get_by_role("status").inner_text()
-    assert violations(tab) == []
-
-
-@each_chapter
-def test_a_chapter_begins_with_its_figure_and_its_verdicts(visit, page):
-    tab = visit(page, viewport={"width": 1280, "height": 1000}).page
+@each_fresh
+def test_a_chapter_begins_with_its_figure_and_its_verdicts(fresh):
+    tab = fresh.page
     place = "e => { const r = e.getBoundingClientRect(); return [r.top, r.bottom]; }"
     chart, headlines = (tab.locator(f"article {what}").first.evaluate(place) for what in ("figure", "ul.headlines"))
     assert chart[0] < 500, "half a screen of words at most"
@@ -316,10 +306,11 @@ def test_a_chapter_begins_with_its_figure_and_its_verdicts(visit, page):
     assert tab.locator("article figure").first.locator(".interactive, img").count() > 0
 
 
-@each_chapter
-def test_a_control_moves_its_figure_and_has_ticks_and_a_place_in_the_address(visit, page):
-    tab = visit(page).page
+@each_fresh
+def test_a_control_moves_its_figure_and_has_ticks_and_a_place_in_the_address(fresh, visit):
+    tab = fresh.page
     assert "?" not in tab.url
+    page = urlsplit(tab.url).path.lstrip("/")
     figure = tab.locator("figure:has(.interactive)").first
     control, reading = figure.locator("input[type=range]").first, figure.locator(".reading")
     elsewhere = "End" if control.evaluate("c => c.value !== c.max") else "Home"  # its first place is not in the address
@@ -357,9 +348,9 @@ def check_moves(tab):
         assert reading.inner_text() == states[1][0]
 
 
-@each_chapter
-def test_code_is_folded_under_names_and_no_wider_than_the_page(visit, page):
-    tab = visit(page).page
+@each_fresh
+def test_code_is_folded_under_names_and_no_wider_than_the_page(fresh):
+    tab = fresh.page
     folds = tab.locator("article div.cell:not(.tag_plumbing) details.hide")
     names = [name.strip() for name in folds.locator("summary").all_inner_texts()]
     assert len(names) > 5 and all(name.startswith("Code: ") for name in names)
@@ -372,6 +363,23 @@ def test_code_is_folded_under_names_and_no_wider_than_the_page(visit, page):
     tab.reload()
     tab.wait_for_load_state()
     assert tab.locator("article div.cell details.hide:not([open])").count() == 0, "the choice is remembered"
+
+
+@each_fresh
+def test_the_form_gives_the_pages_own_command_and_takes_a_seed(fresh):
+    tab = fresh.page
+    unfold(tab)
+    command, form = tab.locator(".run-command pre"), tab.locator("form.run-form")
+    own = command.inner_text()
+    assert own.startswith("phenomena run ")
+    form.locator("details").evaluate("folded => folded.open = true")
+    form.get_by_label("seed", exact=True).fill("7")
+    assert command.inner_text() == f"{own} -p seed=7"
+    assert tab.locator(".run-papermill pre").inner_text().startswith("papermill notebooks/")
+    assert parse_qs(urlsplit(tab.url).query)["run.seed"] == ["7"]
+    form.get_by_label("seed", exact=True).fill("-1")
+    assert "seed='-1' is not accepted: int, at least 0" in form.get_by_role("status").inner_text()
+    assert violations(tab) == []
 
 
 @each_opened
