@@ -3,12 +3,13 @@
 import itertools
 import math
 import re
-import warnings
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from scipy.stats import spearmanr
 from sklearn.linear_model import Lasso
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -112,10 +113,61 @@ def test_a_network_does_not_depend_on_its_company():
     assert all(torch.equal(w[57:58], v) for w, v in zip(together, alone, strict=True))
 
 
+def probable(p, p_test):
+    """A stack of one network whose logits are its inputs, and a sample with these probabilities of three classes."""
+    layers = [torch.cat([torch.eye(3), torch.zeros(1, 3)])[None]]
+    x, x_test = (torch.tensor(rows).log() for rows in (p, p_test))
+    return layers, samples.Sample(x, torch.arange(len(x)) % 2, np.zeros(len(x), bool), x_test, torch.tensor([0]), 3)
+
+
+def test_right_is_what_is_most_likely_not_what_is_likelier_than_all_others_together():
+    layers, sample = probable([[0.4, 0.3, 0.3], [0.4, 0.3, 0.3]], [[0.4, 0.3, 0.3]])  # labels 0 and 1; 0
+    found = networks.outcomes(layers, sample)
+    assert found.hits.tolist() == [[True, False]] and found.hits_test.tolist() == [[True]]
+    assert found.goals[0, 0] == pytest.approx(math.log(0.4 / 0.6))
+
+
+def test_outcomes_of_many_networks_are_those_of_each():
+    sample, layers = toy_sample(), networks.initial(60, (5, 4, 3), generator())
+    found = networks.outcomes(layers, sample)
+    one = networks.outcomes([w[57:58] for w in layers], sample)
+    for a, b in zip(found, one, strict=True):
+        assert len(a) == 60 and np.array_equal(a[57:58], b)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_few_steps_have_fewer_checkpoints(steps):
+    images = toy_sample()._replace(x=torch.randn(24, 1, 6, 6), x_test=torch.randn(6, 1, 6, 6))
+    for learner in (Perceptrons(Training((2, 3), steps=steps)), Convolutional(Training((2, 3), steps=steps))):
+        (model,) = learner.models(images, 1, 0)
+        assert model.early.shape == (24, 3)
+        if steps == 1:  # then the only checkpoint is the end
+            assert torch.allclose(model.tracin, 0.2 * estimators.gradient_dot(model.loss, model.goal), atol=1e-6)
+            assert torch.allclose(model.tracin_self, 0.2 * model.loss.square().sum(1), atol=1e-6)
+
+
+def test_tracin_of_the_learner_sums_over_its_checkpoints():
+    sample, training = toy_sample(), Training((4,), steps=40)
+    learner = Perceptrons(training)
+    (model,) = learner.models(sample, 1, 3)
+    steps, rates, begin = samples.checkpoints(40), training.rates(), 0
+    everything = torch.arange(24)[None]
+    _, kept = networks.train(sample.x, sample.y, everything, learner.start(sample, 1, 3), training, steps)
+    sums, losses, goals = [], [], []
+    for step, point in zip(steps, kept, strict=True):
+        net = networks.as_module(point.layers)
+        sums.append(sum(rates[begin:step]))
+        losses.append(estimators.gradients(net, sample.x, sample.y))
+        goals.append(estimators.gradients(net, sample.x_test, sample.y_test, "margin"))
+        begin = step
+    assert torch.allclose(model.tracin, estimators.tracin(sums, losses, goals), atol=1e-4)
+    own = sum(rate * g.square().sum(1) for rate, g in zip(sums, losses, strict=True))
+    assert torch.allclose(model.tracin_self, own, atol=1e-4)
+
+
 # --- influence functions -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.filterwarnings("ignore:.*jit.script:FutureWarning")  # of torch, as jvp is first used
 def test_three_ways_to_influence_functions_agree():
     x, y, x_test, y_test = toy()
     net = networks.as_module(stack(), 0)
@@ -131,6 +183,55 @@ def test_three_ways_to_influence_functions_agree():
     assert torch.allclose(cg, dense, atol=1e-4)
     own = -estimators.influence_dense(loss, loss, matrix, 0.05).diagonal()
     assert torch.allclose(woodbury.own, own, atol=1e-4)
+
+
+def test_the_exact_hessian_is_that_of_autograd_and_of_softmax_regression():
+    net, z, y, _, _, w = linear_case()
+    ours = estimators.hessian(net, z, y).numpy().reshape(3, 6, 3, 6).transpose(1, 0, 3, 2).reshape(18, 18)
+    assert np.allclose(ours, convex.hessian(z.numpy(), w, 0.0))
+    x, y, _, _ = toy(dtype=torch.float64)
+    deep = networks.as_module(stack(), 0).double()
+    flat = torch.cat([p.detach().flatten() for p in deep.parameters()])
+
+    def loss(v):
+        parts = dict(zip(dict(deep.named_parameters()), v.split([p.numel() for p in deep.parameters()]), strict=True))
+        parts = {name: parts[name].view_as(p) for name, p in deep.named_parameters()}
+        return flat_loss(deep, parts, (x, y))
+
+    assert torch.allclose(estimators.hessian(deep, x, y), torch.autograd.functional.hessian(loss, flat), atol=1e-10)
+
+
+def test_conjugate_gradients_solve_with_the_exact_hessian_where_it_is_positive():
+    x, y, x_test, y_test = toy(dtype=torch.float64)
+    net = networks.as_module(stack(), 0).double()
+    matrix = estimators.hessian(net, x, y)
+    least = torch.linalg.eigvalsh(matrix)[0].item()
+    assert least < -1e-3, "this network is not at a minimum"
+    loss, goal = estimators.gradients(net, x, y), estimators.gradients(net, x_test, y_test, "margin")
+    cg = partial(estimators.influence_cg, net, x, y, x_test, y_test, curvature="hessian")
+    enough = 0.1 - least
+    assert torch.allclose(cg(enough), estimators.influence_dense(loss, goal, matrix, enough), atol=1e-6)
+    gauss_newton = estimators.influence_cg(net, x, y, x_test, y_test, enough)
+    assert not torch.allclose(cg(enough), gauss_newton, atol=1e-3)
+    with pytest.raises(ValueError, match="direction in which it is not positive: raise damping"):
+        cg(-least / 10)
+    with pytest.raises(ArithmeticError, match="did not converge in 2 iterations"):
+        cg(enough, iterations=2)
+
+
+def test_influence_keeps_the_precision_of_what_it_is_given():
+    x, y, x_test, y_test = toy(dtype=torch.float64)
+    net = networks.as_module(stack(), 0).double()
+    found = estimators.products(net, x, y, x_test, y_test)
+    loss, goal = estimators.gradients(net, x, y), estimators.gradients(net, x_test, y_test, "margin")
+    jacobian, p = estimators.jacobians(net, x), net(x).softmax(1).detach()
+    spread = torch.diag_embed(p) - p[:, :, None] * p[:, None]
+    matrix = torch.einsum("ncp,ncd,ndq->pq", jacobian, spread, jacobian) / len(x)
+    ours = estimators.influence(found, 1e-5)
+    assert ours.scores.dtype == torch.float64
+    assert torch.allclose(ours.scores, estimators.influence_dense(loss, goal, matrix, 1e-5), rtol=1e-6, atol=1e-6)
+    single = estimators.Products(*(part.float() for part in found))
+    assert estimators.influence(single, 0.01).scores.dtype == torch.float32
 
 
 def test_with_much_damping_influence_is_gradient_dot():
@@ -229,6 +330,10 @@ def test_trak_agrees_with_dattri_on_its_own_projections():
 def test_trak_by_samples_is_trak_by_parameters():
     train, test = (torch.randn(k, 30, generator=generator(k), dtype=torch.float64) for k in (8, 3))
     assert torch.allclose(estimators.trak(train, test, 0.5), estimators.trak(train, test, 0.5, kernel=True))
+    once = estimators.trak(train[:, :5], test[:, :5])
+    divided = estimators.trak(train[:, :5], test[:, :5], divided=True)
+    size = torch.linalg.inv(train[:, :5].T @ train[:, :5]).abs().mean()
+    assert torch.allclose(divided, once / size), "one factor for the model, which no rank sees"
     g = torch.randn(200, 500, generator=generator(), dtype=torch.float64)
     inner = estimators.project(g, 400, 0) @ estimators.project(g, 400, 0).T
     assert (inner - g @ g.T).abs().mean() < 0.06 * 500  # a twentieth, 1 / sqrt(400)
@@ -267,6 +372,7 @@ def test_leave_one_out_by_a_kept_hessian_is_a_fit_from_scratch():
         weights = np.ones(len(z))
         weights[i] = 0
         assert np.allclose(without[i], convex.fit(z, y, 3, 0.05, weights), atol=1e-7)
+    assert np.allclose(convex.leave_one_out(z, y, w, 0.05, steps=1), without, atol=1e-7), "those that do not arrive"
 
 
 def test_gradient_and_hessian_are_those_of_the_loss():
@@ -282,6 +388,13 @@ def test_gradient_and_hessian_are_those_of_the_loss():
     slope = torch.func.grad(loss)(flat).numpy()
     ours = convex.gradients(z.numpy(), y.numpy(), w + 0.1).mean(0) + 0.05 * (w + 0.1).reshape(-1)
     assert np.allclose(slope, ours)
+
+
+def test_newtons_method_says_when_it_has_not_converged():
+    _, z, y, _, _, w = linear_case()
+    with pytest.raises(ArithmeticError, match="did not converge in 1 steps"):
+        convex.fit(z.numpy(), y.numpy(), 3, 0.05, steps=1)
+    assert np.array_equal(convex.fit(z.numpy(), y.numpy(), 3, 0.05, start=w, steps=1), w)
 
 
 def test_one_newton_step_is_that_of_the_full_hessian_without_the_sample():
@@ -342,6 +455,26 @@ def test_banzhaf_by_reuse_is_banzhaf_over_all_subsets():
     assert np.allclose(retraining.in_less_out((there @ weights)[:, None], there)[:, 0], weights)
 
 
+def test_banzhaf_on_subsets_of_one_size_is_relative_to_the_mean_of_the_others():
+    weights = np.array([1.0, -2.0, 0.5, 3.0])
+    there = np.array([[i in chosen for i in range(4)] for chosen in itertools.combinations(range(4), 2)])
+    shifted = weights - (weights.sum() - weights) / 3
+    assert np.allclose(retraining.in_less_out(there @ weights, there), shifted)
+    assert weights[2] > 0 > shifted[2]
+
+
+def test_the_ceiling_is_what_scores_reach_that_know_the_mean():
+    rng = np.random.default_rng(0)
+    there = rng.random((2000, 30)) < 0.5
+    weights = rng.normal(size=(30, 4))
+    noise = [2 * rng.normal(size=(2000, 4)) for _ in range(2)]
+    goals, again = (there @ weights + part for part in noise)
+    top = retraining.ceiling(goals, again)
+    assert 0.5 < top < 0.9 and retraining.lds(weights, there, goals) == pytest.approx(top, abs=0.02)
+    assert retraining.ceiling(goals, goals) == 1 and retraining.ceiling(goals, -goals) == 0
+    assert retraining.ceiling(*noise) < 0.2
+
+
 def test_datamodels_find_what_is_additive_and_agree_with_scikit_learn():
     rng = np.random.default_rng(0)
     there = rng.random((300, 20)) < 0.5
@@ -375,24 +508,153 @@ def test_auc_and_spearman_in_their_limits():
 # --- the study -----------------------------------------------------------------------------------------------------
 
 
-def test_a_seed_does_not_depend_on_its_company_and_its_judges_are_not_fitted():
-    sample, plan = toy_sample(), study.Plan(40, 0.5, 2, 0.02, 10)
-    learner = Perceptrons(Training((4,), steps=10))
-    first, second = (study.investigate(sample, learner, plan, 5, side=True)[0] for _ in range(2))
-    for a, b in zip(first, second, strict=True):
-        assert a.equals(b)
-    t = study.trained(sample, learner, plan, 5)
+LEARNER, PLAN = Perceptrons(Training((4,), steps=10)), study.Plan(40, 0.5, 2, 0.02, 10)
+
+
+def equal(first, second):
+    pd.testing.assert_frame_equal(first.reset_index(drop=True), second.reset_index(drop=True))
+
+
+def test_judges_are_not_fitted_and_side_studies_change_nothing():
+    sample = toy_sample()
+    whole, _ = study.investigate(sample, LEARNER, PLAN, 5, side=True)
+    torch.manual_seed(3)
+    np.random.seed(3)
+    alone, _ = study.investigate(sample, LEARNER, PLAN, 5, side=False)
+    equal(whole.judged, alone.judged)
+    assert alone.damped.empty and not whole.judged.equals(study.investigate(sample, LEARNER, PLAN, 6, False)[0].judged)
+    t = study.trained(sample, LEARNER, PLAN, 5)
     moved = t._replace(goals=np.concatenate([t.goals[:30], -t.goals[30:]]))
     for method, value in study.from_retrainings(t).items():
         assert np.array_equal(study.from_retrainings(moved)[method], value), method
 
 
-def test_warm_retraining_and_deep_networks_have_a_row_for_each_arm():
-    sample, plan = toy_sample(), study.Plan(24, 0.5, 2, 0.02, 10)
-    ends = study.warm_or_cold([sample], [900], Training((4,), steps=10), 0.02)
-    assert ends["retraining"].tolist() == ["warm", "cold", "elsewhere"] and ends["value"].between(-1, 1).all()
-    deep = study.fragile([sample], [900], Training((4,), steps=10), plan, [1, 2])
-    assert len(deep) == 8 and deep["value"].between(-1, 1).all()
+def test_a_seed_does_not_depend_on_its_company():
+    several, seeds, training = [toy_sample(seed=k) for k in (0, 1)], [900, 901], Training((4,), steps=10)
+    cases = [study.convex_case(sample, 3) for sample in several]
+    for whole, alone in (
+        (study.fragile(several, seeds, training, PLAN, [1, 2]),
+         study.fragile(several[1:], seeds[1:], training, PLAN, [1, 2])),
+        (study.warm_or_cold(several, seeds, training, 0.02),
+         study.warm_or_cold(several[1:], seeds[1:], training, 0.02)),
+        (study.convex_judged(cases, seeds), study.convex_judged(cases[1:], seeds[1:])),
+        (study.groups(cases, seeds), study.groups(cases[1:], seeds[1:])),
+        (study.ridge_case(seeds), study.ridge_case(seeds[1:])),
+    ):  # fmt: skip
+        equal(whole[whole["seed"] == 901], alone)
+        assert set(whole["seed"]) == set(seeds)
+
+
+def test_no_two_uses_of_chance_share_a_stream(monkeypatch):
+    sample, used = toy_sample(), []
+    t = study.trained(sample, LEARNER, PLAN, 5)
+    monkeypatch.setattr(estimators, "project", lambda g, k, seed: used.append(seed) or g[:, :k])
+    for seed in (5, 6):
+        study.trak(t.models, sample, 4, seed)
+    assert used[::2] == used[1::2] and len(set(used)) == 4  # training and test gradients alike; two models, two seeds
+    names = [
+        name for name in dir(study) if name.isupper() and isinstance(getattr(study, name), int) and name != "LEFT_OUT"
+    ]
+    assert len({study.stream(5, getattr(study, name)) for name in names}) == len(names) == 12
+
+
+def test_side_studies_agree_with_the_main_study_where_they_meet():
+    sample = toy_sample()
+    t = study.trained(sample, LEARNER, PLAN, 5)
+    found = study.scores(t, PLAN, 5)
+    lds = study.judged(t, found, 5).query("kind == 'lds'").set_index("method")["value"]
+    damped = study.damped(t, [PLAN.damping, 100.0], 5)["value"]
+    assert damped[0] == lds["influence, one model"] and damped[1] != damped[0]
+    costs = study.costs(t, found.single, 5).set_index(["method", "trainings"])["value"]
+    assert costs["influence", 2] == lds["influence"] and costs["influence", 1] == lds["influence, one model"]
+    assert costs["TRAK, ridge", 2] == lds["TRAK, ridge"]
+    for method in ("datamodel, ridge", "datamodel, LASSO"):
+        assert costs[method, 30] == lds[method]
+    starts = study.starts(t, LEARNER, PLAN, 5).set_index(["start", "method"])["value"]
+    assert starts["random", "influence"] == lds["influence, one model"]
+    begun = study.stream(5, study.FIXED)
+    outcomes = LEARNER.retrain(sample, t.rows[30:], begun, fixed=True)
+    again = LEARNER.retrain(sample, t.rows[30:], begun, fixed=True)
+    assert np.array_equal(outcomes.goals, again.goals), "with one start nothing is left to chance"
+    (model,) = LEARNER.models(sample, 1, begun, fixed=True)
+    score = estimators.influence(model.found(), PLAN.damping).scores.double().numpy()
+    assert starts["fixed", "influence"] == retraining.lds(score, t.there[30:], outcomes.goals)
+
+
+def test_the_ceiling_is_of_other_starts_on_the_same_subsets():
+    sample = toy_sample()
+    t = study.trained(sample, LEARNER, PLAN, 5)
+    assert t.again.shape == (10, 6) and not np.array_equal(t.again, t.goals[30:])
+    assert t.ceiling() == retraining.ceiling(t.goals[30:], t.again)
+    again = LEARNER.retrain(sample, t.rows[30:], study.stream(5, study.AGAIN)).goals
+    assert np.array_equal(t.again, again)
+    row = study.judged(t, study.scores(t, PLAN, 5), 5).query("kind == 'ceiling'")
+    assert row["value"].tolist() == [t.ceiling()]
+
+
+def test_deep_networks_have_their_ceilings_and_what_is_kept_under_them():
+    deep = study.fragile([toy_sample()], [900], Training((4,), steps=40), PLAN, [1, 2])
+    table = deep.pivot(index=["depth", "decay"], columns="method", values="value")
+    assert table.shape == (4, 4) and (table["ceiling"] > 0).all()
+    assert np.allclose(table["kept"], table["influence"] / table["ceiling"])
+    few = study.Plan(10, 0.5, 2, 0.02 - 1e-3 + 0.01, 10)
+    t = study.trained(toy_sample(), Perceptrons(Training((4, 4), steps=40, decay=0.01)), few, 900, all_judge=True)
+    mean = retraining.mean_of([estimators.influence(m.found(), few.damping).scores for m in t.models])
+    assert t.judged == 10 and table.loc[(2, 0.01), "influence"] == t.lds(mean)
+
+
+def test_further_training_of_a_model_with_decay_does_what_influence_functions_say():
+    sample = toy_sample(60)
+    ends = study.warm_or_cold([sample], [900], Training((), steps=2000, decay=0.05), 0.05).set_index("retraining")
+    assert ends.index.tolist() == ["warm", "cold", "elsewhere"]
+    assert ends.loc["warm", "value"] > 0.98, "the model is convex: Gauss-Newton and decay are its Hessian"
+    assert np.allclose(ends["size"], ends.loc["warm", "size"], rtol=0.01), "there is one optimum, whatever the start"
+    deep = study.warm_or_cold([sample], [900], Training((8,), steps=600, rate=0.1, decay=0.1), 0.1).set_index(
+        "retraining"
+    )
+    assert deep.loc["warm", "value"] > 0.9
+    assert deep.loc["elsewhere", "size"] > deep.loc["cold", "size"]
+
+
+# --- the convex study ----------------------------------------------------------------------------------------------
+
+
+def small_case():
+    return study.convex_case(toy_sample(30, dtype=torch.float64), 3, 0.05)
+
+
+def test_convex_scores_are_judged_by_exact_leave_one_out():
+    case = small_case()
+    found = study.convex_scores(case, 900, 0.05)
+    frame = study.convex_judged([case], [900], 0.05).set_index("method")
+    assert frame.loc["influence", "spearman"] > 0.95 and frame.loc["one Newton step", "spearman"] > 0.95
+    assert abs(frame.loc["one Newton step", "slope"] - 1) < abs(frame.loc["influence", "slope"] - 1)
+    assert frame["slope"].notna().sum() == len(study.SIZED)
+    ranks = [spearmanr(found["dot"][:, k], case.removed[:, k]).statistic for k in range(6)]
+    assert frame.loc["dot", "spearman"] == pytest.approx(np.mean(ranks)), "over training samples, for each test sample"
+    perfect = study.convex_judged([case._replace(removed=2 * found["influence"])], [900], 0.05).set_index("method")
+    assert perfect.loc["influence"].tolist() == pytest.approx([900, 1.0, 2.0])
+    weights = np.ones(30)
+    weights[4] = 0
+    without = convex.fit(case.z, case.y, 3, 0.05, weights)
+    change = convex.losses(case.z_test, case.y_test, without) - convex.losses(case.z_test, case.y_test, case.w)
+    assert np.allclose(case.removed[4], change, atol=1e-7)
+
+
+def test_a_group_of_one_is_its_member_and_a_copied_point_is_dispensable():
+    case = small_case()
+    ratios = study.group_ratios(study.groups([case], [900], 0.05, size=1))
+    assert np.allclose(ratios["ratio"], 1, atol=1e-5) and ratios["rank"].min() > 0.95
+    frame = study.groups([case], [900], 0.05, size=8)
+    ratio = study.group_ratios(frame).set_index("kind")["ratio"]
+    assert ratio["one class"] > ratio["random"]
+    one = frame[(frame["kind"] == "one class") & (frame["group"] == 2)]
+    rows = np.random.default_rng(study.stream(900, study.GROUPS))
+    chosen = [rows.permutation(np.flatnonzero(case.y == label))[:8] for label in range(3)][2]
+    assert np.allclose(one["summed"], case.removed[chosen].sum(0))
+
+
+# --- the convolutional learner, data and figures -------------------------------------------------------------------
 
 
 def test_the_convolutional_learner_returns_what_the_other_does():
@@ -402,10 +664,14 @@ def test_the_convolutional_learner_returns_what_the_other_does():
     plan = study.Plan(12, 0.5, 2, 0.02, 6)
     learner = Convolutional(Training((2, 3), steps=4))
     t = study.trained(sample, learner, plan, 0)
-    assert t.goals.shape == (12, 4) and t.hits.shape == (12, 12)
+    assert t.goals.shape == (12, 4) and t.hits.shape == (12, 12) and t.hits_test.shape == (12, 4)
     assert all(np.isfinite(v).all() for v in study.scores(t, plan, 0).scores.values())
     alike = learner.retrain(sample, torch.arange(6).expand(2, -1), 3, fixed=True)
     assert np.allclose(alike.goals[0], alike.goals[1], atol=1e-5)
+    net = learner.network(sample, 3)
+    learner.train(sample, torch.arange(6)[None], [net])
+    assert (net(sample.x).argmax(1) == sample.y).tolist() == alike.hits[0].tolist()
+    assert (net(sample.x_test).argmax(1) == sample.y_test).tolist() == alike.hits_test[0].tolist()
 
 
 def test_images_are_reduced_and_labels_are_wrong_as_often_as_asked():
@@ -428,10 +694,22 @@ def test_the_key_figure_is_small_and_its_boundaries_are_on_the_plane():
         assert np.abs(study.quadratic(piece) @ (plane.w[:, 1] - plane.w[:, 0])).max() < 0.1
 
 
+def test_without_wrong_labels_the_figure_says_so():
+    sample = toy_sample()._replace(wrong=np.zeros(24, bool))
+    frame = study.investigate(sample, LEARNER, PLAN, 5, side=False)[0].judged
+    alt = figures.wrong(frame)["alt"]
+    assert alt.startswith("No label is wrong") and "nan" not in alt
+    frame = study.investigate(toy_sample(), LEARNER, PLAN, 5, side=False)[0].judged
+    assert "finds wrong labels with AUC" in figures.wrong(frame)["alt"]
+
+
 # --- what is refused -----------------------------------------------------------------------------------------------
 
 two = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-GOOD = {"samples": 20, "subset": 0.5, "retrainings": 24, "projections": 10, "dims": 3, "depths": [1, 2]}
+LABELS = torch.tensor([0, 1])
+GOOD = {"samples": 20, "subset": 0.5, "retrainings": 24, "projections": 10, "dims": 3, "depths": [1, 2], "models": 2,
+        "hidden": [4, 4], "test_samples": 5}  # fmt: skip
+SINGULAR = estimators.Products(two, two, torch.ones(2, 2), two, two)
 
 
 @pytest.mark.parametrize(
@@ -443,6 +721,16 @@ GOOD = {"samples": 20, "subset": 0.5, "retrainings": 24, "projections": 10, "dim
          "damping is 0: must be positive"),
         (lambda: estimators.influence(estimators.Products(two, two, two, two, two), -1.0), "damping is -1: must be"),
         (lambda: estimators.trak(torch.ones(2, 3), torch.ones(1, 3)), "3 projections of 2 samples with ridge 0"),
+        (lambda: estimators.trak(torch.ones(3, 2), torch.ones(1, 2)), "2 x 2 matrix of gradients is sing"),
+        (lambda: estimators.trak(torch.ones(3, 4), torch.ones(1, 4), kernel=True), "3 x 3 matrix of gradients is"),
+        (lambda: estimators.trak(two, two, 1.0, kernel=True, divided=True), "kernel and divided together"),
+        (lambda: estimators.influence(SINGULAR, 1e-30), "damping 1e-30 is lost in the rounding of torch.float32"),
+        (lambda: estimators.influence(SINGULAR._replace(kernel=-torch.eye(2)), 0.5), "damping 0.5 is lost"),
+        (lambda: estimators.influence(SINGULAR._replace(kernel=1e6 * torch.eye(2)), 1e-3), "damping 0.001 is lost"),
+        (lambda: estimators.gradients(nn.Linear(2, 2), two, LABELS + 1), "y from 1 to 2: must be 0 to 1"),
+        (lambda: estimators.hessian(nn.Linear(2, 2), two, LABELS - 1), "y from -1 to 0: must be 0 to 1"),
+        (lambda: estimators.products(nn.Linear(2, 2), two, LABELS, two, LABELS + 1), "y_test from 1 to 2: must be"),
+        (lambda: estimators.influence_cg(nn.Linear(2, 2), two, LABELS, two, LABELS + 1, 1.0), "y_test from 1 to 2"),
         (lambda: estimators.trak_scores([], []), "must be one or more"),
         (lambda: estimators.tracin([0.1], [], []), "must be one a checkpoint"),
         (lambda: estimators.gradients(nn.BatchNorm1d(2), two, torch.tensor([0, 1])), "call eval() first"),
@@ -467,11 +755,20 @@ GOOD = {"samples": 20, "subset": 0.5, "retrainings": 24, "projections": 10, "dim
         (lambda: study.validate(**GOOD | {"retrainings": 8}), "8 retrainings: a quarter of them judges"),
         (lambda: study.validate(**GOOD | {"depths": [2, 2]}), "depths is [2, 2]: must be two or more that differ"),
         (lambda: study.validate(**GOOD | {"dims": 0}), "0 principal components: must be 1 or more"),
+        (lambda: Convolutional(Training((2, 2), momentum=0.5)), "momentum is 0.5: must be 0.9"),
+        (lambda: study.validate(**GOOD | {"retrainings": 600_000}), "retrainings times samples is 12000000: must be"),
+        (lambda: study.validate(**GOOD | {"test_samples": 500_000}), "retrainings times samples is 12000000: must be"),
+        (lambda: study.validate(**GOOD | {"models": 2000}), "hidden units is 320000: must be at most 200000"),
+        (lambda: study.validate(**GOOD | {"depths": [1, 2000]}), "hidden units is 320000: must be at most 200000"),
+        (lambda: study.validate(**GOOD | {"hidden": [300, 200]}, convolutional=True), "channels is 10000: must be"),
+        (lambda: study.check_classes(1000, 11), "1000 samples of 11 classes: their product must be at most 10000"),
         (lambda: study.validate(**GOOD, enough_seeds=False), "side_seeds is larger than seeds"),
     ],
 )  # fmt: skip
 def test_bad_values_are_refused_in_one_line(call, message):
     study.validate(**GOOD)
-    with warnings.catch_warnings(), pytest.raises(ValueError, match=re.escape(message)) as raised:
+    study.validate(**GOOD, convolutional=True)
+    study.check_classes(1000, 10)
+    with pytest.raises(ValueError, match=re.escape(message)) as raised:
         call()
     assert "\n" not in str(raised.value)

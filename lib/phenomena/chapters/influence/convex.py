@@ -11,7 +11,6 @@ from scipy.special import log_softmax, softmax
 
 Array = np.ndarray
 GRADIENT = 1e-10  # largest entry at the optimum
-LinAlgError = np.linalg.LinAlgError
 
 
 def ridge_leave_one_out(
@@ -77,7 +76,7 @@ def fit(
     """The optimum by Newton's method, halving steps that do not lower the loss.
 
     Raises `ValueError` for labels of one class, or a decay of 0 or less, without which the Hessian is singular: adding
-    one vector to the weights of all classes changes nothing.
+    one vector to the weights of all classes changes nothing. Raises `ArithmeticError` where the steps do not suffice.
     """
     if not decay > 0:
         raise ValueError(f"decay is {decay:g}: must be positive, as the Hessian alone is singular")
@@ -93,13 +92,13 @@ def fit(
     for _ in range(steps):
         slope = z.T @ (slopes(z, y, w) * v[:, None]) / n + decay * w
         if np.abs(slope).max() < GRADIENT:
-            break
+            return w
         step = np.linalg.solve(hessian(z, w, decay, v), slope.reshape(-1)).reshape(w.shape)
         size, here = 1.0, value(w)
-        while size > 1e-6 and value(w - size * step) > here:
+        while size > 1e-6 and value(w - size * step) > here * (1 + 1e-12):  # up to rounding
             size /= 2
         w = w - size * step
-    return w
+    raise ArithmeticError(f"Newton's method did not converge in {steps} steps: raise steps or decay")
 
 
 def leave_one_out(
@@ -113,8 +112,8 @@ def leave_one_out(
     """The optimum without each of the rows, from the optimum w with all, by Newton's steps with the Hessian kept.
 
     The kept Hessian is at least that without the sample, up to its change along the way, so steps are cautious and
-    converge linearly; all models take them together, and leave when they arrive. Raises `ArithmeticError` if one does
-    not.
+    converge linearly; all models take them together, and leave when they arrive. Those that do not in so many steps are
+    fitted one by one (`fit`).
     """
     rows = np.arange(len(z)) if rows is None else rows
     factor, n, shape = cho_factor(hessian(z, w, decay)), len(z), w.shape
@@ -129,7 +128,9 @@ def leave_one_out(
         if not len(open_):
             return models
         models[open_] -= cho_solve(factor, slope.reshape(len(slope), -1).T).T.reshape(-1, *shape)
-    raise ArithmeticError(f"{len(open_)} of {len(rows)} models without a sample did not converge in {steps} steps")
+    for number in open_:
+        models[number] = fit(z, y, shape[1], decay, (np.arange(n) != rows[number]).astype(float), w)
+    return models
 
 
 def influence(

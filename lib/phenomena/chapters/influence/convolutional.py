@@ -17,9 +17,16 @@ TOGETHER = 20  # networks that train at once
 
 @dataclass(frozen=True)
 class Convolutional:
-    """Two convolutions, ReLU, and a linear layer; `training.hidden` are the channels of the two."""
+    """Two convolutions, ReLU, and a linear layer; `training.hidden` are the channels of the two.
+
+    Raises `ValueError` for a momentum other than that of the loop of `science`, 0.9.
+    """
 
     training: Training
+
+    def __post_init__(self) -> None:
+        if self.training.momentum != 0.9:
+            raise ValueError(f"momentum is {self.training.momentum:g}: must be 0.9 for convolutional networks")
 
     def network(self, sample: Sample, seed: int) -> nn.Sequential:
         """One network with PyTorch's initialization; the global random state is left as it was.
@@ -58,9 +65,13 @@ class Convolutional:
         )
 
     @torch.no_grad()
-    def _outcomes(self, net: nn.Module, sample: Sample) -> tuple[Tensor, Tensor]:
-        goals = estimators.margin(net(sample.x_test), sample.y_test)
-        return goals, net(sample.x).argmax(1) == sample.y
+    def _outcomes(self, net: nn.Module, sample: Sample) -> tuple[Tensor, Tensor, Tensor]:
+        logits, test = net(sample.x), net(sample.x_test)
+        return (
+            estimators.margin(test, sample.y_test),
+            logits.argmax(1) == sample.y,
+            test.argmax(1) == sample.y_test,
+        )
 
     def retrain(self, sample: Sample, index: Int[Tensor, "r b"], seed: int, fixed: bool = False) -> Outcomes:
         """Trains a network on each subset."""
@@ -70,8 +81,8 @@ class Convolutional:
             nets = [self.network(sample, seed + (0 if fixed else at + i)) for i in range(len(part))]
             self.train(sample, part, nets)
             found += [self._outcomes(net, sample) for net in nets]
-        goals, hits = (torch.stack(parts) for parts in zip(*found, strict=True))
-        return Outcomes(goals.double().numpy(), hits.numpy())
+        goals, hits, hits_test = (torch.stack(parts) for parts in zip(*found, strict=True))
+        return Outcomes(goals.double().numpy(), hits.numpy(), hits_test.numpy())
 
     def models(self, sample: Sample, count: int, seed: int, fixed: bool = False) -> list[Model]:
         """Networks trained on all samples, with what estimates use of them, by `torch.func`."""
@@ -79,14 +90,18 @@ class Convolutional:
 
     def _model(self, sample: Sample, seed: int) -> Model:
         net, steps, rates = self.network(sample, seed), checkpoints(self.training.steps), self.training.rates()
-        way: list[tuple[float, Tensor, Tensor]] = []
+        n, m = len(sample.y), len(sample.y_test)
+        scores, own = sample.x.new_zeros(n, m), sample.x.new_zeros(n)
         seen: list[Tensor] = []
+        last: list[Tensor] = []
 
         def look(step: int) -> None:
             before = steps[steps.index(step) - 1] if step != steps[0] else 0
-            loss = estimators.gradients(net, sample.x, sample.y)
-            goal = estimators.gradients(net, sample.x_test, sample.y_test, "margin")
-            way.append((sum(rates[before:step]), loss, goal))
+            last[:] = [
+                estimators.gradients(net, sample.x, sample.y),
+                estimators.gradients(net, sample.x_test, sample.y_test, "margin"),
+            ]
+            networks.add_tracin(scores, own, sum(rates[before:step]), *last)
             with torch.no_grad():
                 seen.append(net(sample.x))
 
@@ -95,13 +110,14 @@ class Convolutional:
         with torch.no_grad():
             features, features_test = (networks.with_ones(net[:-1](x)) for x in (sample.x, sample.x_test))
         return Model(
-            loss=way[-1][1],
-            goal=way[-1][2],
+            loss=last[0],
+            goal=last[1],
             margin=estimators.gradients(net, sample.x, sample.y, "margin"),
-            found=estimators.products(net, sample.x, sample.y, sample.x_test, sample.y_test),
+            found=lambda: estimators.products(net, sample.x, sample.y, sample.x_test, sample.y_test),
             logits=seen[-1],
-            early=seen[1],
+            early=seen[:2][-1],
             features=features,
             features_test=features_test,
-            way=way,
+            tracin=scores,
+            tracin_self=own,
         )

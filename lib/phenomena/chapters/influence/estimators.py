@@ -8,20 +8,21 @@ Letters: n training samples, m test samples, c classes, p parameters, k projecti
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from scipy.linalg import cholesky, solve_triangular
+from scipy.linalg import LinAlgError, cholesky, solve_triangular
 from torch import Tensor, nn
-from torch.func import functional_call, grad, jacrev, jvp, vjp, vmap
+from torch.func import functional_call, grad, jacrev, vjp, vmap
 
 from phenomena.science.checks import check_labels, check_tensors
 from phenomena.science.linalg import matmul
 
 Of = Literal["loss", "margin"]
+Curvature = Literal["gauss_newton", "hessian"]
 
 
 def margin(logits: Float[Tensor, "*n c"], y: Int[Tensor, "*n"]) -> Float[Tensor, "*n"]:
@@ -50,13 +51,14 @@ def margin_slope(logits: Float[Tensor, "*n c"], y: Int[Tensor, "*n"]) -> Float[T
 def gradients(network: nn.Module, x: Float[Tensor, "n ..."], y: Int[Tensor, " n"], of: Of = "loss") -> Tensor:
     """The gradient (n, p) of every sample's loss or margin by all parameters that require one, in their order.
 
-    Raises `ValueError` for batch norm in training mode, whose samples have no gradients of their own.
+    Raises `ValueError` for batch norm in training mode, whose samples have no gradients of their own, and for labels
+    that are no classes of the network.
 
     >>> gradients(nn.Linear(2, 2), torch.zeros(3, 2), torch.tensor([0, 1, 1])).shape
     torch.Size([3, 6])
     """
-    check_tensors(x=(x, "n ..."))
     parameters = _parameters(network)
+    _check_data(network, x, y)
 
     def value(parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
         logits = functional_call(network, parameters, (x[None],))
@@ -74,6 +76,32 @@ def jacobians(network: nn.Module, x: Float[Tensor, "n ..."]) -> Float[Tensor, "n
     return _flat(vmap(jacrev(logits), (None, 0))(_parameters(network), x), 2)
 
 
+def hessian(network: nn.Module, x: Float[Tensor, "n ..."], y: Int[Tensor, " n"]) -> Float[Tensor, "p p"]:
+    """The exact Hessian of the mean loss by all parameters that require a gradient, for `influence_dense`.
+
+    Of a network that is not at a minimum it need not be positive definite. Raises `ValueError` as `gradients` does.
+
+    >>> hessian(nn.Linear(1, 2, bias=False), torch.ones(1, 1), torch.tensor([0])).shape
+    torch.Size([2, 2])
+    """
+    parameters = _parameters(network)
+    _check_data(network, x, y)
+    flat = _flat({name: p[None] for name, p in parameters.items()}, 1)[0]
+
+    def loss(v: Tensor) -> Tensor:
+        return F.cross_entropy(functional_call(network, _split(v, parameters), (x,)), y)
+
+    found: Tensor = jacrev(grad(loss))(flat)
+    return found
+
+
+def _check_data(network: nn.Module, x: Tensor, y: Tensor, of: str = "") -> None:
+    """of: what the samples are, for the message."""
+    check_tensors(**{f"x{of}": (x, "n ..."), f"y{of}": (y, "n")})
+    with torch.no_grad():
+        check_labels(y, network(x[:1]).shape[-1], f"y{of}")
+
+
 def _parameters(network: nn.Module) -> dict[str, Tensor]:
     norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
     if any(isinstance(module, norms) and module.training for module in network.modules()):
@@ -85,11 +113,17 @@ def _flat(parts: dict[str, Tensor], lead: int) -> Tensor:
     return torch.cat([part.flatten(lead) if part.dim() > lead else part[..., None] for part in parts.values()], lead)
 
 
+def _split(v: Float[Tensor, " p"], like: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `_flat` for one vector."""
+    pieces = v.split([p.numel() for p in like.values()])
+    return {name: piece.view_as(p) for (name, p), piece in zip(like.items(), pieces, strict=True)}
+
+
 # --- first order ------------------------------------------------------------------------------------------------------
 
 
 def gradient_dot(loss: Float[Tensor, "n p"], goal: Float[Tensor, "m p"]) -> Float[Tensor, "n m"]:
-    """-g_i . t: a step against the loss of i moves the goal of t by this (Charpiat et al. 2019).
+    """-g_i . q: a step against the loss of i moves the goal, whose gradient is q, by this (Charpiat et al. 2019).
 
     >>> gradient_dot(torch.tensor([[1.0, 0.0]]), torch.tensor([[-2.0, 5.0]])).tolist()
     [[2.0]]
@@ -139,17 +173,22 @@ def representer(
 def influence_dense(
     loss: Float[Tensor, "n p"], goal: Float[Tensor, "m p"], hessian: Float[Tensor, "p p"], damping: float = 0.0
 ) -> Float[Tensor, "n m"]:
-    """-g_i' (H + damping I)^-1 t / n, H the Hessian of the mean training loss (Koh and Liang 2017).
+    """-g_i' (H + damping I)^-1 q / n, H the Hessian of the mean training loss (Koh and Liang 2017).
 
     Raises `ValueError` for a Hessian that, with this damping, is singular or not positive definite.
     """
     check_tensors(loss=(loss, "n p"), goal=(goal, "m p"), hessian=(hessian, "p p"))
-    h = hessian + damping * torch.eye(len(hessian), dtype=hessian.dtype)
-    factor, failed = torch.linalg.cholesky_ex(h)
-    small = factor.diagonal().min().square() < 10 * len(h) * torch.finfo(h.dtype).eps * h.diagonal().abs().max()
-    if failed or small:
+    factor = _factor(hessian + damping * torch.eye(len(hessian)).to(hessian))
+    if factor is None:
         raise ValueError(f"the Hessian with damping {damping:g} is singular or not positive definite: raise damping")
     return -loss @ torch.cholesky_solve(goal.T, factor) / len(loss)
+
+
+def _factor(matrix: Float[Tensor, "p p"]) -> Float[Tensor, "p p"] | None:
+    """Cholesky's factor, or None where rounding decides whether there is one."""
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    least = 10 * len(matrix) * torch.finfo(matrix.dtype).eps * matrix.diagonal().abs().max()
+    return None if failed or factor.diagonal().min().square() < least else factor
 
 
 def influence_cg(
@@ -159,52 +198,72 @@ def influence_cg(
     x_test: Float[Tensor, "m ..."],
     y_test: Int[Tensor, " m"],
     damping: float,
-    iterations: int = 100,
+    iterations: int = 1000,
     of: Of = "margin",
+    curvature: Curvature = "gauss_newton",
 ) -> Float[Tensor, "n m"]:
     """`influence` for networks whose kernel or Hessian is too large to be held, by conjugate gradients.
 
-    Gauss-Newton's product with a vector takes one forward and one backward pass over the training data.
-    Raises `ValueError` for a damping of 0 or less, without which the matrix is singular.
+    curvature: of the Gauss-Newton matrix, or of the exact Hessian. Products with a vector take a few forward and
+    backward passes over the training data, all of them in reverse mode.
+
+    Raises `ValueError` for a damping of 0 or less, labels that are no classes, or an exact Hessian that with this
+    damping is not positive in a direction that is met; `ArithmeticError` where the iterations do not suffice.
     """
     _check_damping(damping)
+    if curvature not in get_args(Curvature):
+        raise ValueError(f"curvature is {curvature!r}: must be one of {', '.join(get_args(Curvature))}")
     parameters, n = _parameters(network), len(x)
+    _check_data(network, x, y)
+    _check_data(network, x_test, y_test, "_test")
 
     def logits(parameters: dict[str, Tensor]) -> Tensor:
         found: Tensor = functional_call(network, parameters, (x,))
         return found
 
-    p = logits(parameters).softmax(1)
+    def loss(parameters: dict[str, Tensor]) -> Tensor:
+        return F.cross_entropy(logits(parameters), y)
+
+    if curvature == "hessian":
+        pull = vjp(grad(loss), parameters)[1]
+    else:
+        found, back = vjp(logits, parameters)[:2]
+        p = found.softmax(1)
+        push = vjp(lambda u: back(u)[0], torch.zeros_like(found))[1]  # back is linear: its own pull-back pushes forward
+
+        def pull(v: dict[str, Tensor]) -> tuple[dict[str, Tensor]]:
+            moved = push(v)[0]
+            pulled: tuple[dict[str, Tensor]] = back(p * (moved - (p * moved).sum(1, keepdim=True)) / n)
+            return pulled
 
     def product(v: Tensor) -> Tensor:
-        parts, begin = {}, 0
-        for name, value in parameters.items():
-            parts[name] = v[begin : begin + value.numel()].view_as(value)
-            begin += value.numel()
-        moved = jvp(logits, (parameters,), (parts,))[1]
-        pulled = p * (moved - (p * moved).sum(1, keepdim=True)) / n
-        (back,) = vjp(logits, parameters)[1](pulled)
-        return _flat({k: part[None] for k, part in back.items()}, 1)[0] + damping * v
+        (curved,) = pull(_split(v, parameters))
+        return _flat({name: part[None] for name, part in curved.items()}, 1)[0] + damping * v
 
     goal = gradients(network, x_test, y_test, of) * (1 if of == "margin" else -1)
-    solved = torch.stack([_conjugate(product, t, iterations) for t in goal])
+    solved = torch.stack([_conjugate(product, q, iterations) for q in goal])
     return -gradients(network, x, y) @ solved.T / n
 
 
 def _conjugate(product: Callable[[Tensor], Tensor], goal: Tensor, iterations: int) -> Tensor:
-    """Solves product(v) = goal to a relative residual of 1e-6, or after so many iterations."""
+    """Solves product(v) = goal to a relative residual of 1e-6."""
     v, residual = torch.zeros_like(goal), goal.clone()
     way, size = residual.clone(), residual @ residual
     stop = 1e-12 * size
     for _ in range(iterations):
         if size <= stop:
-            break
+            return v
         moved = product(way)
-        step = size / (way @ moved)
+        curve = way @ moved
+        if not curve > 0:
+            raise ValueError("the damped Hessian has a direction in which it is not positive: raise damping")
+        step = size / curve
         v, residual = v + step * way, residual - step * moved
         before, size = size, residual @ residual
         way = residual + size / before * way
-    return v
+    if size <= stop:
+        return v
+    raise ArithmeticError(f"conjugate gradients did not converge in {iterations} iterations: raise them or the damping")
 
 
 class Products(NamedTuple):
@@ -222,6 +281,8 @@ class Products(NamedTuple):
 
 def products(network: nn.Module, x: Tensor, y: Tensor, x_test: Tensor, y_test: Tensor, of: Of = "margin") -> Products:
     """`Products` of any module; holds n c p numbers. B has the rows sqrt(diag(p) - p p') J / sqrt(n) of all samples."""
+    _check_data(network, x, y)
+    _check_data(network, x_test, y_test, "_test")
     with torch.no_grad():
         p = network(x).softmax(1)
     root = torch.diag_embed(p.sqrt()) - p[:, :, None] * p.sqrt()[:, None]
@@ -240,18 +301,26 @@ class Influence(NamedTuple):
 
 
 def influence(found: Products, damping: float) -> Influence:
-    """-g_i' (B' B + damping I)^-1 t / n, by Woodbury's identity in the r rows of B (Bae et al. 2022, Gauss-Newton).
+    """-g_i' (B' B + damping I)^-1 q / n, by Woodbury's identity in the r rows of B (Bae et al. 2022, Gauss-Newton).
 
-    Self-influence is g_i' (B' B + damping I)^-1 g_i / n. Raises `ValueError` for a damping of 0 or less.
+    Self-influence is g_i' (B' B + damping I)^-1 g_i / n. Raises `ValueError` for a damping of 0 or less, or one that is
+    lost in the rounding of the matrix.
     """
     _check_damping(damping)
     n, r = len(found.dot), len(found.kernel)
-    kernel = found.kernel.numpy().astype(np.float32)
+    kernel = found.kernel.detach().cpu().numpy().copy()  # overwritten by its factor
+    lost = damping < np.finfo(kernel.dtype).eps * kernel.diagonal().max()
     kernel[np.diag_indices(r)] += damping
-    factor = cholesky(kernel, lower=True, overwrite_a=True, check_finite=False)
-    both = torch.cat([found.rows_losses, found.rows_goals], 1).numpy().astype(np.float32)
+    both = torch.cat([found.rows_losses, found.rows_goals], 1).detach().cpu().numpy()
+    try:
+        if lost:
+            raise LinAlgError
+        # its transpose is itself, in the order in which LAPACK overwrites it without another copy
+        factor = cholesky(kernel.T, lower=True, overwrite_a=True, check_finite=False)
+    except LinAlgError:
+        raise ValueError(f"damping {damping:g} is lost in the rounding of {found.kernel.dtype}: raise it") from None
     half = solve_triangular(factor, both, lower=True, check_finite=False)
-    rows = torch.from_numpy(half)
+    rows = torch.from_numpy(half).to(found.dot)
     dot = found.dot - rows[:, :n].T @ rows[:, n:]
     own = found.self_dot.diagonal() - rows[:, :n].square().sum(0)
     return Influence(-dot / (damping * n), own / (damping * n))
@@ -275,20 +344,34 @@ def project(gradients: Float[Tensor, "n p"], k: int, seed: int) -> Float[Tensor,
 
 
 def trak(
-    train: Float[Tensor, "n k"], test: Float[Tensor, "m k"], ridge: float = 0.0, kernel: bool = False
+    train: Float[Tensor, "n k"],
+    test: Float[Tensor, "m k"],
+    ridge: float = 0.0,
+    kernel: bool = False,
+    divided: bool = False,
 ) -> Float[Tensor, "n m"]:
     """phi(t)' (Phi' Phi + ridge I)^-1 phi_i of one model, before `trak_scores` (Park et al. 2023).
 
     train, test: gradients of the margin, projected or not. kernel: the same by an n x n solve, for whole gradients.
-    Raises `ValueError` for more projections than training samples without ridge, where the matrix is singular.
+    divided: the inverse over its mean absolute entry, as the official code has it; not with kernel.
+    Raises `ValueError` for a matrix that is singular, as with more projections than training samples and no ridge.
     """
     check_tensors(train=(train, "n k"), test=(test, "m k"))
     n, k = train.shape
-    if ridge < 0 or (ridge == 0 and k > n):
+    if ridge < 0 or (ridge == 0 and k > n and not kernel):
         raise ValueError(f"{k} projections of {n} samples with ridge {ridge:g}: must be at most {n}, or ridge positive")
+    if kernel and divided:
+        raise ValueError("kernel and divided together: the inverse is not formed, so take one of the two")
+    gram = train @ train.T if kernel else train.T @ train
+    factor = _factor(gram + ridge * torch.eye(len(gram)).to(gram))
+    if factor is None:
+        raise ValueError(
+            f"the {len(gram)} x {len(gram)} matrix of gradients is singular with ridge {ridge:g}: raise it"
+        )
     if kernel:
-        return torch.linalg.solve(train @ train.T + ridge * torch.eye(n, dtype=train.dtype), train @ test.T)
-    return train @ torch.linalg.solve(train.T @ train + ridge * torch.eye(k, dtype=train.dtype), test.T)
+        return torch.cholesky_solve(train @ test.T, factor)
+    size = torch.cholesky_inverse(factor).abs().mean() if divided else 1.0
+    return train @ torch.cholesky_solve(test.T, factor) / size
 
 
 def trak_scores(parts: Sequence[Float[Tensor, "n m"]], doubts: Sequence[Float[Tensor, " n"]]) -> Float[Tensor, "n m"]:

@@ -27,15 +27,26 @@ REACH = (3.2, 2.4)  # of the plane, to each side
 HEIGHT, PICTURES, GAP = 300, 230, 100  # pixels of the moving figure: plane, strips, and between
 
 
-def _row(ax: Axes, frame: pd.DataFrame, column: str, value: str, order: Sequence[str], **limits: Any) -> Axes:
+def _row(
+    ax: Axes,
+    frame: pd.DataFrame,
+    column: str,
+    value: str,
+    order: Sequence[str],
+    color: str = BLUE,
+    label: str | None = None,
+    offset: float = 0.0,
+    **limits: Any,
+) -> Axes:
     """One value a row of `column`: mean over seeds with its 95 % interval, and the seeds as faint dots."""
     rows = summary(frame, column, value, **limits).set_index(column).loc[list(order)][::-1]
-    for at, name in enumerate(rows.index):
+    places = np.arange(len(rows)) + offset
+    for at, name in zip(places, rows.index, strict=True):
         single = frame.loc[frame[column] == name, value]
         ax.plot(single, [at] * len(single), ".", color="0.75", markersize=5, zorder=1)
     mean = rows["mean"].to_numpy()
     bars = np.nan_to_num(np.array([mean - rows["low"], rows["high"] - mean]))
-    ax.errorbar(mean, range(len(rows)), xerr=bars, fmt="o", ms=5, color=BLUE, capsize=3, zorder=2)
+    ax.errorbar(mean, places, xerr=bars, fmt="o", ms=5, color=color, capsize=3, label=label, zorder=2)
     ax.set_yticks(range(len(rows)), rows.index)
     return ax
 
@@ -64,6 +75,7 @@ def boundaries(found: Plane, shown: Sequence[Strip], sample: Sample) -> dict[str
     pictures = [_sheet(strip, sample) for strip in shown]
     moved = np.abs(found.own[:, 1] - found.own[:, 0])
     chosen = int(moved.argmax())
+    change = found.own[chosen] - found.own[chosen, 0]
     rank = spearman(found.own[:, [2]] - found.own[:, [0]], found.own[:, [1]] - found.own[:, [0]])[0]
     return {
         "figure": _still(found, lines, chosen, pictures[0], shown[0]),
@@ -72,8 +84,9 @@ def boundaries(found: Plane, shown: Sequence[Strip], sample: Sample) -> dict[str
         "predicts it (dashed). One point has the wrong label. Below, for a test image the four training images that "
         "each method takes for the most helpful ones and the four most harmful. Blue frames have the label of the "
         "test image, orange ones another. In the moving figure, choose the point and the test image.",
-        "alt": f"Without the ringed point the predicted boundary moves the same way as the retrained one, but less. "
-        f"Over all points the predicted change of the own margin has rank correlation {rank:.2f} with the true one. "
+        "alt": f"Without the ringed point its own margin changes by {change[1]:+.2f}, as predicted by "
+        f"{change[2]:+.2f}. Over all points the predicted change of the own margin has rank correlation {rank:.2f} "
+        f"with the true one. "
         f"Share of the most helpful images that have the label of the test image: {_labeled(shown, sample, True)}; "
         f"of the most harmful ones: {_labeled(shown, sample, False)}.",
         "data": pd.DataFrame(found.own, columns=["with", "without", "predicted"]).assign(point=range(len(found.y))),
@@ -234,8 +247,8 @@ def _moving(
     changes = found.own - found.own[:, :1]
     own = [f"{changes[i, 1]:+.2f}, predicted {changes[i, 2]:+.2f}" for i in range(n)]
     labels = [int(sample.y_test[strip.test]) for strip in shown]
-    texts = [[f"Without point {i + 1} its margin changes by {own[i]}. Below, who helps and who harms a test image of "
-              f"class {label}." for label in labels] for i in range(n)]  # fmt: skip
+    texts = [[f"Without point {i + 1} its margin changes by {own[i]}. Below, which training images help and harm a "
+              f"test image of class {label}." for label in labels] for i in range(n)]  # fmt: skip
     last = len(shown) - 1
     return both.add_params(
         alt.param(name="point", value=chosen, bind=alt.binding_range(min=0, max=n - 1, step=1, name="point removed")),
@@ -325,12 +338,16 @@ def groups(frame: pd.DataFrame, ratios: pd.DataFrame) -> dict[str, Any]:
 
 
 def judged(frame: pd.DataFrame) -> dict[str, Any]:
-    """LDS by method, the best first."""
+    """LDS by method, the best first, and its ceiling."""
     part = select(frame, kind="lds")
     order = part.groupby("method")["value"].mean().sort_values(ascending=False).index.tolist()
     figure, (ax,) = plots.panels(1, height=4.2)
     _row(ax, part, "method", "value", order, bounds=(-1, 1))
     ax.axvline(0, color="0.6", linewidth=1, linestyle=":")
+    top, low, high = interval(select(frame, kind="ceiling")["value"], bounds=(0, 1))
+    ax.axvline(top, color=GREY, linewidth=1, linestyle="--", label="ceiling: retraining is random")
+    ax.axvspan(*np.nan_to_num([low, high], nan=top), color=GREY, alpha=0.15, linewidth=0)
+    ax.legend(fontsize=7, loc="lower right")
     plots.label_axes(ax, LDS, "", f"which scores foretell retraining (n = {part['seed'].nunique()})")
     mean = _means(part, "method", "value")
     told = ", ".join(f"{name} {mean[name]:.2f}" for name in order)
@@ -338,9 +355,10 @@ def judged(frame: pd.DataFrame) -> dict[str, Any]:
         "figure": figure,
         "caption": "Linear datamodeling score: rank correlation, over held-out subsets, of the sum of the scores of a "
         "subset's members with the margin of a network trained on that subset. Each seed (dots), and mean with 95 % "
-        "interval.",
-        "alt": f"Linear datamodeling score by method: {told}.",
-        "data": part,
+        "interval. Dashed: what a score would reach that foretells the mean margin of every subset, estimated from a "
+        "second training on the same subsets.",
+        "alt": f"Linear datamodeling score by method: {told}. The ceiling is {top:.2f}.",
+        "data": pd.concat([part, select(frame, kind="ceiling")]),
     }
 
 
@@ -352,13 +370,15 @@ def costs(frame: pd.DataFrame) -> dict[str, Any]:
         _line(ax, select(frame, method=method), "trainings", "value", method, color)
     ax.set_xscale("log")
     plots.label_axes(ax, "networks trained", LDS).legend()
-    last = frame.sort_values("trainings").groupby(["method", "seed"])["value"].last().groupby("method").mean()
+    ends = frame.sort_values("trainings").groupby(["method", "seed"])["value"].agg(["first", "last"])
+    first, last = (ends[at].groupby("method").mean() for at in ("first", "last"))
     return {
         "figure": figure,
         "caption": "The same score against the number of networks that a method has to train: networks on all data "
         "for influence functions and TRAK, networks on random subsets for datamodels. Mean with 95 % interval.",
         "alt": f"Influence functions reach {last['influence']:.2f} with the most networks trained on all data, the "
-        f"LASSO datamodel {last['datamodel, LASSO']:.2f} with the most subsets; with few trainings gradients win.",
+        f"LASSO datamodel {last['datamodel, LASSO']:.2f} with the most subsets. With the fewest of either it is "
+        f"{first['influence']:.2f} and {first['datamodel, LASSO']:.2f}.",
         "data": frame,
     }
 
@@ -373,13 +393,19 @@ def wrong(frame: pd.DataFrame) -> dict[str, Any]:
     plots.label_axes(left, "AUC for wrong labels", "", f"who finds them (n = {n})")
     _row(right, select(frame, kind="memorized"), "method", "value", ["wrong labels", "right labels"], bounds=(-1, 1))
     plots.label_axes(right, "memorization", "", "P(right | in) − P(right | out)")
-    mean = _means(part, "method", "value")
+    mean, memory = _means(part, "method", "value"), _means(select(frame, kind="memorized"), "method", "value")
+    told = "No label is wrong, so there is none to find."
+    if np.isfinite(mean["loss"]):
+        told = (
+            f"The plain loss finds wrong labels with AUC {mean['loss']:.3f}, self-influence with "
+            f"{mean['self-influence']:.3f}, memorization with {mean['memorization']:.3f}; chance is a half. "
+            f"Memorization of wrong labels is {memory['wrong labels']:.2f}."
+        )
     return {
         "figure": figure,
-        "caption": "Area under the curve with which each quantity finds the training images whose label is wrong; and "
-        "memorization of images with wrong and right labels. Each seed (dots), and mean with 95 % interval.",
-        "alt": f"The plain loss finds wrong labels with AUC {mean['loss']:.3f}, self-influence with "
-        f"{mean['self-influence']:.3f}, memorization with {mean['memorization']:.3f}; chance is a half.",
+        "caption": "Area under the curve (AUC) with which each quantity finds the training images whose label is "
+        "wrong; and memorization of images with wrong and right labels. Each seed (dots), and mean with 95 % interval.",
+        "alt": f"{told} Memorization of right labels is {memory['right labels']:.2f}.",
         "data": frame,
     }
 
@@ -390,34 +416,40 @@ def limits(dampings: pd.DataFrame, depths: pd.DataFrame, starts: pd.DataFrame, e
     _line(axes[0], dampings, "damping", "value", "one network", BLUE)
     axes[0].set_xscale("log")
     plots.label_axes(axes[0], "damping", LDS, "damping").legend()
+    styles = {"ceiling": "--", "influence": "-", "dot": ":"}
     for decay, color in zip(sorted(depths["decay"].unique()), (RED, GREEN), strict=False):
-        part = select(depths, decay=decay)
-        _line(axes[1], select(part, method="influence"), "depth", "value", f"influence, decay {decay:g}", color)
-        _line(axes[1], select(part, method="dot"), "depth", "value", f"dot, decay {decay:g}", color, ":")
+        for method, style in styles.items():
+            part = select(depths, decay=decay, method=method)
+            label = f"decay {decay:g}" if method == "influence" else ""
+            _line(axes[1], part, "depth", "value", label, color, style)
+    for method, style in styles.items():
+        axes[1].plot([], [], style, color=GREY, label=method)
     axes[1].set_xticks(sorted(depths["depth"].unique()))
-    plots.label_axes(axes[1], "hidden layers", LDS, "depth and weight decay").legend(fontsize=6)
-    names = ["influence", "TRAK, ridge", "TracIn", "dot"][::-1]
-    for offset, (start, color) in zip((0.1, -0.1), (("fixed", GREEN), ("random", GREY)), strict=True):
-        rows = summary(select(starts, start=start), "method", "value").set_index("method").loc[names]
-        bars = np.nan_to_num(np.array([rows["mean"] - rows["low"], rows["high"] - rows["mean"]]))
-        at = np.arange(len(names)) + offset
-        axes[2].errorbar(rows["mean"], at, xerr=bars, fmt="o", color=color, capsize=3, label=f"{start} initialization")
-    axes[2].set_yticks(range(len(names)), names)
+    axes[1].set_ylim(min(0, axes[1].get_ylim()[0]) - 0.2)  # room for the legend
+    plots.label_axes(axes[1], "hidden layers", LDS, "depth and weight decay")
+    axes[1].legend(fontsize=7, ncols=2, loc="lower left")
+    names = ["influence", "TRAK, ridge", "TracIn", "dot"]
+    for offset, start, color in ((0.1, "fixed", GREEN), (-0.1, "random", GREY)):
+        part = select(starts, start=start)
+        _row(axes[2], part, "method", "value", names, color, f"{start} start", offset, bounds=(-1, 1))
     plots.label_axes(axes[2], LDS, "", "one model for the estimate").legend(fontsize=7)
     _row(axes[3], ends, "retraining", "value", ["warm", "cold", "elsewhere"], bounds=(-1, 1))
     plots.label_axes(axes[3], "Spearman with influence", "", "one sample removed, retrained")
     best = dampings.groupby("damping")["value"].mean()
-    deep = select(depths, method="influence").groupby("depth")["value"].mean()
+    plain = select(depths, decay=depths["decay"].min())
+    deep, most = (select(plain, method=m).groupby("depth")["value"].mean() for m in ("influence", "ceiling"))
     again, alike = _means(ends, "retraining", "value"), _means(select(starts, method="influence"), "start", "value")
     return {
         "figure": figure,
         "caption": "What the agreement of influence functions with retraining depends on: damping; hidden layers and "
-        "weight decay (dotted: gradient dot); whether all networks begin alike; and whether retraining without one "
-        "image goes on from the end (warm), begins again at the same start (cold) or at another. Mean with 95 % "
-        "interval over seeds.",
-        "alt": f"The score is best, {best.max():.2f}, at damping {best.idxmax():g}, and {best.min():.2f} at worst. It "
-        f"falls from {deep.iloc[0]:.2f} with {deep.index[0]} hidden layer to {deep.iloc[-1]:.2f} with "
-        f"{deep.index[-1]}. With a fixed start it is {alike['fixed']:.2f}, else {alike['random']:.2f}. Warm retraining "
-        f"agrees by {again['warm']:.2f}, cold by {again['cold']:.2f}, from another start by {again['elsewhere']:.2f}.",
+        "weight decay (dotted: gradient dot; dashed: the ceiling, since retraining is random); whether all networks "
+        "begin alike; and whether retraining without one image goes on from the end (warm), begins again at the same "
+        "start (cold) or at another. Mean with 95 % interval over seeds.",
+        "alt": f"Of the dampings tried, {best.idxmax():g} gives the best score, {best.max():.2f}; the worst is "
+        f"{best.min():.2f}. Without weight decay the score goes from {deep.iloc[0]:.2f} with {deep.index[0]} hidden "
+        f"layer to {deep.iloc[-1]:.2f} with {deep.index[-1]}, the ceiling from {most.iloc[0]:.2f} to "
+        f"{most.iloc[-1]:.2f}. With a fixed start one model has {alike['fixed']:.2f}, else {alike['random']:.2f}. Warm "
+        f"retraining agrees by {again['warm']:.2f}, cold by {again['cold']:.2f}, from another start by "
+        f"{again['elsewhere']:.2f}.",
         "data": pd.concat([dampings, depths, starts, ends], ignore_index=True),
     }

@@ -10,6 +10,7 @@ p parameters of a network.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from phenomena.chapters.influence.estimators import Products, margin, margin_slope
+from phenomena.chapters.influence.estimators import Products, gradient_dot, margin, margin_slope
 from phenomena.chapters.influence.samples import Model, Outcomes, Sample, checkpoints
 from phenomena.science.linalg import matmul
 
@@ -126,18 +127,19 @@ def _train_group(x: Tensor, goal: Tensor, start: Layers, training: Training, kee
     layers = [w.clone() for w in start]
     slopes, speeds = [torch.empty_like(w) for w in layers], [torch.zeros_like(w) for w in layers]
     inputs = [x, *(x.new_ones(s, b, w.shape[2] + 1) for w in layers[:-1])]
-    outputs = [x.new_empty(s, b, w.shape[2]) for w in layers]
-    kept = []
+    outputs = [x.new_empty(s, b, w.shape[2]) for w in layers[:-1]]
+    # classes before samples: a softmax over the last, short axis would take half of the time of a step
+    logits, goal, kept = x.new_empty(s, layers[-1].shape[2], b), goal.mT.contiguous(), []
     for step, rate in enumerate(training.rates(), 1):
-        for i, w in enumerate(layers):
+        for i, w in enumerate(layers[:-1]):
             matmul(inputs[i], w, out=outputs[i])
-            if i + 1 < count:
-                torch.clamp(outputs[i], min=0, out=inputs[i + 1][..., :-1])
-        slope = torch.softmax(outputs[-1], 2).sub_(goal).div_(b)
+            torch.clamp(outputs[i], min=0, out=inputs[i + 1][..., :-1])
+        matmul(layers[-1].mT, inputs[-1].mT, out=logits)
+        slope = torch.softmax(logits, 1).sub_(goal).div_(b).mT
         for i in range(count - 1, -1, -1):
             matmul(inputs[i].mT, slope, out=slopes[i])
             if i:
-                slope = matmul(slope, layers[i][:, :-1].mT).mul_(outputs[i - 1] > 0)
+                slope = matmul(slope, layers[i][:, :-1].mT).mul_(inputs[i][..., :-1].sign())  # 0 or 1
         for w, g, v in zip(layers, slopes, speeds, strict=True):
             v.mul_(training.momentum).add_(g).add_(w, alpha=training.decay)
             w.sub_(v, alpha=rate)
@@ -191,14 +193,13 @@ def products(
     rows = deltas(layers, inputs, root.mT[None].contiguous() / math.sqrt(n))  # (1, n, c, o)
     losses = deltas(layers, inputs, loss_slope(logits, y))
     goals = deltas(layers, inputs_test, margin_slope(logits_test, y_test[None]))
-    dot, self_dot = (torch.zeros(n, k) for k in (len(x_test), n))
-    kernel, rows_losses, rows_goals = (torch.zeros(n * c, k) for k in (n * c, n, len(x_test)))
+    dot, self_dot = (x.new_zeros(n, k) for k in (len(x_test), n))
+    kernel, rows_losses, rows_goals = (x.new_zeros(n * c, k) for k in (n * c, n, len(x_test)))
     for a, t, row, loss, goal in zip(inputs, inputs_test, rows, losses, goals, strict=True):
         flat, near, far = row[0].reshape(n * c, -1), matmul(a[0], a[0].T), matmul(a[0], t[0].T.contiguous())
         dot += far * matmul(loss[0], goal[0].T)
         self_dot += near * matmul(loss[0], loss[0].T)
-        both = matmul(flat, flat.T).view(n, c, n, c) * near[:, None, :, None]
-        kernel += both.view(n * c, n * c)
+        kernel += matmul(flat, flat.T).view(n, c, n, c).mul_(near[:, None, :, None]).view(n * c, n * c)
         rows_losses += (matmul(flat, loss[0].T).view(n, c, n) * near[:, None]).view(n * c, n)
         rows_goals += (matmul(flat, goal[0].T).view(n, c, -1) * far[:, None]).view(n * c, -1)
     return Products(dot, self_dot, kernel, rows_losses, rows_goals)
@@ -252,31 +253,45 @@ class Perceptrons:
         found = []
         for number in range(count):
             one = [w[number : number + 1] for w in layers]
-            way = []
+            scores, own = x.new_zeros(len(x), len(x_test)), x.new_zeros(len(x))
             for point in kept:
                 then = [w[number : number + 1] for w in point.layers]
                 loss = gradients(then, x, sample.y)[0]
-                way.append((point.rate, loss, gradients(then, x_test, sample.y_test, "margin")[0]))
+                goal = gradients(then, x_test, sample.y_test, "margin")[0]
+                add_tracin(scores, own, point.rate, loss, goal)
             logits, inputs = forward(one, x)
-            early, _ = forward([w[number : number + 1] for w in kept[1].layers], x)
+            early, _ = forward([w[number : number + 1] for w in kept[:2][-1].layers], x)
             found.append(
                 Model(
-                    loss=way[-1][1],
-                    goal=way[-1][2],
+                    loss=loss,
+                    goal=goal,
                     margin=gradients(one, x, sample.y, "margin")[0],
-                    found=products(one, x, sample.y, x_test, sample.y_test),
+                    found=partial(products, one, x, sample.y, x_test, sample.y_test),
                     logits=logits[0],
                     early=early[0],
                     features=inputs[-1][0],
                     features_test=forward(one, x_test)[1][-1][0],
-                    way=way,
+                    tracin=scores,
+                    tracin_self=own,
                 )
             )
         return found
 
 
+def add_tracin(scores: Tensor, own: Tensor, rate: float, loss: Tensor, goal: Tensor) -> None:
+    """Adds a checkpoint to scores (n, m) and self-influence (n,) in place, as `estimators.tracin` sums them."""
+    scores.add_(gradient_dot(loss, goal), alpha=rate)
+    own.add_(loss.square().sum(1), alpha=rate)
+
+
 def outcomes(layers: Layers, sample: Sample) -> Outcomes:
-    """Margins on test samples, and whether training samples are classified as labeled."""
-    goals = margins(layers, with_ones(sample.x_test.flatten(1)), sample.y_test)
-    hits = margins(layers, with_ones(sample.x.flatten(1)), sample.y) > 0
-    return Outcomes(goals.double().numpy(), hits.numpy())
+    """Margins on test samples, and which training and test samples have their label as the most likely class."""
+    x, x_test = (with_ones(rows.flatten(1)) for rows in (sample.x, sample.x_test))
+    goals, hits, hits_test = [], [], []
+    for at in range(0, len(layers[0]), GROUP):
+        part = [w[at : at + GROUP] for w in layers]
+        test, _ = forward(part, x_test)
+        goals.append(margin(test, sample.y_test.expand(test.shape[:2])))
+        hits.append(forward(part, x)[0].argmax(2) == sample.y)
+        hits_test.append(test.argmax(2) == sample.y_test)
+    return Outcomes(torch.cat(goals).double().numpy(), torch.cat(hits).numpy(), torch.cat(hits_test).numpy())

@@ -41,8 +41,10 @@ def membership(index: Int[Tensor, "r b"], n: int) -> Bool[Array, "r n"]:
 def in_less_out(values: Float[Array, "r *k"], there: Bool[Array, "r n"]) -> Float[Array, "n *k"]:
     """Mean of the values where sample i was in the subset, less the mean where it was not; nan if it never was.
 
-    Banzhaf's value by maximum sample reuse (Wang and Jia 2023) for the utility of a model; with its margins on test
-    samples, an estimate of influence.
+    Banzhaf's value by maximum sample reuse (Wang and Jia 2023) for the utility of a model, where a subset holds each
+    sample with probability 1/2; with margins on test samples, an estimate of influence. On subsets of one size a sample
+    that comes in drives another one out: for a utility that adds up weights w, the result is w_i less the mean of the
+    other weights. It has the ranks of w, and is positive for more than the average of the others.
 
     >>> in_less_out(np.array([1.0, 3.0]), np.array([[True, False], [False, True]])).tolist()
     [-2.0, 2.0]
@@ -135,6 +137,19 @@ def spearman(a: Float[Array, "r m"], b: Float[Array, "r m"]) -> Float[Array, " m
     x, y = (rankdata(v, axis=0) - (len(v) + 1) / 2 for v in (a, b))
     size = np.sqrt((x * x).sum(0) * (y * y).sum(0))
     return np.divide((x * y).sum(0), size, out=np.zeros(a.shape[1]), where=size > 0)
+
+
+def ceiling(goals: Float[Array, "r m"], again: Float[Array, "r m"]) -> float:
+    """What `lds` would be for scores that foretell the mean goal of every subset: the root of the reliability.
+
+    goals, again: of two independent trainings on the same subsets. Their rank correlation, averaged over test samples,
+    is the reliability; noise that adds to what is foretold lowers the correlation with it to its root (Spearman 1904).
+    For ranks this holds nearly. 0 where the reliability is negative.
+
+    >>> ceiling(np.arange(4.0)[:, None], np.arange(4.0)[:, None])
+    1.0
+    """
+    return float(np.sqrt(max(0.0, spearman(goals, again).mean())))
 
 
 def lds(scores: Float[Array, "n m"], there: Bool[Array, "r n"], goals: Float[Array, "r m"]) -> float:

@@ -1,5 +1,6 @@
 """What a seed draws, and what a learner returns. A learner has two calls, `retrain` and `models`; see `networks`."""
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -26,29 +27,35 @@ class Sample(NamedTuple):
 
 
 class Outcomes(NamedTuple):
-    """Of every retraining: margins on test samples, and whether each training sample is classified as labeled."""
+    """Of every retraining: margins on test samples, and which training and test samples are classified as labeled.
+
+    Classified is a sample as the class of the largest logit, whatever its probability.
+    """
 
     goals: Float[np.ndarray, "r m"]
     hits: Bool[np.ndarray, "r n"]
+    hits_test: Bool[np.ndarray, "r m"]
 
 
 class Model(NamedTuple):
     """What estimates use of one network trained on all samples.
 
-    loss, margin: gradients of training samples. goal: gradients of the margins of test samples. found: inner products
-    for influence functions. early: logits at an early checkpoint. features: inputs of the last layer, with a one. way:
-    for every checkpoint its learning rates, summed, and `loss` and `goal` there; the last one is the end.
+    loss, margin: gradients of training samples. goal: gradients of the margins of test samples. found: makes the inner
+    products for influence functions, which are too large to be held for every network. early: logits at an early
+    checkpoint. features: inputs of the last layer, with a one. tracin, tracin_self: over the checkpoints, scores and
+    influence of each training sample on itself.
     """
 
     loss: Float[Tensor, "n p"]
     margin: Float[Tensor, "n p"]
     goal: Float[Tensor, "m p"]
-    found: Products
+    found: Callable[[], Products]
     logits: Float[Tensor, "n c"]
     early: Float[Tensor, "n c"]
     features: Float[Tensor, "n h"]
     features_test: Float[Tensor, "m h"]
-    way: list[tuple[float, Tensor, Tensor]]
+    tracin: Float[Tensor, "n m"]
+    tracin_self: Float[Tensor, " n"]
 
 
 @runtime_checkable

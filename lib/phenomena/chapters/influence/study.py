@@ -15,12 +15,14 @@ from phenomena.chapters.influence.networks import Perceptrons, Training
 from phenomena.chapters.influence.samples import Learner, Model, Sample
 
 Array = np.ndarray
-SUBSETS, RETRAIN, MODELS, NOISE, GROUPS, FIXED = range(1, 7)  # streams of random numbers
+# streams of random numbers, one for each use
+SUBSETS, RETRAIN, AGAIN, MODELS, FIXED, PROJECT, NOISE, LEFT, CONVEX, GROUPS, PLANE, LINE = range(1, 13)
 PENALTY, SHARE = 100.0, 0.1  # of the datamodels, chosen in trials with seeds 900 to 902
 RIDGE = 0.1  # of TRAK, over the mean squared norm of a gradient
 DAMPINGS = (0.01, 0.1, 1.0, 10.0, 100.0)  # of the sweep, times the plan's
 DECAYS = (0.0, 0.01)  # of deep networks
 CONVEX_DECAY = 0.01  # of softmax regression
+SIZED = ("one Newton step", "influence")  # methods whose scores are in units of the loss
 LEFT_OUT = 40  # samples that are left out one by one
 
 
@@ -52,12 +54,18 @@ class Plan:
 
 
 class Trained(NamedTuple):
-    """Of one seed: the retrainings on subsets, the networks trained on everything, and how many subsets judge."""
+    """Of one seed: the retrainings on subsets, the networks trained on everything, and how many subsets judge.
+
+    again: goals of a second training on the subsets that judge, from other starts.
+    """
 
     sample: Sample
+    rows: Int[torch.Tensor, "r b"]
     there: Bool[Array, "r n"]
     goals: Float[Array, "r m"]
     hits: Bool[Array, "r n"]
+    hits_test: Bool[Array, "r m"]
+    again: Float[Array, "j m"]
     models: list[Model]
     judged: int
 
@@ -65,24 +73,28 @@ class Trained(NamedTuple):
         """`retraining.lds` on the judging subsets, which no datamodel has seen."""
         return retraining.lds(scores, self.there[-self.judged :], self.goals[-self.judged :])
 
+    def ceiling(self) -> float:
+        """`retraining.ceiling` of the judging subsets."""
+        return retraining.ceiling(self.goals[-self.judged :], self.again)
 
-def trained(sample: Sample, learner: Learner, plan: Plan, seed: int, fixed: bool = False) -> Trained:
-    """Retrains on random subsets, of which the last quarter is kept for judging, and on everything."""
+
+def trained(sample: Sample, learner: Learner, plan: Plan, seed: int, all_judge: bool = False) -> Trained:
+    """Retrains on random subsets, of which the last quarter, or all, is kept for judging, and on everything."""
     n = len(sample.y)
     generator = torch.Generator().manual_seed(stream(seed, SUBSETS))
     index = retraining.subsets(plan.retrainings, n, round(plan.fraction * n), generator)
-    start = stream(seed, FIXED) if fixed else stream(seed, RETRAIN)
-    goals, hits = learner.retrain(sample, index, start, fixed)
-    everything = learner.models(sample, plan.models, start if fixed else stream(seed, MODELS), fixed)
-    judged = max(3, plan.retrainings // 4)
-    return Trained(sample, retraining.membership(index, n), goals, hits, everything, judged)
+    judged = plan.retrainings if all_judge else max(3, plan.retrainings // 4)
+    first = learner.retrain(sample, index, stream(seed, RETRAIN))
+    again = learner.retrain(sample, index[-judged:], stream(seed, AGAIN)).goals
+    everything = learner.models(sample, plan.models, stream(seed, MODELS))
+    return Trained(sample, index, retraining.membership(index, n), *first, again, everything, judged)
 
 
 def first_order(models: Sequence[Model]) -> dict[str, Array]:
     """Scores (n, m) of the methods that use gradients or features as they are, means over the models."""
     dot = [estimators.gradient_dot(a.loss, a.goal) for a in models]
     cosine = [estimators.gradient_cosine(a.loss, a.goal) for a in models]
-    way = [estimators.tracin(*zip(*a.way, strict=True)) for a in models]
+    way = [a.tracin for a in models]
     return {k: retraining.mean_of(v) for k, v in (("TracIn", way), ("dot", dot), ("cosine", cosine))}
 
 
@@ -97,8 +109,8 @@ def from_features(models: Sequence[Model], sample: Sample) -> dict[str, Array]:
     return {"representer": retraining.mean_of(points), "same class": retraining.mean_of(same)}
 
 
-def trak(models: Sequence[Model], sample: Sample, k: int | None, seed: int = 0) -> Array:
-    """TRAK with k projections, or of whole gradients with a ridge where k is None."""
+def trak(models: Sequence[Model], sample: Sample, k: int | None, seed: int = 0, divided: bool = False) -> Array:
+    """TRAK with k projections, or of whole gradients with a ridge where k is None. divided: see `estimators.trak`."""
     parts, doubts = [], []
     for number, a in enumerate(models):
         p = a.logits.softmax(1).gather(1, sample.y[:, None])[:, 0]
@@ -107,8 +119,9 @@ def trak(models: Sequence[Model], sample: Sample, k: int | None, seed: int = 0) 
             ridge = RIDGE * a.margin.square().sum(1).mean().item()
             parts.append(estimators.trak(a.margin.double(), a.goal.double(), ridge, kernel=True))
         else:
-            a_k, t_k = (estimators.project(g.double(), k, seed + number) for g in (a.margin, a.goal))
-            parts.append(estimators.trak(a_k, t_k))
+            own = stream(seed, PROJECT, number)
+            a_k, t_k = (estimators.project(g.double(), k, own) for g in (a.margin, a.goal))
+            parts.append(estimators.trak(a_k, t_k, divided=divided))
     return estimators.trak_scores(parts, doubts).double().numpy()
 
 
@@ -126,19 +139,21 @@ def from_retrainings(t: Trained, count: int | None = None) -> dict[str, Array]:
 class Scores(NamedTuple):
     """Scores (n, m) by method, positive where a sample helps; suspicion (n,) of a wrong label by detector.
 
-    single: influence functions of each model.
+    divided: of TRAK with projections, as the official code weights its models. single: influence functions of each
+    model.
     """
 
     scores: dict[str, Array]
     suspicion: dict[str, Array]
+    divided: Array
     single: list[torch.Tensor]
 
 
 def scores(t: Trained, plan: Plan, seed: int) -> Scores:
     """Every method on one seed's networks and retrainings."""
     sample, n = t.sample, len(t.sample.y)
-    found = [estimators.influence(a.found, plan.damping) for a in t.models]
-    noise = np.random.default_rng([seed, NOISE])
+    found = [estimators.influence(a.found(), plan.damping) for a in t.models]
+    noise = np.random.default_rng(stream(seed, NOISE))
     shapley = from_neighbors(sample)
     by_method = {
         "influence": retraining.mean_of([f.scores for f in found]),
@@ -152,12 +167,10 @@ def scores(t: Trained, plan: Plan, seed: int) -> Scores:
         "kNN-Shapley": shapley,
         "random": noise.standard_normal((n, len(sample.y_test))),
     }
-    useful = (t.goals > 0).mean(1)  # test accuracy
+    useful = t.hits_test.mean(1)  # test accuracy
     suspicion = {
         "self-influence": retraining.mean_of([f.own for f in found]),
-        "TracIn, self": retraining.mean_of(
-            [torch.stack([r * g.square().sum(1) for r, g, _ in a.way]).sum(0) for a in t.models]
-        ),
+        "TracIn, self": retraining.mean_of([a.tracin_self for a in t.models]),
         "loss": retraining.mean_of([_loss(a.logits, sample) for a in t.models]),
         "loss, early": retraining.mean_of([_loss(a.early, sample) for a in t.models]),
         "memorization": np.nan_to_num(retraining.memorization(t.hits, t.there)),
@@ -165,7 +178,8 @@ def scores(t: Trained, plan: Plan, seed: int) -> Scores:
         "kNN-Shapley, mean": -shapley.mean(1),
         "random": noise.standard_normal(n),
     }
-    return Scores(by_method, suspicion, [f.scores for f in found])
+    divided = trak(t.models, sample, plan.projections, seed, divided=True)
+    return Scores(by_method, suspicion, divided, [f.scores for f in found])
 
 
 def _loss(logits: torch.Tensor, sample: Sample) -> torch.Tensor:
@@ -179,14 +193,15 @@ def from_neighbors(sample: Sample, k: int = 5) -> Array:
 
 
 def judged(t: Trained, found: Scores, seed: int) -> pd.DataFrame:
-    """How every method does: seed, kind ("lds", "auc", "memorized", "rank", "accuracy"), method, value."""
+    """How every method does: seed, kind ("lds", "ceiling", "divided", "auc", "memorized", ...), method, value."""
     memory = found.suspicion["memorization"]
     own = retraining.spearman(found.suspicion["self-influence"][:, None], memory[:, None]).item()
     rows = [(seed, "lds", method, t.lds(value)) for method, value in found.scores.items()]
     rows += [(seed, "auc", name, retraining.auc(v, t.sample.wrong)) for name, v in found.suspicion.items()]
     for name, which in (("wrong labels", t.sample.wrong), ("right labels", ~t.sample.wrong)):
         rows.append((seed, "memorized", name, memory[which].mean() if which.any() else np.nan))
-    rows += [(seed, "accuracy", "halves", (t.goals > 0).mean()), (seed, "rank", "memorization", own)]
+    rows += [(seed, "accuracy", "halves", t.hits_test.mean()), (seed, "rank", "memorization", own)]
+    rows += [(seed, "ceiling", "retraining", t.ceiling()), (seed, "divided", "TRAK, projected", t.lds(found.divided))]
     return pd.DataFrame(rows, columns=["seed", "kind", "method", "value"])
 
 
@@ -209,7 +224,7 @@ def costs(t: Trained, single: Sequence[torch.Tensor], seed: int) -> pd.DataFrame
 
 def damped(t: Trained, dampings: Sequence[float], seed: int) -> pd.DataFrame:
     """LDS of influence functions of one model at every damping: seed, damping, value."""
-    found = t.models[0].found
+    found = t.models[0].found()
     rows = [(seed, d, t.lds(estimators.influence(found, d).scores.double().numpy())) for d in dampings]
     return pd.DataFrame(rows, columns=["seed", "damping", "value"])
 
@@ -217,14 +232,14 @@ def damped(t: Trained, dampings: Sequence[float], seed: int) -> pd.DataFrame:
 def starts(t: Trained, learner: Learner, plan: Plan, seed: int) -> pd.DataFrame:
     """LDS of one model where all networks begin alike ("fixed") or each anew ("random"): seed, start, method, value.
 
-    t: with random starts, judged on as many subsets as the half as many retrainings from a fixed one.
+    Both are judged on the same subsets, those that judge elsewhere. t: with random starts.
     """
-    half = replace(plan, retrainings=max(3, plan.retrainings // 2), models=1)
-    alike = trained(t.sample, learner, half, seed, fixed=True)
+    begun = stream(seed, FIXED)
+    goals = learner.retrain(t.sample, t.rows[-t.judged :], begun, fixed=True).goals
+    alike = t._replace(goals=goals, there=t.there[-t.judged :], models=learner.models(t.sample, 1, begun, fixed=True))
     rows = []
     for start, each in (("fixed", alike), ("random", t._replace(models=t.models[:1]))):
-        each = each._replace(judged=half.retrainings)
-        found = estimators.influence(each.models[0].found, plan.damping).scores.double().numpy()
+        found = estimators.influence(each.models[0].found(), plan.damping).scores.double().numpy()
         values = {"influence": found, "TRAK, ridge": trak(each.models, t.sample, None), **first_order(each.models)}
         rows += [(seed, start, method, each.lds(value)) for method, value in values.items()]
     return pd.DataFrame(rows, columns=["seed", "start", "method", "value"])
@@ -261,7 +276,8 @@ def fragile(
 ) -> pd.DataFrame:
     """LDS of influence functions and of gradient dot in networks of several depths, without and with weight decay.
 
-    A quarter of the plan's retrainings, all of which judge, and at most three models. Returns seed, depth, decay,
+    A quarter of the plan's retrainings, all of which judge, and at most three models. The method "ceiling" is what no
+    score surpasses, as retraining is random, "kept" the LDS of influence functions over it. Returns seed, depth, decay,
     method, value.
     """
     rows = []
@@ -270,12 +286,15 @@ def fragile(
         for depth in depths:
             for decay in DECAYS:
                 learner = Perceptrons(replace(training, hidden=training.hidden[-1:] * depth, decay=decay))
-                t = trained(sample, learner, few, seed)._replace(judged=few.retrainings)
+                t = trained(sample, learner, few, seed, all_judge=True)
                 damping = plan.damping - training.decay + decay
-                found = [estimators.influence(a.found, damping).scores for a in t.models]
+                found = [estimators.influence(a.found(), damping).scores for a in t.models]
                 dot = [estimators.gradient_dot(a.loss, a.goal) for a in t.models]
                 values = {"influence": retraining.mean_of(found), "dot": retraining.mean_of(dot)}
                 rows += [(seed, depth, decay, method, t.lds(value)) for method, value in values.items()]
+                top = t.ceiling()
+                kept = t.lds(values["influence"]) / top if top else np.nan
+                rows += [(seed, depth, decay, "ceiling", top), (seed, depth, decay, "kept", kept)]
     return pd.DataFrame(rows, columns=["seed", "depth", "decay", "method", "value"])
 
 
@@ -291,7 +310,7 @@ def warm_or_cold(samples: Sequence[Sample], seeds: Sequence[int], training: Trai
         learner, n = Perceptrons(training), len(sample.y)
         x, x_test = sample.x.flatten(1), networks.with_ones(sample.x_test.flatten(1))
         (model,) = learner.models(sample, 1, stream(seed, MODELS))
-        generator = torch.Generator().manual_seed(stream(seed, GROUPS))
+        generator = torch.Generator().manual_seed(stream(seed, LEFT))
         out = torch.randperm(n, generator=generator)[:LEFT_OUT]
         everything = torch.arange(n)[None]
         rest = torch.stack([everything[0][everything[0] != i] for i in out])
@@ -299,7 +318,7 @@ def warm_or_cold(samples: Sequence[Sample], seeds: Sequence[int], training: Trai
         end, _ = networks.train(x, sample.y, everything, one, training)
         others = learner.start(sample, len(out), stream(seed, RETRAIN))
         starts = {"warm": (end, end), "cold": (one, one), "elsewhere": (one, others)}
-        found = estimators.influence(model.found, damping).scores.double().numpy()[out.numpy()]
+        found = estimators.influence(model.found(), damping).scores.double().numpy()[out.numpy()]
         for name, (base, start) in starts.items():
             many = [w.expand(len(out), -1, -1).contiguous() for w in start]
             with_all, _ = networks.train(x, sample.y, everything, base, training)
@@ -326,7 +345,6 @@ class Convex(NamedTuple):
     y_test: Int[Array, " m"]
     w: Float[Array, "d c"]
     removed: Float[Array, "n m"]
-    wrong: Bool[Array, " n"]
 
 
 def convex_case(sample: Sample, dims: int, decay: float = CONVEX_DECAY) -> Convex:
@@ -339,7 +357,7 @@ def convex_case(sample: Sample, dims: int, decay: float = CONVEX_DECAY) -> Conve
     w = convex.fit(z, y, sample.classes, decay)
     without = convex.leave_one_out(z, y, w, decay)
     removed = convex.losses(z_test, y_test, without) - convex.losses(z_test, y_test, w)
-    return Convex(z, y, z_test, y_test, w, removed, sample.wrong)
+    return Convex(z, y, z_test, y_test, w, removed)
 
 
 def convex_scores(case: Convex, seed: int, decay: float = CONVEX_DECAY) -> dict[str, Array]:
@@ -355,20 +373,22 @@ def convex_scores(case: Convex, seed: int, decay: float = CONVEX_DECAY) -> dict[
         "dot": estimators.gradient_dot(one, other).numpy() / len(z),
         "cosine": estimators.gradient_cosine(one, other).numpy(),
         "representer": estimators.representer(features, slope, test, torch.from_numpy(y_test)).numpy(),
-        "random": np.random.default_rng([seed, NOISE]).standard_normal(case.removed.shape),
+        "random": np.random.default_rng(stream(seed, CONVEX)).standard_normal(case.removed.shape),
     }
 
 
 def convex_judged(cases: Sequence[Convex], seeds: Sequence[int], decay: float = CONVEX_DECAY) -> pd.DataFrame:
     """Spearman with exact leave-one-out, over samples, and the slope of exact on estimated effects.
 
-    Returns seed, method, spearman (mean over test samples), slope (of one line through zero for all effects).
+    Returns seed, method, spearman (mean over test samples), slope (of one line through zero for all effects; nan for
+    methods whose scores have other units).
     """
     rows = []
     for seed, case in zip(seeds, cases, strict=True):
         for method, value in convex_scores(case, seed, decay).items():
             rank = retraining.spearman(value, case.removed).mean()
-            rows.append((seed, method, rank, (value * case.removed).sum() / (value**2).sum()))
+            slope = (value * case.removed).sum() / (value**2).sum() if method in SIZED else np.nan
+            rows.append((seed, method, rank, slope))
     return pd.DataFrame(rows, columns=["seed", "method", "spearman", "slope"])
 
 
@@ -381,7 +401,7 @@ def groups(cases: Sequence[Convex], seeds: Sequence[int], decay: float = CONVEX_
     frames = []
     for seed, case in zip(seeds, cases, strict=True):
         z, y, t, y_test, w = case[:5]
-        draw, classes = np.random.default_rng([seed, GROUPS]), w.shape[1]
+        draw, classes = np.random.default_rng(stream(seed, GROUPS)), w.shape[1]
         estimated = convex_scores(case, seed, decay)["influence"]
         base = convex.losses(t, y_test, w)
         for kind in ("one class", "random"):
@@ -441,14 +461,14 @@ def quadratic(points: Float[Array, "n 2"]) -> Float[Array, "n 6"]:
 
 def plane(seed: int, n: int = 24, decay: float = 0.01) -> Plane:
     """Half of the points around (-1, 0), half around (1, 0), one of them with the wrong label."""
-    noise = np.random.default_rng([seed, NOISE])
+    noise = np.random.default_rng(stream(seed, PLANE))
     y = np.arange(n) % 2
     points = noise.normal(size=(n, 2)) * 0.75 + np.c_[2.0 * y - 1, np.zeros(n)]
     y = y.copy()
     y[np.argmin(points[:, 0])] = 1  # deep in the other class
     z = quadratic(points)
     w = convex.fit(z, y, 2, decay)
-    without = convex.leave_one_out(z, y, w, decay, steps=100_000)
+    without = convex.leave_one_out(z, y, w, decay)
     predicted = w + convex.influence(z, y, w, decay)
     own = [-np.log(np.expm1(convex.losses(z, y, v))) for v in (np.broadcast_to(w, without.shape), without, predicted)]
     each = np.arange(n)
@@ -462,7 +482,7 @@ def ridge_case(seeds: Sequence[int], n: int = 40, powers: int = 8, decay: float 
     """
     frames = []
     for seed in seeds:
-        noise = np.random.default_rng([seed, NOISE])
+        noise = np.random.default_rng(stream(seed, LINE))
         x = np.sort(noise.uniform(-1, 1, n))
         y = np.sin(3 * x) + 0.3 * noise.normal(size=n)
         z = x[:, None] ** np.arange(powers)
@@ -504,6 +524,10 @@ def validate(
     projections: int,
     dims: int,
     depths: Sequence[int],
+    models: int,
+    hidden: Sequence[int],
+    test_samples: int,
+    convolutional: bool = False,
     enough_seeds: bool = True,
 ) -> None:
     """Raises `ValueError` for values with which the study cannot be run, as the rules of the chapter's yaml file do."""
@@ -519,3 +543,17 @@ def validate(
         raise ValueError(f"depths is {list(depths)}: must be two or more that differ")
     if not enough_seeds:
         raise ValueError("side_seeds is larger than seeds: side studies use the first of the seeds")
+    most_units = max(sum(hidden), max(depths) * max(hidden))
+    for number, most, what in (
+        (retrainings * max(samples, test_samples), 10_000_000, "retrainings times samples"),
+        (models * samples * most_units, 200_000, "models times samples times hidden units"),
+        (samples * sum(hidden) * convolutional, 8000, "samples times channels"),
+    ):
+        if number > most:
+            raise ValueError(f"{what} is {number}: must be at most {most}, or it takes gigabytes")
+
+
+def check_classes(samples: int, classes: int) -> None:
+    """Raises `ValueError` for a Gauss-Newton matrix of more than 400 MB: it has a row for each sample and class."""
+    if samples * classes > 10_000:
+        raise ValueError(f"{samples} samples of {classes} classes: their product must be at most 10000")
