@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup book draft pdf test numeric browser run picture bench lint format lock clean
+.PHONY: help setup book draft pdf test tooling numeric browser run picture bench lint format lock clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -28,16 +28,18 @@ draft: $(READY)  ## the same from smoke runs, into _build/draft
 pdf: book  ## the book as one PDF, _build/phenomena.pdf (Debian's chromium and poppler-utils)
 	$(BIN)/python -m phenomena.runs.book.pdf _build/html _build/phenomena.pdf
 
+PYTEST = $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 BUILT := --ignore tests/book/test_browser.py --ignore tests/book/test_pdf.py
 # folders in an order that leaves short files for the end, when one worker may have nothing to do
-ORDER := --no-loadscope-reorder tests/runs tests/chapters tests/book tests/science
 test: $(READY) .tests/.ready  ## all tests but those of `make browser`; warnings are errors
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(BUILT) $(ORDER)
+	$(PYTEST) $(BUILT) --no-loadscope-reorder tests/runs tests/chapters tests/book tests/science
+
+tooling: $(READY) .tests/.ready  ## those of `make test` that `make numeric` leaves out
+	$(PYTEST) $(BUILT) --no-loadscope-reorder tests/runs tests/chapters/test_chapters.py tests/book
 
 numeric: $(READY) .tests/.ready  ## the numerical tests, held to the instruction set of runs
 	env $$($(BIN)/python -m phenomena.runs.contract.arithmetic) \
-		$(BIN)/python -m pytest --numprocesses auto --dist loadfile tests/science tests/chapters \
-		--ignore tests/chapters/test_chapters.py
+		$(PYTEST) tests/science tests/chapters --ignore tests/chapters/test_chapters.py
 
 browser: $(READY) .tests/.ready draft  ## tests of the built draft in Debian's chromium, and of its PDF
 	CI_BROWSER=1 $(BIN)/python -m pytest --numprocesses auto tests/book/test_browser.py tests/book/test_pdf.py
