@@ -42,7 +42,7 @@ numeric: $(READY) .tests/.ready  ## the numerical tests, held to the instruction
 		$(PYTEST) tests/science tests/chapters --ignore tests/chapters/test_chapters.py
 
 browser: $(READY) .tests/.ready draft  ## tests of the built draft in Debian's chromium, and of its PDF
-	CI_BROWSER=1 $(BIN)/python -m pytest --numprocesses auto tests/book/test_browser.py tests/book/test_pdf.py
+	CI_BROWSER=1 $(BIN)/python -m pytest --numprocesses auto tests/book/test_pdf.py tests/book/test_browser.py
 
 run: $(READY)  ## one chapter: make run CHAPTER=benign_memorization ARGS="-p seeds=3"
 	$(BIN)/phenomena run $(CHAPTER) $(ARGS)

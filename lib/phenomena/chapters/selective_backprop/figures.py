@@ -63,8 +63,7 @@ def plane(found: Minibatch, step: int) -> dict[str, Any]:
         "(black arrow), and points further out are drawn at the edge. Colored arrows: the means of points chosen "
         "greedily and at random. The minibatch is the one in which the greedy choice ends at the median distance. "
         "Below, the tip of the mean of such arrows over more and more minibatches: how far it goes along the gradient "
-        "on all data, which ends in the cross, and how far across it, in the direction to which greedy matching errs. "
-        "In the moving figure, sliders set how many points are chosen and how many minibatches are averaged.",
+        "on all data, which ends in the cross, and how far across it, in the direction to which greedy matching errs.",
         "alt": f"With {k} points the greedy choice is off by {found.left[-1]:.2f} of the mean gradient's length, a "
         f"random one by {found.left_random[-1]:.2f}. But averaged over {n} minibatches "
         f"the random choice is off by {last['random']:.2f}, the greedy one by {last['match']:.2f} and "
@@ -135,7 +134,7 @@ def _arrow(ax: Axes, to: np.ndarray, color: str) -> None:
     ax.annotate("", (to[0], to[1]), (0, 0), arrowprops=look)
 
 
-TOP, BETWEEN, DEEP = 300, 70, 190  # pixels of the moving figure: the plane, the space below it, the averages
+TOP, BETWEEN, DEEP = 300, 70, 160  # pixels of the moving figure: the plane, the space below it, the averages
 
 
 def _moving_plane(found: Minibatch) -> Any:
@@ -189,7 +188,8 @@ def _moving_plane(found: Minibatch) -> Any:
         domain=[low, high], range=[TOP + BETWEEN + DEEP, TOP + BETWEEN], nice=False
     )
     north = north.axis(orient="left", grid=False, tickCount=4)
-    lines = alt.Color("label:N", title=None, legend=alt.Legend(orient="bottom", columns=2)).scale(
+    named = alt.Legend(orient="bottom", values=list(LINES.values()))  # a row that a phone has room for
+    lines = alt.Color("label:N", title=None, legend=named).scale(
         domain=[*LINES.values(), HOME], range=[*(COLORS[method] for method in LINES), "#222222"]
     )
     base = alt.Chart(ways)
